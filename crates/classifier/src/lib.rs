@@ -1,0 +1,1 @@
+//! From a CSV to a trained, measured text classifier. No GPU type appears here.

@@ -1,0 +1,1 @@
+//! Model files, tokenizers and adapters, read through a streaming byte source. No GPU.
