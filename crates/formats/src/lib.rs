@@ -1,1 +1,4 @@
 //! Model files, tokenizers and adapters, read through a streaming byte source. No GPU.
+
+pub mod gguf;
+pub mod source;

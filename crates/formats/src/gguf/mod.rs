@@ -1,0 +1,1 @@
+//! GGUF: the header, the quantized blocks, and LoRA adapters.
