@@ -1,0 +1,87 @@
+//! Device buffers that keep their own account.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use crate::Account;
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+struct Inner {
+    raw: wgpu::Buffer,
+    id: u64,
+    account: Arc<Account>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.account.remove(self.raw.size());
+    }
+}
+
+/// A storage buffer on the device. Clones share the same memory; the last one frees it.
+#[derive(Clone)]
+pub struct Buffer(Arc<Inner>);
+
+impl Buffer {
+    pub(crate) fn new(raw: wgpu::Buffer, account: Arc<Account>) -> Self {
+        account.add(raw.size());
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::new(Inner { raw, id, account }))
+    }
+
+    pub(crate) fn raw(&self) -> &wgpu::Buffer {
+        &self.0.raw
+    }
+
+    /// Unique for the life of the program: bind groups are cached by it.
+    pub(crate) fn id(&self) -> u64 {
+        self.0.id
+    }
+
+    /// Size in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.0.raw.size()
+    }
+
+    /// The whole buffer as a binding.
+    pub fn all(&self) -> Slice {
+        Slice { buffer: self.clone(), offset: 0, bytes: self.bytes() }
+    }
+
+    /// A part of the buffer as a binding. `offset` is a multiple of 256 (the largest alignment
+    /// that WebGPU's defaults ask for); both count bytes.
+    pub fn slice(&self, offset: u64, bytes: u64) -> Slice {
+        debug_assert!(offset.is_multiple_of(256) && offset + bytes <= self.bytes());
+        Slice { buffer: self.clone(), offset, bytes }
+    }
+}
+
+impl std::fmt::Debug for Buffer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Buffer({}, {} bytes)", self.0.id, self.bytes())
+    }
+}
+
+/// A range of a buffer, ready to be bound.
+#[derive(Clone, Debug)]
+pub struct Slice {
+    pub(crate) buffer: Buffer,
+    pub(crate) offset: u64,
+    pub(crate) bytes: u64,
+}
+
+impl Slice {
+    /// Size in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+impl From<&Buffer> for Slice {
+    fn from(buffer: &Buffer) -> Self {
+        buffer.all()
+    }
+}

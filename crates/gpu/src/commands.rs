@@ -1,0 +1,124 @@
+//! GPU work as plain data, recorded apart from the engine that runs it.
+
+use crate::{Buffer, Kernel, Slice};
+
+/// The value of a WGSL `override`.
+pub type Constant = (&'static str, u32);
+
+/// One kernel launch.
+#[derive(Debug, Clone)]
+pub struct Dispatch {
+    /// What to run.
+    pub kernel: &'static Kernel,
+    /// Values of its `override` constants; part of the pipeline's identity.
+    pub constants: Vec<Constant>,
+    /// Bytes of the `Params` struct.
+    pub params: Vec<u8>,
+    /// Storage bindings, `@binding(1)` first.
+    pub bindings: Vec<Slice>,
+    /// Workgroups in x, y, z.
+    pub workgroups: [u32; 3],
+    /// Rough number of arithmetic operations, by which submissions are sized.
+    pub cost: u64,
+}
+
+/// One recorded step.
+#[derive(Debug, Clone)]
+pub enum Command {
+    /// A kernel launch.
+    Dispatch(Dispatch),
+    /// Copy `bytes` from one buffer to another (offsets and sizes are multiples of 4).
+    Copy {
+        /// Source.
+        from: Buffer,
+        /// Byte offset in the source.
+        from_offset: u64,
+        /// Target.
+        to: Buffer,
+        /// Byte offset in the target.
+        to_offset: u64,
+        /// Number of bytes.
+        bytes: u64,
+    },
+    /// Fill a range with zeros.
+    Clear(Slice),
+    /// A good place to end a submission: the end of a layer.
+    Boundary,
+}
+
+/// A list of commands that run in order; each sees the results of those before it.
+#[derive(Debug, Default)]
+pub struct Commands {
+    pub(crate) items: Vec<Command>,
+}
+
+impl Commands {
+    /// An empty list.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Records a kernel launch. `P` is the Rust twin of the WGSL `Params` struct. A launch of zero
+    /// workgroups is dropped.
+    pub fn dispatch<P: bytemuck::NoUninit>(
+        &mut self,
+        kernel: &'static Kernel,
+        constants: &[Constant],
+        params: &P,
+        bindings: &[Slice],
+        workgroups: [u32; 3],
+        cost: u64,
+    ) {
+        if workgroups.contains(&0) {
+            return;
+        }
+        self.items.push(Command::Dispatch(Dispatch {
+            kernel,
+            constants: constants.to_vec(),
+            params: bytemuck::bytes_of(params).to_vec(),
+            bindings: bindings.to_vec(),
+            workgroups,
+            cost,
+        }));
+    }
+
+    /// Records a copy of `bytes` between two different buffers.
+    pub fn copy(
+        &mut self,
+        from: &Buffer,
+        from_offset: u64,
+        to: &Buffer,
+        to_offset: u64,
+        bytes: u64,
+    ) {
+        if bytes > 0 {
+            let (from, to) = (from.clone(), to.clone());
+            self.items.push(Command::Copy { from, from_offset, to, to_offset, bytes });
+        }
+    }
+
+    /// Records zeroing a range.
+    pub fn clear(&mut self, range: impl Into<Slice>) {
+        self.items.push(Command::Clear(range.into()));
+    }
+
+    /// Marks the end of a layer, where a submission may be cut.
+    pub fn boundary(&mut self) {
+        self.items.push(Command::Boundary);
+    }
+
+    /// Everything recorded so far.
+    pub fn items(&self) -> &[Command] {
+        &self.items
+    }
+
+    /// Number of kernel launches recorded.
+    pub fn dispatches(&self) -> usize {
+        self.items.iter().filter(|c| matches!(c, Command::Dispatch(_))).count()
+    }
+
+    /// Appends another list.
+    pub fn append(&mut self, mut other: Commands) {
+        self.items.append(&mut other.items);
+    }
+}

@@ -1,0 +1,102 @@
+//! Time per kernel, measured by the device where it can.
+
+use web_time::Instant;
+
+use crate::{Command, Commands, Gpu, GpuError, signal::signal};
+
+/// How long one dispatch took.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Timing {
+    /// The kernel's label.
+    pub label: &'static str,
+    /// Seconds on the device, or on the host's clock where the device has no timestamps.
+    pub seconds: f64,
+    /// Operations as recorded.
+    pub cost: u64,
+}
+
+impl Gpu {
+    /// Runs the commands one dispatch a pass and returns the time of each, in order.
+    ///
+    /// # Errors
+    /// Anything that the device reported up to now.
+    pub async fn time(&self, commands: &Commands) -> Result<Vec<Timing>, GpuError> {
+        self.finish().await?;
+        if self.capabilities().timestamps {
+            self.time_on_device(commands).await
+        } else {
+            self.time_on_host(commands).await
+        }
+    }
+
+    async fn time_on_host(&self, commands: &Commands) -> Result<Vec<Timing>, GpuError> {
+        let mut timings = Vec::new();
+        for item in commands.items() {
+            let mut one = Commands::new();
+            one.items.push(item.clone());
+            let start = Instant::now();
+            self.run(&one).await?;
+            self.finish().await?;
+            if let Command::Dispatch(d) = item {
+                let seconds = start.elapsed().as_secs_f64();
+                timings.push(Timing { label: d.kernel.label, seconds, cost: d.cost });
+            }
+        }
+        Ok(timings)
+    }
+
+    async fn time_on_device(&self, commands: &Commands) -> Result<Vec<Timing>, GpuError> {
+        let mut timings = Vec::new();
+        // A query set holds at most 4096 queries, two a dispatch.
+        for items in commands.items().chunks(2048) {
+            let dispatches: Vec<_> = items
+                .iter()
+                .filter_map(|item| match item {
+                    Command::Dispatch(d) => Some((d.kernel.label, d.cost)),
+                    _ => None,
+                })
+                .collect();
+            let ticks = self.ticks(items, dispatches.len() as u32).await?;
+            let period = f64::from(self.shared.queue.get_timestamp_period()) * 1e-9;
+            timings.extend(dispatches.iter().zip(ticks.chunks_exact(2)).map(
+                |(&(label, cost), t)| Timing {
+                    label,
+                    seconds: t[1].saturating_sub(t[0]) as f64 * period,
+                    cost,
+                },
+            ));
+        }
+        Ok(timings)
+    }
+
+    async fn ticks(&self, items: &[Command], dispatches: u32) -> Result<Vec<u64>, GpuError> {
+        let count = (2 * dispatches).max(2);
+        let device = &self.shared.device;
+        let queries = device.create_query_set(&wgpu::QuerySetDescriptor {
+            label: Some("timestamps"),
+            ty: wgpu::QueryType::Timestamp,
+            count,
+        });
+        let buffer = |usage| {
+            device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("timestamps"),
+                size: u64::from(count) * 8,
+                usage,
+                mapped_at_creation: false,
+            })
+        };
+        let resolved = buffer(wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC);
+        let staging = buffer(wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST);
+        let mut encoder = self.encode(items, Some(&queries))?;
+        encoder.resolve_query_set(&queries, 0..2 * dispatches, &resolved, 0);
+        encoder.copy_buffer_to_buffer(&resolved, 0, &staging, 0, None);
+        let index = self.shared.queue.submit([encoder.finish()]);
+        let (sender, done) = signal();
+        staging.map_async(wgpu::MapMode::Read, .., move |result| sender.send(result));
+        self.poll_for(Some(index));
+        done.await.map_err(|e| GpuError::Lost(e.to_string()))?;
+        self.check()?;
+        let view = staging.get_mapped_range(..).map_err(|e| GpuError::Lost(e.to_string()))?;
+        Ok(view.chunks_exact(8).map(bytemuck::pod_read_unaligned).collect())
+    }
+}
