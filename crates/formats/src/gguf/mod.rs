@@ -1,1 +1,4 @@
 //! GGUF: the header, the quantized blocks, and LoRA adapters.
+
+pub mod blocks;
+pub mod header;

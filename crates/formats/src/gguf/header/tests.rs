@@ -1,0 +1,352 @@
+use super::*;
+use crate::source::{FileSource, MemorySource};
+use pollster::block_on;
+use proptest::prelude::*;
+
+/// A small GGUF file, written field by field.
+#[derive(Default)]
+struct Gguf {
+    values: Vec<(String, u32, Vec<u8>)>,
+    tensors: Vec<(String, Vec<u64>, u32, u64)>,
+    data: usize,
+}
+
+fn string(text: &str) -> Vec<u8> {
+    [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat()
+}
+
+fn array(kind: u32, count: u64, bytes: &[u8]) -> Vec<u8> {
+    [&kind.to_le_bytes()[..], &count.to_le_bytes(), bytes].concat()
+}
+
+impl Gguf {
+    fn value(mut self, key: &str, kind: u32, bytes: impl AsRef<[u8]>) -> Self {
+        self.values.push((key.to_owned(), kind, bytes.as_ref().to_vec()));
+        self
+    }
+
+    /// `sizes` as in the file: fastest first.
+    fn tensor(mut self, name: &str, sizes: &[u64], kind: u32, offset: u64) -> Self {
+        self.tensors.push((name.to_owned(), sizes.to_vec(), kind, offset));
+        self
+    }
+
+    fn data(mut self, bytes: usize) -> Self {
+        self.data = bytes;
+        self
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        let mut out = b"GGUF".to_vec();
+        out.extend(3u32.to_le_bytes());
+        out.extend((self.tensors.len() as u64).to_le_bytes());
+        out.extend((self.values.len() as u64).to_le_bytes());
+        for (key, kind, bytes) in &self.values {
+            out.extend(string(key));
+            out.extend(kind.to_le_bytes());
+            out.extend(bytes);
+        }
+        for (name, sizes, kind, offset) in &self.tensors {
+            out.extend(string(name));
+            out.extend((sizes.len() as u32).to_le_bytes());
+            for size in sizes {
+                out.extend(size.to_le_bytes());
+            }
+            out.extend(kind.to_le_bytes());
+            out.extend(offset.to_le_bytes());
+        }
+        if self.data > 0 {
+            out.resize(out.len().next_multiple_of(32) + self.data, 0);
+        }
+        out
+    }
+
+    fn read(&self) -> Result<Header, HeaderError> {
+        read(self.bytes())
+    }
+}
+
+fn read(bytes: Vec<u8>) -> Result<Header, HeaderError> {
+    block_on(Header::read(&MemorySource::new("m.gguf", bytes)))
+}
+
+/// A file with every kind of value and two tensors.
+fn everything() -> Gguf {
+    Gguf::default()
+        .value("u8", 0, [200])
+        .value("i8", 1, (-3i8).to_le_bytes())
+        .value("u16", 2, 60_000u16.to_le_bytes())
+        .value("i16", 3, (-300i16).to_le_bytes())
+        .value("u32", 4, 4_000_000_000u32.to_le_bytes())
+        .value("i32", 5, (-70_000i32).to_le_bytes())
+        .value("f32", 6, 1.5f32.to_le_bytes())
+        .value("bool", 7, [1])
+        .value("text", 8, string("größer"))
+        .value("u64", 10, u64::MAX.to_le_bytes())
+        .value("i64", 11, i64::MIN.to_le_bytes())
+        .value("f64", 12, 0.1f64.to_le_bytes())
+        .value("u8s", 9, array(0, 2, &[1, 255]))
+        .value("i16s", 9, array(3, 1, &(-2i16).to_le_bytes()))
+        .value("f32s", 9, array(6, 1, &0.5f32.to_le_bytes()))
+        .value("bools", 9, array(7, 2, &[0, 1]))
+        .value("u64s", 9, array(10, 1, &7u64.to_le_bytes()))
+        .value("i64s", 9, array(11, 1, &(-7i64).to_le_bytes()))
+        .value("f64s", 9, array(12, 1, &0.25f64.to_le_bytes()))
+        .value("texts", 9, array(8, 3, &[string("a"), string(""), string("▁b")].concat()))
+        .tensor("w", &[64, 3], 8, 0)
+        .tensor("norm", &[5], 0, 224)
+        .data(224 + 20)
+}
+
+#[test]
+fn every_kind_of_value_is_read() {
+    let header = everything().read().unwrap();
+    assert_eq!(header.version(), 3);
+    assert_eq!(header.metadata().len(), 20);
+    assert_eq!(header.get::<u32>("u8"), Ok(Some(200)));
+    assert_eq!(header.metadata()["i8"], Value::Signed(-3));
+    assert_eq!(header.get::<u32>("u16"), Ok(Some(60_000)));
+    assert_eq!(header.metadata()["i16"], Value::Signed(-300));
+    assert_eq!(header.require::<u32>("u32"), Ok(4_000_000_000));
+    assert_eq!(header.metadata()["i32"], Value::Signed(-70_000));
+    assert_eq!(header.require::<f32>("f32"), Ok(1.5));
+    assert_eq!(header.require::<bool>("bool"), Ok(true));
+    assert_eq!(header.require::<&str>("text"), Ok("größer"));
+    assert_eq!(header.require::<u64>("u64"), Ok(u64::MAX));
+    assert_eq!(header.metadata()["i64"], Value::Signed(i64::MIN));
+    assert_eq!(header.require::<f32>("f64"), Ok(0.1));
+    assert_eq!(header.require::<&[u32]>("u8s"), Ok(&[1, 255][..]));
+    assert_eq!(header.require::<&[i32]>("i16s"), Ok(&[-2][..]));
+    assert_eq!(header.require::<&[f32]>("f32s"), Ok(&[0.5][..]));
+    assert_eq!(header.require::<&[u32]>("bools"), Ok(&[0, 1][..]));
+    assert_eq!(header.metadata()["u64s"], Value::U64s(vec![7]));
+    assert_eq!(header.metadata()["i64s"], Value::I64s(vec![-7]));
+    assert_eq!(header.metadata()["f64s"], Value::F64s(vec![0.25]));
+    let texts: &Strings = header.require("texts").unwrap();
+    assert_eq!(texts.iter().collect::<Vec<_>>(), ["a", "", "▁b"]);
+    assert_eq!(texts.get(3), None);
+}
+
+#[test]
+fn tensors_have_rows_first_and_offsets_in_the_file() {
+    let header = everything().read().unwrap();
+    let start = header.data_start();
+    assert_eq!(start % 32, 0);
+    let w = header.tensor("w").unwrap();
+    assert_eq!((&w.shape[..], w.kind), (&[3, 64][..], TensorType::Q8_0));
+    assert_eq!((w.offset, w.bytes), (start, 3 * 2 * 34));
+    assert_eq!(header.tensor("norm").unwrap().offset, start + 224);
+    assert_eq!(header.tensors().len(), 2);
+    let error = header.tensor("v").unwrap_err().to_string();
+    assert_eq!(error, "m.gguf: tensor 'v' is missing; is it a complete model?");
+}
+
+#[test]
+fn values_of_another_type_and_missing_ones_are_named() {
+    let header = everything().read().unwrap();
+    assert_eq!(header.get::<u32>("nothing"), Ok(None));
+    for (error, text) in [
+        (header.require::<&str>("nothing").err(), "key 'nothing' is missing; expected a string"),
+        (header.require::<&str>("u8").err(), "key 'u8': expected a string, found the integer 200"),
+        (
+            header.require::<u32>("i8").map(|_| "").err(),
+            "expected an integer from 0 to 2^32 - 1, found the integer -3",
+        ),
+        (header.require::<u32>("u64").map(|_| "").err(), "found the integer 18446744073709551615"),
+        (header.require::<bool>("texts").map(|_| "").err(), "found an array of 3 strings"),
+    ] {
+        let error = error.unwrap().to_string();
+        assert!(error.starts_with("m.gguf: ") && error.contains(text), "{error}");
+    }
+}
+
+/// A change to a good file, and what the error has to say.
+#[test]
+fn bad_headers_are_refused_in_words() {
+    let huge = (1u64 << 60).to_le_bytes();
+    let q4_0 = |name: &str, offset| Gguf::default().tensor(name, &[32], 2, offset).data(64);
+    let mut magic = everything().bytes();
+    magic[3] = b'X';
+    let version = |bytes: [u8; 4]| {
+        let mut file = everything().bytes();
+        file[4..8].copy_from_slice(&bytes);
+        file
+    };
+    let count = |at: usize| {
+        let mut file = everything().bytes();
+        file[at..at + 8].copy_from_slice(&huge);
+        file
+    };
+    let cases: Vec<(Vec<u8>, &str)> = vec![
+        (magic, "not a GGUF file: expected the first bytes 'GGUF', found 'GGUX'"),
+        (version([1, 0, 0, 0]), "GGUF version 1, expected 2 or 3"),
+        (version([0, 0, 0, 3]), "for big-endian machines"),
+        (count(8), "1152921504606846976 tensors: expected"),
+        (count(16), "1152921504606846976 metadata values: expected"),
+        (
+            Gguf::default().value("k", 8, huge).bytes(),
+            "key 'k': expected 1152921504606846976 more bytes",
+        ),
+        (
+            Gguf::default().value("k", 9, [&8u32.to_le_bytes()[..], &huge].concat()).bytes(),
+            "key 'k': expected",
+        ),
+        (
+            Gguf::default().value("k", 9, [&6u32.to_le_bytes()[..], &huge].concat()).bytes(),
+            "key 'k': expected",
+        ),
+        (Gguf::default().value("k", 9, array(8, 1, &huge)).bytes(), "key 'k': expected"),
+        (
+            Gguf::default().value("k", 8, [&2u64.to_le_bytes()[..], b"a\xff"].concat()).bytes(),
+            "key 'k': expected text in UTF-8, found the bytes '\\xff' at offset 46",
+        ),
+        (
+            Gguf::default()
+                .value("k", 9, array(8, 1, &[&1u64.to_le_bytes()[..], b"\xfe"].concat()))
+                .bytes(),
+            "key 'k', string 0: expected text in UTF-8, found the bytes '\\xfe'",
+        ),
+        (
+            Gguf::default().value("k", 13, [0]).bytes(),
+            "key 'k': expected a value type from 0 to 12, found 13",
+        ),
+        (Gguf::default().value("k", 9, array(13, 0, &[])).bytes(), "found 13"),
+        (
+            Gguf::default().value("k", 9, array(9, 1, &array(0, 0, &[]))).bytes(),
+            "key 'k': expected an array of plain values",
+        ),
+        (Gguf::default().value("k", 7, [2]).bytes(), "key 'k': expected a bool as 0 or 1, found 2"),
+        (Gguf::default().value("k", 0, [1]).value("k", 0, [1]).bytes(), "key 'k' is there twice"),
+        (
+            Gguf::default().value("general.alignment", 4, 12u32.to_le_bytes()).bytes(),
+            "expected a power of two from 8 to 65536, found 12",
+        ),
+        (Gguf::default().value("general.alignment", 4, 0u32.to_le_bytes()).bytes(), "found 0"),
+        (
+            Gguf::default().value("general.alignment", 8, string("32")).bytes(),
+            "found the string '32'",
+        ),
+        (
+            Gguf::default().tensor("t", &[], 0, 0).data(32).bytes(),
+            "tensor 't': expected 1 to 4 dimensions of 1 or more, found 0 dimensions",
+        ),
+        (Gguf::default().tensor("t", &[1; 5], 0, 0).data(32).bytes(), "found 5 dimensions"),
+        (Gguf::default().tensor("t", &[4, 0], 0, 0).data(32).bytes(), "found [0, 4]"),
+        (
+            Gguf::default().tensor("t", &[1 << 32, 1 << 32], 0, 0).data(32).bytes(),
+            "tensor 't': expected 1 to 4",
+        ),
+        (
+            Gguf::default().tensor("t", &[1 << 62, 1], 0, 0).data(32).bytes(),
+            "tensor 't': expected 1 to 4",
+        ),
+        (
+            Gguf::default().tensor("t", &[32], 4, 0).data(32).bytes(),
+            "tensor 't': unknown number format 4",
+        ),
+        (
+            Gguf::default().tensor("t", &[33], 2, 0).data(32).bytes(),
+            "Q4_0 packs 32 weights a block, which does not divide the row length 33",
+        ),
+        (q4_0("t", 8).bytes(), "tensor 't': expected an offset that is a multiple of 32, found 8"),
+        (
+            q4_0("t", 64).bytes(),
+            "tensor 't': expected 18 bytes at offset 128, but the file has 128",
+        ),
+        (q4_0("t", u64::MAX - 31).bytes(), "tensor 't': expected 18 bytes"),
+        (q4_0("t", 0).tensor("t", &[32], 2, 32).bytes(), "tensor 't' is there twice"),
+        (
+            Gguf::default().tensor("a", &[64], 2, 0).tensor("b", &[32], 2, 32).data(64).bytes(),
+            "tensors 'a' and 'b' overlap",
+        ),
+    ];
+    for (bytes, text) in cases {
+        let error = read(bytes).unwrap_err().to_string();
+        assert!(
+            error.starts_with("m.gguf: ") && error.contains(text),
+            "wanted '{text}', got '{error}'"
+        );
+    }
+}
+
+#[test]
+fn a_file_cut_anywhere_is_an_error() {
+    let bytes = everything().bytes();
+    for length in 0..bytes.len() {
+        let error = read(bytes[..length].to_vec()).unwrap_err();
+        assert!(
+            matches!(error, HeaderError::Truncated { .. } | HeaderError::TensorRange { .. }),
+            "cut at {length}: {error}"
+        );
+    }
+    assert!(read(bytes).is_ok());
+}
+
+#[test]
+fn a_header_longer_than_the_buffer_is_read_piece_by_piece() {
+    let tokens: Vec<String> = (0..200_000).map(|i| format!("token{i}")).collect();
+    let bytes: Vec<u8> = tokens.iter().flat_map(|token| string(token)).collect();
+    let long = "x".repeat(3_000_000);
+    let header = Gguf::default()
+        .value("tokens", 9, array(8, tokens.len() as u64, &bytes))
+        .value("long", 8, string(&long))
+        .value("bytes", 9, array(0, 3_000_000, &vec![7; 3_000_000]))
+        .value("last", 0, [9])
+        .read()
+        .unwrap();
+    let read: &Strings = header.require("tokens").unwrap();
+    assert!(read.iter().eq(tokens.iter().map(String::as_str)));
+    assert_eq!(header.require::<&str>("long").unwrap(), long);
+    assert_eq!(header.require::<&[u32]>("bytes").unwrap(), vec![7; 3_000_000]);
+    assert_eq!(header.require::<u32>("last"), Ok(9));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 10_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Reading either succeeds with everything in range, or is an error; it never panics, and
+    /// a broken length never makes it allocate (the test would be killed).
+    #[test]
+    fn corrupted_headers_never_panic(
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+        cut in prop::option::of(any::<prop::sample::Index>()),
+    ) {
+        let mut bytes = everything().bytes();
+        for (place, byte) in changes {
+            let place = place.index(bytes.len());
+            bytes[place] = byte;
+        }
+        if let Some(cut) = cut {
+            bytes.truncate(cut.index(bytes.len()));
+        }
+        let length = bytes.len() as u64;
+        match read(bytes) {
+            Ok(header) => for tensor in header.tensors() {
+                prop_assert!(tensor.offset + tensor.bytes <= length);
+            },
+            Err(error) => prop_assert!(error.to_string().starts_with("m.gguf: ")),
+        }
+    }
+}
+
+/// The real file, where the model is in the user's cache.
+#[test]
+fn gemma_3_270m_is_read() {
+    let Some(home) = std::env::var_os("HOME") else {
+        return;
+    };
+    let path = std::path::Path::new(&home).join(".cache/hearth/gemma-3-270m-q4_k_m.gguf");
+    if !path.is_file() {
+        println!("skipped: no {}; cargo xtask test --real fetches it", path.display());
+        return;
+    }
+    let header = block_on(Header::read(&FileSource::open(&path).unwrap())).unwrap();
+    assert_eq!(header.require::<&str>("general.architecture"), Ok("gemma3"));
+    assert_eq!(header.tensors().len(), 236);
+    assert_eq!(header.data_start(), 6_525_120);
+    let embedding = header.tensor("token_embd.weight").unwrap();
+    assert_eq!(embedding.shape, [262_144, 640]);
+    assert_eq!((embedding.offset, embedding.bytes), (6_527_680, 178_257_920));
+    let tokens: &Strings = header.require("tokenizer.ggml.tokens").unwrap();
+    assert_eq!((tokens.len(), tokens.get(2)), (262_144, Some("<bos>")));
+}
