@@ -1,0 +1,168 @@
+//! One row of weights: its floats, and what can be wrong in it. The reader that knows file,
+//! tensor and row puts them in front of a [`RowFault`].
+
+use half::{bf16, f16};
+use thiserror::Error;
+
+use crate::layout::{PackedRows, WeightLayout, push_bytes};
+
+/// A fault of one row.
+#[derive(Debug, Clone, Copy, PartialEq, Error)]
+pub enum RowFault {
+    /// NaN or an infinity among the weights.
+    #[error(
+        "column {column} is {value}, weights must be finite; the file is damaged or its training diverged"
+    )]
+    Weight {
+        /// Where.
+        column: usize,
+        /// NaN or ±∞.
+        value: f32,
+    },
+    /// NaN or an infinity among the scales or minima.
+    #[error(
+        "the scale of the group at column {column} is {value}, scales must be finite; the file is damaged"
+    )]
+    Scale {
+        /// First column of the group.
+        column: usize,
+        /// NaN or ±∞.
+        value: f32,
+    },
+    /// A scale or minimum that f16 cannot hold.
+    #[error(
+        "the group at column {column} needs a scale or minimum beyond f16 (found {value}); use the f32 layout"
+    )]
+    ScaleTooLarge {
+        /// First column of the group.
+        column: usize,
+        /// The scale or weight that is too large.
+        value: f32,
+    },
+    /// A weight that the f16 layout cannot hold.
+    #[error("column {column} is {value}, beyond f16; use the f32 layout")]
+    WeightTooLarge {
+        /// Where.
+        column: usize,
+        /// The weight.
+        value: f32,
+    },
+    /// The row has the wrong size.
+    #[error("the row has {found} bytes or weights, {expected} were expected")]
+    Length {
+        /// What the shape asks for.
+        expected: usize,
+        /// What was given.
+        found: usize,
+    },
+}
+
+/// The kinds of floats that weights come in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FloatType {
+    /// 32 bits.
+    F32,
+    /// 16 bits, IEEE.
+    F16,
+    /// The upper half of an f32.
+    Bf16,
+}
+
+impl FloatType {
+    /// Bytes of one number.
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 | Self::Bf16 => 2,
+        }
+    }
+
+    /// The layout that holds the type exactly. bf16 needs f32: f16 has fewer exponents.
+    pub fn layout(self) -> WeightLayout {
+        match self {
+            Self::F32 | Self::Bf16 => WeightLayout::F32,
+            Self::F16 => WeightLayout::F16,
+        }
+    }
+
+    /// Widens little-endian numbers to f32, as many as `out` holds.
+    pub fn widen(self, bytes: &[u8], out: &mut [f32]) {
+        match self {
+            Self::F32 => {
+                for (value, b) in out.iter_mut().zip(bytes.chunks_exact(4)) {
+                    *value = f32::from_le_bytes([b[0], b[1], b[2], b[3]]);
+                }
+            }
+            Self::F16 => {
+                for (value, b) in out.iter_mut().zip(bytes.chunks_exact(2)) {
+                    *value = f16::from_le_bytes([b[0], b[1]]).to_f32();
+                }
+            }
+            Self::Bf16 => {
+                for (value, b) in out.iter_mut().zip(bytes.chunks_exact(2)) {
+                    *value = bf16::from_le_bytes([b[0], b[1]]).to_f32();
+                }
+            }
+        }
+    }
+
+    /// Appends one row of little-endian numbers to `packed`, which has the type's own
+    /// [`layout`](Self::layout).
+    ///
+    /// # Errors
+    /// [`RowFault::Weight`] if one is not finite, [`RowFault::Length`] if there are not
+    /// `packed.columns` of them or the layout is another.
+    pub fn pack_row(self, bytes: &[u8], packed: &mut PackedRows) -> Result<(), RowFault> {
+        let expected = packed.columns * self.bytes();
+        if bytes.len() != expected || packed.layout != self.layout() {
+            return Err(RowFault::Length { expected, found: bytes.len() });
+        }
+        // Every bit of the exponent set: NaN or an infinity.
+        let (mask, width) = match self {
+            Self::F32 => (0x7f80_0000, 4),
+            Self::F16 => (0x7c00, 2),
+            Self::Bf16 => (0x7f80, 2),
+        };
+        let infinite = bytes.chunks_exact(width).position(|b| {
+            let mut bits = [0; 4];
+            bits[..width].copy_from_slice(b);
+            u32::from_le_bytes(bits) & mask == mask
+        });
+        if let Some(column) = infinite {
+            let mut value = [0.0];
+            self.widen(&bytes[column * width..], &mut value);
+            return Err(RowFault::Weight { column, value: value[0] });
+        }
+        match self {
+            Self::F32 | Self::F16 => push_bytes(bytes, &mut packed.quants),
+            Self::Bf16 => {
+                let words = bytes.chunks_exact(2);
+                packed.quants.extend(words.map(|b| u32::from_le_bytes([0, 0, b[0], b[1]])));
+            }
+        }
+        packed.rows += 1;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn floats_keep_their_bits_and_infinities_are_refused() {
+        for (kind, one, infinity) in [
+            (FloatType::F32, vec![0, 0, 0x80, 0x3f], vec![0, 0, 0x80, 0xff]),
+            (FloatType::F16, vec![0, 0x3c], vec![0, 0xfc]),
+            (FloatType::Bf16, vec![0x80, 0x3f], vec![0x80, 0xff]),
+        ] {
+            let mut packed = PackedRows::new(kind.layout(), 4).unwrap();
+            kind.pack_row(&one.repeat(4), &mut packed).unwrap();
+            assert_eq!(packed.decode(), [1.0; 4]);
+            let bad = [one.repeat(2), infinity, one].concat();
+            let fault = kind.pack_row(&bad, &mut packed).unwrap_err();
+            assert_eq!(fault, RowFault::Weight { column: 2, value: f32::NEG_INFINITY });
+            assert_eq!(packed.rows, 1);
+        }
+    }
+}
