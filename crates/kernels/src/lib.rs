@@ -1,1 +1,15 @@
-//! One module per WGSL kernel: how to dispatch it, a slow CPU reference, and the tests that compare the two.
+//! One module per WGSL kernel: its formula and source, how to dispatch it, a slow and obvious CPU
+//! reference, and the tests that compare the two on awkward shapes, on both device profiles.
+//!
+//! Dimension letters, in the order in which they appear in every shape, in WGSL and in Rust:
+//! `T` tokens of a packed batch, `C` width of the residual stream, `H` query heads, `G` key/value
+//! heads, `D` head width, `F` MLP width, `V` vocabulary, `R` LoRA rank, `N` and `K` rows and
+//! columns of a weight matrix, `S` keys (cached ones first, then the batch's own).
+
+mod grid;
+mod shader;
+#[cfg(test)]
+mod testing;
+
+pub mod matmul;
+pub mod rms_norm;
