@@ -1,39 +1,41 @@
 // Y[T,N] = X[T,K] · W[N,K]ᵀ  (+ s · Z[T,R] · B[N,R]ᵀ)
 //
-// Every invocation computes up to 8 tokens by 4 outputs and loads what it needs itself. The right
-// shape where there is no real workgroup memory (CPU rasterizers) and for one token at a time.
+// Every invocation computes TM tokens by 4 outputs and loads what it needs itself. The right shape
+// where there is no real workgroup memory (CPU rasterizers), and for few tokens anywhere. The sums
+// have names because an array indexed in a loop stays in memory on those: 3 to 5 times slower.
 // Needs in front: shared/half.wgsl, a weight decoder, shared/matmul.wgsl.
 
-override WG: u32 = 64u;   // invocations a workgroup, along N
-override TM: u32 = 8u;    // tokens an invocation, at most 8
+override WN: u32 = 64u;   // invocations along the outputs
+override WT: u32 = 1u;    // and along the tokens
+override TM: u32 = 8u;    // tokens an invocation: 1, 2, 4 or 8
 
-@compute @workgroup_size(WG)
-fn matmul_direct(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let n = p.row_start + 4u * (group.x * WG + lane);
-    let t = TM * group.y;
-    if n >= p.row_end {
+@compute @workgroup_size(WN, WT)
+fn matmul_direct(@builtin(global_invocation_id) id: vec3<u32>) {
+    let n = p.row_start + 4u * id.x;
+    let t = TM * id.y;
+    if n >= p.row_end || t >= p.tokens {
         return;
     }
-    // Beyond the edge the last row and token are computed again, and not stored.
-    let last = p.row_end - 1u;
-    let rows = min(vec4<u32>(n, n + 1u, n + 2u, n + 3u), vec4<u32>(last));
+    // Beyond the edges the last row and token are computed again, and not stored.
+    let rows = min(vec4<u32>(n, n + 1u, n + 2u, n + 3u), vec4<u32>(p.row_end - 1u));
+    let last = p.tokens - 1u;
+    let x0 = t * p.k4;
+    let x1 = min(t + 1u, last) * p.k4;
+    let x2 = min(t + 2u, last) * p.k4;
+    let x3 = min(t + 3u, last) * p.k4;
+    let x4 = min(t + 4u, last) * p.k4;
+    let x5 = min(t + 5u, last) * p.k4;
+    let x6 = min(t + 6u, last) * p.k4;
+    let x7 = min(t + 7u, last) * p.k4;
+    var y0 = vec4<f32>();
+    var y1 = vec4<f32>();
+    var y2 = vec4<f32>();
+    var y3 = vec4<f32>();
+    var y4 = vec4<f32>();
+    var y5 = vec4<f32>();
+    var y6 = vec4<f32>();
+    var y7 = vec4<f32>();
 
-    var a0 = vec4<f32>();
-    var a1 = vec4<f32>();
-    var a2 = vec4<f32>();
-    var a3 = vec4<f32>();
-    var a4 = vec4<f32>();
-    var a5 = vec4<f32>();
-    var a6 = vec4<f32>();
-    var a7 = vec4<f32>();
-    let x0 = min(t + 0u, p.tokens - 1u) * p.k4;
-    let x1 = min(t + 1u, p.tokens - 1u) * p.k4;
-    let x2 = min(t + 2u, p.tokens - 1u) * p.k4;
-    let x3 = min(t + 3u, p.tokens - 1u) * p.k4;
-    let x4 = min(t + 4u, p.tokens - 1u) * p.k4;
-    let x5 = min(t + 5u, p.tokens - 1u) * p.k4;
-    let x6 = min(t + 6u, p.tokens - 1u) * p.k4;
-    let x7 = min(t + 7u, p.tokens - 1u) * p.k4;
     let per_group = GROUP / 4u;
     let groups = (p.k4 + per_group - 1u) / per_group;
     for (var g = 0u; g < groups; g++) {
@@ -43,30 +45,41 @@ fn matmul_direct(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocat
         let s3 = group_scale(rows.w, g, p.k4);
         let end = min((g + 1u) * per_group, p.k4);
         for (var c = g * per_group; c < end; c++) {
+            // Row vector times matrix: four dot products.
             let w = mat4x4<f32>(
                 weight4(rows.x, c, p.k4, s0),
                 weight4(rows.y, c, p.k4, s1),
                 weight4(rows.z, c, p.k4, s2),
                 weight4(rows.w, c, p.k4, s3),
             );
-            a0 += x[x0 + c] * w;
-            a1 += x[x1 + c] * w;
-            a2 += x[x2 + c] * w;
-            a3 += x[x3 + c] * w;
-            a4 += x[x4 + c] * w;
-            a5 += x[x5 + c] * w;
-            a6 += x[x6 + c] * w;
-            a7 += x[x7 + c] * w;
-        }
-    }
-    var acc = array<vec4<f32>, 8>(a0, a1, a2, a3, a4, a5, a6, a7);
-    for (var i = 0u; i < TM; i++) {
-        if t + i < p.tokens {
-            for (var j = 0u; j < 4u; j++) {
-                if n + j < p.row_end {
-                    store(t + i, n + j, acc[i][j]);
-                }
+            y0 += x[x0 + c] * w;
+            if TM > 1u {
+                y1 += x[x1 + c] * w;
+            }
+            if TM > 2u {
+                y2 += x[x2 + c] * w;
+                y3 += x[x3 + c] * w;
+            }
+            if TM > 4u {
+                y4 += x[x4 + c] * w;
+                y5 += x[x5 + c] * w;
+                y6 += x[x6 + c] * w;
+                y7 += x[x7 + c] * w;
             }
         }
+    }
+    store4(t, n, y0);
+    if TM > 1u {
+        store4(t + 1u, n, y1);
+    }
+    if TM > 2u {
+        store4(t + 2u, n, y2);
+        store4(t + 3u, n, y3);
+    }
+    if TM > 4u {
+        store4(t + 4u, n, y4);
+        store4(t + 5u, n, y5);
+        store4(t + 6u, n, y6);
+        store4(t + 7u, n, y7);
     }
 }

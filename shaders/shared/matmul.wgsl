@@ -4,10 +4,10 @@
 struct Params {
     tokens: u32,        // T
     k4: u32,            // K / 4
-    row_start: u32,     // rows of W to compute: row_start .. row_end
+    row_start: u32,     // rows of this slab to compute: row_start .. row_end
     row_end: u32,
     y_stride: u32,      // numbers from one token of Y to the next
-    y_offset: u32,      // column of Y where row 0 of this W goes
+    first_row: u32,     // row of W, and so column of Y and row of B, that is the slab's row 0
     rank4: u32,         // R / 4
     lora_scale: f32,    // s
 }
@@ -21,18 +21,25 @@ struct Params {
 override LORA: u32 = 0u;        // 1: add s · Z · Bᵀ
 override ADD: u32 = 0u;         // 1: add to what Y holds (the residual)
 
-fn store(t: u32, n: u32, sum: f32) {
-    var value = sum;
-    if LORA == 1u {
-        var low = 0.0;
-        for (var r = 0u; r < p.rank4; r++) {
-            low += dot(z[t * p.rank4 + r], b[n * p.rank4 + r]);
+// Writes the sums of token t and the slab's rows n .. n+3, as far as both exist.
+fn store4(t: u32, n: u32, sums: vec4<f32>) {
+    if t >= p.tokens {
+        return;
+    }
+    for (var j = 0u; j < 4u && n + j < p.row_end; j++) {
+        let row = p.first_row + n + j;
+        var value = sums[j];
+        if LORA == 1u {
+            var low = 0.0;
+            for (var r = 0u; r < p.rank4; r++) {
+                low += dot(z[t * p.rank4 + r], b[row * p.rank4 + r]);
+            }
+            value += p.lora_scale * low;
         }
-        value += p.lora_scale * low;
+        let at = t * p.y_stride + row;
+        if ADD == 1u {
+            value += y[at];
+        }
+        y[at] = value;
     }
-    let at = t * p.y_stride + p.y_offset + n;
-    if ADD == 1u {
-        value += y[at];
-    }
-    y[at] = value;
 }

@@ -27,7 +27,7 @@ fn group_scale(row: u32, group: u32, k4: u32) -> vec2<f32> {
     }
     // A block of 256 weights: one word of two f16, then a byte (or two) a group.
     let per_block = 256u / GROUP;
-    let block_words = 1u + per_block * (1u + MINIMUM) / 4u;
+    let block_words = 1u + (per_block * (1u + MINIMUM) + 3u) / 4u;
     let block = (row * (k4 / 64u) + group / per_block) * block_words;
     let outer = scales[block];
     let byte = (group % per_block) * (1u + MINIMUM);

@@ -6,10 +6,16 @@
 //! heads, `D` head width, `F` MLP width, `V` vocabulary, `R` LoRA rank, `N` and `K` rows and
 //! columns of a weight matrix, `S` keys (cached ones first, then the batch's own).
 
+pub mod embed;
+pub mod gather_rows;
 mod grid;
+pub mod lora_grad;
+pub mod matmul;
+pub mod matmul_backward;
+pub mod matrix;
+pub mod rms_norm;
+pub mod scatter_rows;
 mod shader;
 #[cfg(test)]
 mod testing;
-
-pub mod matmul;
-pub mod rms_norm;
+pub mod variants;

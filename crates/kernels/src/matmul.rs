@@ -1,39 +1,190 @@
-//! `Y[T,N] = X[T,K] · W[N,K]ᵀ + s · Z[T,R] · B[N,R]ᵀ`, the one matmul.
-use bytemuck::{Pod, Zeroable};
-use hearth_gpu::{Access, Buffer, Commands, Constant, Kernel, Slice};
+//! `Y[T,N] = X[T,K] · W[N,K]ᵀ + s · Z[T,R] · B[N,R]ᵀ`, the one matmul (kernels `matmul_direct` and
+//! `matmul_tiled`), over every weight layout. Z = X·Aᵀ is a matmul of its own, with A as f32 weights.
+//!
+//! Source: `torch.nn.Linear`, and LoRA (Hu et al. 2021, section 4.1) with `s = alpha / r`.
 
-use crate::shader::{HALF, wgsl};
+use bytemuck::{Pod, Zeroable};
+use hearth_gpu::{Access, Commands, Kernel, Slice};
+
+use crate::{
+    matrix::{Decoder, Matrix, Slab},
+    shader::{HALF, wgsl},
+    variants::{Tile, Variants, direct_workgroup},
+};
 
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
-pub struct Params {
-    pub tokens: u32,
-    pub k4: u32,
-    pub row_start: u32,
-    pub row_end: u32,
-    pub y_stride: u32,
-    pub y_offset: u32,
-    pub rank4: u32,
-    pub lora_scale: f32,
+pub(crate) struct Params {
+    tokens: u32,
+    k4: u32,
+    row_start: u32,
+    row_end: u32,
+    y_stride: u32,
+    first_row: u32,
+    rank4: u32,
+    lora_scale: f32,
 }
+
 const BINDINGS: &[Access] = &[
-    Access::Params, Access::Read, Access::Read, Access::Read, Access::Read, Access::Read, Access::Write,
+    Access::Params,
+    Access::Read,
+    Access::Read,
+    Access::Read,
+    Access::Read,
+    Access::Read,
+    Access::Write,
 ];
-const OPERANDS: &str = wgsl!("shared/matmul");
+
+/// One static kernel per tile kind and decoder.
 macro_rules! kernels {
-    ($($id:ident: $name:literal $label:literal [$($piece:expr),*];)*) => {
-        $(pub static $id: Kernel = Kernel { name: $name, label: $label, pieces: &[HALF, $($piece,)* OPERANDS], source: wgsl!($name), bindings: BINDINGS };)*
+    ($file:literal, $($id:ident $label:literal [$($piece:literal),*];)*) => {
+        $(
+            /// One decoder's variant of the kernel.
+            pub static $id: Kernel = Kernel {
+                name: $file,
+                label: $label,
+                pieces: &[HALF, $(wgsl!($piece),)* wgsl!("shared/matmul")],
+                source: wgsl!($file),
+                bindings: BINDINGS,
+            };
+        )*
     };
 }
-kernels! {
-    DIRECT_F32: "matmul_direct" "matmul_direct_f32" [wgsl!("weights/f32")];
-    DIRECT_Q4: "matmul_direct" "matmul_direct_q4" [wgsl!("weights/scales"), wgsl!("weights/q4")];
-    DIRECT_Q8: "matmul_direct" "matmul_direct_q8" [wgsl!("weights/scales"), wgsl!("weights/q8")];
-    TILED_F32: "matmul_tiled" "matmul_tiled_f32" [wgsl!("weights/f32")];
-    TILED_Q4: "matmul_tiled" "matmul_tiled_q4" [wgsl!("weights/scales"), wgsl!("weights/q4")];
+
+kernels! { "matmul_direct",
+    DIRECT_F32 "matmul_direct_f32" ["weights/f32"];
+    DIRECT_F16 "matmul_direct_f16" ["weights/f16"];
+    DIRECT_Q8 "matmul_direct_q8" ["weights/scales", "weights/q8"];
+    DIRECT_Q4 "matmul_direct_q4" ["weights/scales", "weights/q4"];
 }
-pub fn rec(c: &mut Commands, k: &'static Kernel, cs: &[Constant], t: u32, n: u32, kk: u32, x:&Buffer,q:&Buffer,s:&Buffer,y:&Buffer, wg:[u32;3]) {
-    let p = Params { tokens: t, k4: kk/4, row_start: 0, row_end: n, y_stride: n, y_offset: 0, rank4: 0, lora_scale: 0.0 };
-    let d: Slice = x.all();
-    c.dispatch(k, cs, &p, &[d.clone(), q.all(), s.all(), d.clone(), d, y.all()], wg, 2*u64::from(t)*u64::from(n)*u64::from(kk));
+
+kernels! { "matmul_tiled",
+    TILED_F32 "matmul_tiled_f32" ["weights/f32"];
+    TILED_F16 "matmul_tiled_f16" ["weights/f16"];
+    TILED_Q8 "matmul_tiled_q8" ["weights/scales", "weights/q8"];
+    TILED_Q4 "matmul_tiled_q4" ["weights/scales", "weights/q4"];
 }
+
+fn kernel(tile: Tile, decoder: Decoder) -> &'static Kernel {
+    match (tile, decoder) {
+        (Tile::Direct { .. }, Decoder::F32) => &DIRECT_F32,
+        (Tile::Direct { .. }, Decoder::F16) => &DIRECT_F16,
+        (Tile::Direct { .. }, Decoder::Q8) => &DIRECT_Q8,
+        (Tile::Direct { .. }, Decoder::Q4) => &DIRECT_Q4,
+        (Tile::Tiled { .. }, Decoder::F32) => &TILED_F32,
+        (Tile::Tiled { .. }, Decoder::F16) => &TILED_F16,
+        (Tile::Tiled { .. }, Decoder::Q8) => &TILED_Q8,
+        (Tile::Tiled { .. }, Decoder::Q4) => &TILED_Q4,
+    }
+}
+
+/// The low-rank term of a forward matmul.
+#[derive(Clone, Copy)]
+pub struct LowRank<'a> {
+    /// Z = X·Aᵀ, `(T, R)`.
+    pub z: &'a Slice,
+    /// B, `(N, R)`.
+    pub b: &'a Slice,
+    /// R, a multiple of 4 (padded with zeros).
+    pub rank: u32,
+    /// s.
+    pub scale: f32,
+}
+
+/// Operands of [`record`].
+pub struct Matmul<'a> {
+    /// X, `(T, K)`.
+    pub x: &'a Slice,
+    /// W, `(N, K)`.
+    pub w: &'a Matrix,
+    /// Y, `(T, y_stride)`.
+    pub y: &'a Slice,
+    /// T.
+    pub tokens: u32,
+    /// Numbers from one token of Y to the next, at least N. What lies beyond N stays untouched.
+    pub y_stride: u32,
+    /// The low-rank term.
+    pub low_rank: Option<LowRank<'a>>,
+    /// `Y +=` instead of `Y =`.
+    pub add: bool,
+}
+
+/// Records the matmul: `Y =`, or `Y +=` with `add`. One dispatch a slab, or several where a slab
+/// is more work than one dispatch should hold.
+pub fn record(commands: &mut Commands, variants: &Variants, op: &Matmul) {
+    for slab in &op.w.slabs {
+        let row_cost = 2 * u64::from(op.tokens.max(1)) * u64::from(op.w.columns);
+        let most = (variants.dispatch_budget / row_cost / 64 * 64).max(64).min(u64::from(slab.rows))
+            as u32;
+        for start in (0..slab.rows).step_by(most as usize) {
+            record_rows(commands, variants, op, slab, start, (start + most).min(slab.rows));
+        }
+    }
+}
+
+fn record_rows(
+    commands: &mut Commands,
+    variants: &Variants,
+    op: &Matmul,
+    slab: &Slab,
+    start: u32,
+    end: u32,
+) {
+    let tile = variants.tile(op.tokens, op.w.rows);
+    let rows = end - start;
+    let mut constants = op.w.constants();
+    let workgroups = match tile {
+        Tile::Direct { tokens } => {
+            let (across, down) = (rows.div_ceil(4), op.tokens.div_ceil(tokens));
+            let (wn, wt) = direct_workgroup(across, down);
+            constants.extend([("WN", wn), ("WT", wt), ("TM", tokens)]);
+            [across.div_ceil(wn), down.div_ceil(wt), 1]
+        }
+        Tile::Tiled { gm, gn, bk } => {
+            constants.extend([("GM", gm), ("GN", gn), ("BK", bk)]);
+            [rows.div_ceil(8 * gn), op.tokens.div_ceil(8 * gm), 1]
+        }
+    };
+    constants.extend([("LORA", op.low_rank.is_some().into()), ("ADD", op.add.into())]);
+    // Without a low-rank term its bindings still need something behind them.
+    let low = op.low_rank.unwrap_or(LowRank { z: op.x, b: op.x, rank: 0, scale: 0.0 });
+    let params = Params {
+        tokens: op.tokens,
+        k4: op.w.columns / 4,
+        row_start: start,
+        row_end: end,
+        y_stride: op.y_stride,
+        first_row: slab.first_row,
+        rank4: low.rank / 4,
+        lora_scale: low.scale,
+    };
+    commands.dispatch(
+        kernel(tile, op.w.decoder()),
+        &constants,
+        &params,
+        &[
+            op.x.clone(),
+            slab.quants.all(),
+            slab.scales.all(),
+            low.z.clone(),
+            low.b.clone(),
+            op.y.clone(),
+        ],
+        workgroups,
+        2 * u64::from(op.tokens) * u64::from(rows) * u64::from(op.w.columns),
+    );
+}
+
+/// `X · Wᵀ` on the CPU in f64; `x` is `(T, K)`, `w` `(N, K)`, the result `(T, N)`.
+pub fn reference(x: &[f64], w: &[f64], columns: usize) -> Vec<f64> {
+    let mut y = Vec::new();
+    for token in x.chunks_exact(columns) {
+        for row in w.chunks_exact(columns) {
+            y.push(token.iter().zip(row).map(|(a, b)| a * b).sum());
+        }
+    }
+    y
+}
+
+#[cfg(test)]
+mod tests;

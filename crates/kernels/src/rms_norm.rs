@@ -81,9 +81,13 @@ mod tests {
             let x = numbers.normal((rows * columns) as usize, scale);
             let gain = numbers.normal(columns as usize, 1.0);
             let before = numbers.normal((rows * columns) as usize, 1.0);
-            let [x_, gain_, y_] = [&x, &gain, &before].map(|v| gpu.buffer_from("test", v).unwrap().all());
+            let [x_, gain_, y_] =
+                [&x, &gain, &before].map(|v| gpu.buffer_from("test", v).unwrap().all());
             let mut commands = Commands::new();
-            record(&mut commands, &RmsNorm { x: &x_, gain: &gain_, y: &y_, rows, columns, eps: 1e-6, add });
+            record(
+                &mut commands,
+                &RmsNorm { x: &x_, gain: &gain_, y: &y_, rows, columns, eps: 1e-6, add },
+            );
             gpu.run(&commands).await.unwrap();
             let mut want = reference(&wide(&x), &wide(&gain), 1e-6);
             if add {

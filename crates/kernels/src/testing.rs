@@ -1,6 +1,9 @@
 //! What every kernel test needs: both device profiles, numbers from a seed, one measure of error.
 
+use hearth_formats::layout::{PackedRows, ScaleForm, WeightLayout};
 use hearth_gpu::{Gpu, GpuOptions, Profile};
+
+use crate::matrix::{Matrix, Slab};
 
 /// Turns async test bodies into tests that run natively and in the browser's worker.
 macro_rules! gpu_test {
@@ -97,7 +100,10 @@ pub(crate) fn assert_close(got: &[f32], want: &[f64], limit: f64) {
             off(a).total_cmp(&off(b))
         })
         .unwrap_or(0);
-    panic!("relative error {error:.3e} over {limit:.0e}; worst at {worst}: {} instead of {}", got[worst], want[worst]);
+    panic!(
+        "relative error {error:.3e} over {limit:.0e}; worst at {worst}: {} instead of {}",
+        got[worst], want[worst]
+    );
 }
 
 /// Central difference of a scalar function along every coordinate. With f64 and h = 1e-5 the error
@@ -116,4 +122,89 @@ pub(crate) fn finite_difference(at: &[f64], f: impl Fn(&[f64]) -> f64) -> Vec<f6
             (up - down) / (2.0 * h)
         })
         .collect()
+}
+
+/// One layout of every kind that a shader reads; all fit 256 columns.
+pub(crate) fn layouts() -> Vec<WeightLayout> {
+    let mut all = vec![WeightLayout::F32, WeightLayout::F16];
+    for (bits, group, scale, minimum) in [
+        (8, 32, ScaleForm::F16, false),
+        (4, 32, ScaleForm::F16, true),
+        (8, 16, ScaleForm::TwoLevel, false),
+        (8, 32, ScaleForm::TwoLevel, true),
+        (4, 32, ScaleForm::TwoLevel, true),
+        (8, 128, ScaleForm::TwoLevel, false),
+        (4, 64, ScaleForm::F32, true),
+        (8, 128, ScaleForm::F32, false),
+        (8, 16, ScaleForm::F16, true),
+    ] {
+        all.push(WeightLayout::Quant { bits, group, scale, minimum });
+    }
+    all
+}
+
+/// Random words in a layout, as a matrix on the device and as the numbers they stand for. Every
+/// code and every scale byte occurs; f16 scales include subnormals.
+pub(crate) fn quantized(
+    gpu: &Gpu,
+    numbers: &mut Numbers,
+    rows: u32,
+    columns: u32,
+    layout: WeightLayout,
+) -> (Matrix, Vec<f64>) {
+    let (n, k) = (rows as usize, columns as usize);
+    let mut packed = PackedRows::new(layout, k).unwrap();
+    packed.rows = n;
+    packed.quants = match layout {
+        WeightLayout::F32 => numbers.normal(n * k, 1.0).iter().map(|v| v.to_bits()).collect(),
+        WeightLayout::F16 => halves(numbers, n * k / 2, 1.0),
+        WeightLayout::Quant { .. } => {
+            (0..n * layout.quant_words(k)).map(|_| numbers.bits() as u32).collect()
+        }
+    };
+    let words = n * layout.scale_words(k);
+    packed.scales = match layout {
+        WeightLayout::Quant { scale: ScaleForm::F32, .. } => {
+            numbers.normal(words, 0.01).iter().map(|v| v.to_bits()).collect()
+        }
+        WeightLayout::Quant { scale: ScaleForm::F16, .. } => halves(numbers, words, 1e-4),
+        WeightLayout::Quant { scale: ScaleForm::TwoLevel, .. } => {
+            let mut all = halves(numbers, words, 1e-4);
+            let block = layout.scale_words(256);
+            for (i, word) in all.iter_mut().enumerate() {
+                if i % block != 0 {
+                    *word = numbers.bits() as u32;
+                }
+            }
+            all
+        }
+        _ => vec![],
+    };
+    let matrix = Matrix::new(gpu, "test", rows, columns, layout).unwrap();
+    matrix.write_rows(gpu, 0, &packed);
+    let weights = wide(&packed.decode());
+    (matrix, weights)
+}
+
+/// Words of two f16 each.
+fn halves(numbers: &mut Numbers, words: usize, scale: f32) -> Vec<u32> {
+    let values = numbers.normal(2 * words, scale);
+    let half = |v: f32| u32::from(half::f16::from_f32(v).to_bits());
+    values.chunks_exact(2).map(|v| half(v[0]) | half(v[1]) << 16).collect()
+}
+
+/// An f32 matrix cut into slabs of `step` rows, as a device with small bindings would have it.
+pub(crate) fn split_f32(gpu: &Gpu, weights: &[f32], columns: u32, step: u32) -> Matrix {
+    let rows = weights.len() as u32 / columns;
+    let slabs = weights
+        .chunks((step * columns) as usize)
+        .zip((0..).step_by(step as usize))
+        .map(|(part, first_row)| Slab {
+            first_row,
+            rows: part.len() as u32 / columns,
+            quants: gpu.buffer_from("test", part).unwrap(),
+            scales: gpu.buffer("test", 4).unwrap(),
+        })
+        .collect();
+    Matrix { rows, columns, layout: WeightLayout::F32, slabs }
 }

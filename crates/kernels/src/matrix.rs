@@ -1,0 +1,191 @@
+//! A weight matrix `W [N, K]` on the device, split by rows into bindings that fit its limits.
+
+use hearth_formats::layout::{PackedRows, ScaleForm, WeightLayout};
+use hearth_gpu::{Buffer, Constant, Gpu, GpuError};
+
+/// Slabs start at multiples of this many rows, so that kernels may take rows four at a time.
+const ROW_STEP: u64 = 8;
+
+/// Rows `first_row .. first_row + rows` of a matrix.
+#[derive(Debug, Clone)]
+pub struct Slab {
+    /// First row of the matrix that is here, a multiple of 8.
+    pub first_row: u32,
+    /// Number of rows.
+    pub rows: u32,
+    /// The layout's `quants`, `(rows, words a row)`.
+    pub quants: Buffer,
+    /// The layout's `scales`, `(rows, words a row)`; a dummy word where the layout has none.
+    pub scales: Buffer,
+}
+
+/// Frozen weights in one of the layouts of [`WeightLayout`].
+#[derive(Debug, Clone)]
+pub struct Matrix {
+    /// N: outputs.
+    pub rows: u32,
+    /// K: inputs, a multiple of 4.
+    pub columns: u32,
+    /// How the words are read.
+    pub layout: WeightLayout,
+    /// The parts, by rows, in order, without gaps.
+    pub slabs: Vec<Slab>,
+}
+
+/// Which decoder in `shaders/weights/` reads a layout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decoder {
+    /// f32.wgsl
+    F32,
+    /// f16.wgsl
+    F16,
+    /// scales.wgsl and q8.wgsl
+    Q8,
+    /// scales.wgsl and q4.wgsl
+    Q4,
+}
+
+impl Matrix {
+    /// Allocates room for a matrix; [`Matrix::write_rows`] fills it.
+    ///
+    /// # Errors
+    /// When one row alone exceeds a binding, or memory is short.
+    pub fn new(
+        gpu: &Gpu,
+        label: &str,
+        rows: u32,
+        columns: u32,
+        layout: WeightLayout,
+    ) -> Result<Self, GpuError> {
+        let slabs = slab_rows(gpu.max_binding(), rows, columns, layout)
+            .map(|(first_row, rows)| {
+                let bytes = |words: usize| 4 * u64::from(rows) * words as u64;
+                Ok(Slab {
+                    first_row,
+                    rows,
+                    quants: gpu.buffer(label, bytes(layout.quant_words(columns as usize)))?,
+                    scales: gpu.buffer(label, bytes(layout.scale_words(columns as usize)))?,
+                })
+            })
+            .collect::<Result<_, GpuError>>()?;
+        Ok(Self { rows, columns, layout, slabs })
+    }
+
+    /// A matrix of f32 weights, `(N, K)` row-major: LoRA factors, tests.
+    ///
+    /// # Errors
+    /// As [`Matrix::new`].
+    pub fn from_f32(
+        gpu: &Gpu,
+        label: &str,
+        rows: u32,
+        columns: u32,
+        weights: &[f32],
+    ) -> Result<Self, GpuError> {
+        let matrix = Self::new(gpu, label, rows, columns, WeightLayout::F32)?;
+        for slab in &matrix.slabs {
+            let start = (slab.first_row * columns) as usize;
+            gpu.write(&slab.quants, 0, &weights[start..start + (slab.rows * columns) as usize]);
+        }
+        Ok(matrix)
+    }
+
+    /// Uploads rows `first_row ..` of the matrix, across slabs where they end in between.
+    pub fn write_rows(&self, gpu: &Gpu, first_row: u32, packed: &PackedRows) {
+        debug_assert_eq!((packed.layout, packed.columns), (self.layout, self.columns as usize));
+        let quant_words = self.layout.quant_words(self.columns as usize);
+        let scale_words = self.layout.scale_words(self.columns as usize);
+        let end = first_row + packed.rows as u32;
+        for slab in &self.slabs {
+            let from = first_row.max(slab.first_row);
+            let to = end.min(slab.first_row + slab.rows);
+            if from >= to {
+                continue;
+            }
+            let (source, target) = ((from - first_row) as usize, u64::from(from - slab.first_row));
+            let count = (to - from) as usize;
+            for (buffer, words, data) in [
+                (&slab.quants, quant_words, &packed.quants),
+                (&slab.scales, scale_words, &packed.scales),
+            ] {
+                let part = &data[source * words..(source + count) * words];
+                gpu.write(buffer, target * 4 * words as u64, part);
+            }
+        }
+    }
+
+    /// Bytes on the device, without dummies.
+    pub fn bytes(&self) -> u64 {
+        u64::from(self.rows) * self.layout.row_bytes(self.columns as usize) as u64
+    }
+
+    /// The decoder to put in front of a kernel.
+    pub fn decoder(&self) -> Decoder {
+        match self.layout {
+            WeightLayout::F32 => Decoder::F32,
+            WeightLayout::F16 => Decoder::F16,
+            WeightLayout::Quant { bits: 4, .. } => Decoder::Q4,
+            WeightLayout::Quant { .. } => Decoder::Q8,
+        }
+    }
+
+    /// Values of the decoder's `override` constants.
+    pub fn constants(&self) -> Vec<Constant> {
+        match self.layout {
+            WeightLayout::F32 | WeightLayout::F16 => vec![],
+            WeightLayout::Quant { group, scale, minimum, .. } => {
+                let form = match scale {
+                    ScaleForm::F16 => 0,
+                    ScaleForm::F32 => 1,
+                    ScaleForm::TwoLevel => 2,
+                };
+                vec![("GROUP", group), ("SCALE_FORM", form), ("MINIMUM", minimum.into())]
+            }
+        }
+    }
+}
+
+/// First row and number of rows of every slab.
+pub fn slab_rows(
+    max_binding: u64,
+    rows: u32,
+    columns: u32,
+    layout: WeightLayout,
+) -> impl Iterator<Item = (u32, u32)> {
+    let words = layout.quant_words(columns as usize).max(layout.scale_words(columns as usize));
+    let most = max_binding / (4 * words.max(1) as u64);
+    let step = if most >= u64::from(rows) {
+        rows
+    } else {
+        (most / ROW_STEP * ROW_STEP).max(ROW_STEP) as u32
+    };
+    (0..rows).step_by(step.max(1) as usize).map(move |first| (first, step.min(rows - first)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slabs_cover_all_rows_once_and_fit() {
+        // Gemma 3 270M's embedding under WebGPU's default limits, and awkward ones.
+        for (limit, rows, columns) in [(128 << 20, 262_144, 640), (4096, 33, 64), (1 << 20, 1, 4)] {
+            for layout in [WeightLayout::F32, WeightLayout::F16, WeightLayout::Q8, WeightLayout::Q4]
+            {
+                if layout.check(u64::from(columns)).is_err() {
+                    continue;
+                }
+                let mut next = 0;
+                for (first, count) in slab_rows(limit, rows, columns, layout) {
+                    assert_eq!(first, next);
+                    assert!(first.is_multiple_of(8) && count > 0);
+                    assert!(
+                        4 * u64::from(count) * layout.quant_words(columns as usize) as u64 <= limit
+                    );
+                    next += count;
+                }
+                assert_eq!(next, rows);
+            }
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Which variant of a kernel runs on which device and shape. A new tile shape is one line of
+//! [`TILES`]; the tests run every line.
+
+use hearth_gpu::Gpu;
+
+/// How a matmul is cut among invocations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tile {
+    /// Every invocation loads its own operands: `tokens` (1, 2, 4 or 8) by 4 outputs.
+    Direct {
+        /// Tokens an invocation.
+        tokens: u32,
+    },
+    /// A workgroup of `gm × gn` invocations shares operands, each computes 8 × 8.
+    Tiled {
+        /// Invocations along the tokens.
+        gm: u32,
+        /// Invocations along the outputs.
+        gn: u32,
+        /// Columns of four a step: 1, 2 or 4.
+        bk: u32,
+    },
+}
+
+/// All tile shapes. Each fits WebGPU's default limits: 256 invocations, 16 KiB.
+pub const TILES: &[Tile] = &[
+    Tile::Direct { tokens: 1 },
+    Tile::Direct { tokens: 2 },
+    Tile::Direct { tokens: 4 },
+    Tile::Direct { tokens: 8 },
+    Tile::Tiled { gm: 4, gn: 8, bk: 4 },
+    Tile::Tiled { gm: 8, gn: 8, bk: 4 },
+    Tile::Tiled { gm: 8, gn: 16, bk: 2 },
+    Tile::Tiled { gm: 16, gn: 16, bk: 2 },
+];
+
+/// The choices made for one device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Variants {
+    /// A CPU rasterizer: nothing but direct loads is fast there.
+    pub software: bool,
+    /// Most operations of one dispatch; a larger matmul is split by rows, so that no dispatch
+    /// outlasts a submission.
+    pub dispatch_budget: u64,
+    /// Overrides the choice of [`Variants::tile`]; what the tuner and `hearth bench` set.
+    pub forced: Option<Tile>,
+}
+
+impl Variants {
+    /// The choices for a device, without measuring.
+    pub fn of(gpu: &Gpu) -> Self {
+        Self {
+            software: gpu.capabilities().software,
+            dispatch_budget: gpu.dispatch_budget(),
+            forced: None,
+        }
+    }
+
+    /// The tile for a matmul of so many tokens and outputs.
+    pub fn tile(&self, tokens: u32, rows: u32) -> Tile {
+        if let Some(tile) = self.forced {
+            return tile;
+        }
+        // A LoRA factor has few outputs and a decoded batch few tokens: a tile would be mostly air.
+        if self.software || tokens < 16 || rows < 32 {
+            return Tile::Direct { tokens: direct_tokens(tokens) };
+        }
+        Tile::Tiled { gm: 8, gn: 8, bk: 4 }
+    }
+}
+
+/// The number of tokens per invocation that wastes least for a batch of `tokens`.
+pub(crate) fn direct_tokens(tokens: u32) -> u32 {
+    match tokens {
+        0 | 1 => 1,
+        2 => 2,
+        3 | 4 => 4,
+        _ => 8,
+    }
+}
+
+/// Workgroup of direct kernels: `across` invocations along the outputs as far as there are some,
+/// the rest of 64 along the tokens.
+pub(crate) fn direct_workgroup(across: u32, down: u32) -> (u32, u32) {
+    let x = across.next_power_of_two().clamp(1, 64);
+    (x, (64 / x).min(down.next_power_of_two()))
+}

@@ -1,0 +1,45 @@
+// dG[M,N] += s · P[T,M]ᵀ · Q[T,N]
+//
+// Gradients of both LoRA factors: dB[out,R] with P = dY, Q = Z; dA[R,in] with P = dZ, Q = X.
+// `+=`: micro-batches add up; the optimizer's step starts from zeros. An invocation sums 4 × 4
+// numbers over the tokens in order, so that the result does not depend on scheduling.
+
+struct Params {
+    tokens: u32,      // T
+    m4: u32,          // M / 4
+    n4: u32,          // N / 4
+    scale: f32,       // s
+    p_stride4: u32,   // vec4s from one token of P to the next
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> left: array<vec4<f32>>;         // (T, p_stride4): P
+@group(0) @binding(2) var<storage, read> right: array<vec4<f32>>;        // (T, N/4): Q
+@group(0) @binding(3) var<storage, read_write> dg: array<vec4<f32>>;     // (M, N/4)
+
+override WN: u32 = 64u;    // invocations along N
+override WM: u32 = 1u;     // and along M
+
+@compute @workgroup_size(WN, WM)
+fn lora_grad(@builtin(global_invocation_id) id: vec3<u32>) {
+    if id.x >= p.n4 || id.y >= p.m4 {
+        return;
+    }
+    var g0 = vec4<f32>();
+    var g1 = vec4<f32>();
+    var g2 = vec4<f32>();
+    var g3 = vec4<f32>();
+    for (var t = 0u; t < p.tokens; t++) {
+        let l = left[t * p.p_stride4 + id.y];
+        let r = right[t * p.n4 + id.x];
+        g0 += l.x * r;
+        g1 += l.y * r;
+        g2 += l.z * r;
+        g3 += l.w * r;
+    }
+    let at = 4u * id.y * p.n4 + id.x;
+    dg[at] += p.scale * g0;
+    dg[at + p.n4] += p.scale * g1;
+    dg[at + 2u * p.n4] += p.scale * g2;
+    dg[at + 3u * p.n4] += p.scale * g3;
+}

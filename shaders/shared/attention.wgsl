@@ -1,0 +1,58 @@
+// What the attention kernels share: parameters, the keys a token sees, soft-capping.
+
+struct Params {
+    tokens: u32,      // T
+    heads: u32,       // H
+    kv_heads: u32,    // G
+    width4: u32,      // D / 4
+    cached: u32,      // keys in front of the first token's own
+    window: u32,      // a token sees keys less than this many positions back; 0: all
+    scale: f32,
+    softcap: f32,     // 0: none
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+
+// The keys a token sees: a range of the prefix, then a range of its own segment, as one list.
+struct Seen {
+    prefix_start: u32,
+    prefix_count: u32,
+    own_start: u32,
+    count: u32,   // of both
+}
+
+// `token` is its place in the batch, `info` its tokens_meta. Windows go by positions: key j of the
+// prefix is at position j, keys of the own segment are as far back as their indices say.
+fn keys_seen(token: u32, info: vec4<u32>) -> Seen {
+    let own_end = p.cached + token + 1u;
+    var prefix_start = 0u;
+    var own_start = info.z;
+    if p.window > 0u {
+        prefix_start = min(info.y, max(info.x + 1u, p.window) - p.window);
+        own_start = max(own_start, max(own_end, p.window) - p.window);
+    }
+    let prefix_count = info.y - prefix_start;
+    return Seen(prefix_start, prefix_count, own_start, prefix_count + own_end - own_start);
+}
+
+fn key_at(seen: Seen, i: u32) -> u32 {
+    return select(seen.own_start + i - seen.prefix_count, seen.prefix_start + i, i < seen.prefix_count);
+}
+
+// The scaled and soft-capped score of q·k.
+fn score(dots: vec4<f32>) -> vec4<f32> {
+    let s = dots * p.scale;
+    if p.softcap > 0.0 {
+        return p.softcap * tanh(clamp(s / p.softcap, vec4<f32>(-15.0), vec4<f32>(15.0)));
+    }
+    return s;
+}
+
+// The derivative of score() by q·k, from the score itself.
+fn d_score(s: vec4<f32>) -> vec4<f32> {
+    if p.softcap > 0.0 {
+        let t = s / p.softcap;
+        return p.scale * (1.0 - t * t);
+    }
+    return vec4<f32>(p.scale);
+}
