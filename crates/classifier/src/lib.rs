@@ -1,6 +1,10 @@
 //! From a CSV to a trained, measured text classifier. No GPU type appears here.
 
+pub mod bootstrap;
+pub mod calibration;
 pub mod columns;
+pub mod curves;
+pub mod metrics;
 pub mod rng;
 pub mod split;
 pub mod table;
