@@ -96,7 +96,7 @@ impl Header {
         let data_start = reader.position().next_multiple_of(alignment);
         let mut places = HashMap::with_capacity(tensors.len());
         for (place, tensor) in tensors.iter_mut().enumerate() {
-            if tensor.offset % alignment != 0 {
+            if !tensor.offset.is_multiple_of(alignment) {
                 return Err(HeaderError::TensorOffset {
                     file,
                     tensor: tensor.name.clone(),
@@ -335,7 +335,7 @@ async fn read_tensor<S: ByteSource + ?Sized>(
         });
     };
     let row = shape[shape.len() - 1];
-    if row % kind.block_weights() != 0 {
+    if !row.is_multiple_of(kind.block_weights()) {
         return Err(HeaderError::Blocks {
             file: reader.file(),
             tensor: name,

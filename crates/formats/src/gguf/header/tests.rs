@@ -1,5 +1,5 @@
 use super::*;
-use crate::source::{FileSource, MemorySource};
+use crate::source::MemorySource;
 use pollster::block_on;
 use proptest::prelude::*;
 
@@ -330,6 +330,7 @@ proptest! {
 }
 
 /// The real file, where the model is in the user's cache.
+#[cfg(not(target_arch = "wasm32"))]
 #[test]
 fn gemma_3_270m_is_read() {
     let Some(home) = std::env::var_os("HOME") else {
@@ -340,7 +341,7 @@ fn gemma_3_270m_is_read() {
         println!("skipped: no {}; cargo xtask test --real fetches it", path.display());
         return;
     }
-    let header = block_on(Header::read(&FileSource::open(&path).unwrap())).unwrap();
+    let header = block_on(Header::read(&crate::source::FileSource::open(&path).unwrap())).unwrap();
     assert_eq!(header.require::<&str>("general.architecture"), Ok("gemma3"));
     assert_eq!(header.tensors().len(), 236);
     assert_eq!(header.data_start(), 6_525_120);
