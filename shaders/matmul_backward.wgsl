@@ -9,9 +9,10 @@
 struct Params {
     tokens: u32,        // T
     k4: u32,            // K / 4
-    rows: u32,          // rows of this slab, N
+    row_start: u32,     // rows of this slab that count: row_start .. row_end
+    row_end: u32,
     y_stride4: u32,     // vec4s from one token of dY to the next
-    first_row4: u32,    // the slab's first row / 4: column of dY
+    first_column4: u32, // column of dY / 4 that belongs to row_start
     rank4: u32,         // R / 4
     scale: f32,         // on dY · W
 }
@@ -65,10 +66,10 @@ fn matmul_backward(@builtin(global_invocation_id) id: vec3<u32>) {
     var x7 = vec4<f32>();
 
     let g = 4u * c / GROUP;
-    let rows4 = (p.rows + 3u) / 4u;
+    let rows4 = (p.row_end - p.row_start + 3u) / 4u;
     for (var n4 = 0u; n4 < rows4; n4++) {
-        let n = 4u * n4;
-        let rows = min(vec4<u32>(n, n + 1u, n + 2u, n + 3u), vec4<u32>(p.rows - 1u));
+        let n = p.row_start + 4u * n4;
+        let rows = min(vec4<u32>(n, n + 1u, n + 2u, n + 3u), vec4<u32>(p.row_end - 1u));
         // Matrix times column vector: four rows of W, weighed by four gradients.
         let w = mat4x4<f32>(
             weight4(rows.x, c, p.k4, group_scale(rows.x, g, p.k4)),
@@ -76,7 +77,7 @@ fn matmul_backward(@builtin(global_invocation_id) id: vec3<u32>) {
             weight4(rows.z, c, p.k4, group_scale(rows.z, g, p.k4)),
             weight4(rows.w, c, p.k4, group_scale(rows.w, g, p.k4)),
         );
-        let at = p.first_row4 + n4;
+        let at = p.first_column4 + n4;
         x0 += w * dy[t0 * p.y_stride4 + at];
         if TM > 1u {
             x1 += w * dy[t1 * p.y_stride4 + at];

@@ -80,6 +80,12 @@ impl Slice {
     }
 }
 
+impl From<&Slice> for Slice {
+    fn from(slice: &Slice) -> Self {
+        slice.clone()
+    }
+}
+
 impl From<&Buffer> for Slice {
     fn from(buffer: &Buffer) -> Self {
         buffer.all()

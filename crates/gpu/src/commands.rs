@@ -1,6 +1,6 @@
 //! GPU work as plain data, recorded apart from the engine that runs it.
 
-use crate::{Buffer, Kernel, Slice};
+use crate::{Kernel, Slice};
 
 /// The value of a WGSL `override`.
 pub type Constant = (&'static str, u32);
@@ -27,14 +27,12 @@ pub struct Dispatch {
 pub enum Command {
     /// A kernel launch.
     Dispatch(Dispatch),
-    /// Copy `bytes` from one buffer to another (offsets and sizes are multiples of 4).
+    /// Copy the first `bytes` of one range to the start of another (a multiple of 4).
     Copy {
         /// Source.
-        from: Buffer,
-        /// Byte offset in the source.
-        from_offset: u64,
-        /// Target.
-        to: Buffer,
+        from: Slice,
+        /// Target, in another buffer.
+        to: Slice,
         /// Byte offset in the target.
         to_offset: u64,
         /// Number of bytes.
@@ -82,18 +80,18 @@ impl Commands {
         }));
     }
 
-    /// Records a copy of `bytes` between two different buffers.
+    /// Records a copy of the first `bytes` of a range into another buffer's range, `to_offset` bytes
+    /// (a multiple of 4) from its start.
     pub fn copy(
         &mut self,
-        from: &Buffer,
-        from_offset: u64,
-        to: &Buffer,
+        from: impl Into<Slice>,
+        to: impl Into<Slice>,
         to_offset: u64,
         bytes: u64,
     ) {
         if bytes > 0 {
-            let (from, to) = (from.clone(), to.clone());
-            self.items.push(Command::Copy { from, from_offset, to, to_offset, bytes });
+            let (from, to) = (from.into(), to.into());
+            self.items.push(Command::Copy { from, to, to_offset, bytes });
         }
     }
 

@@ -6,8 +6,8 @@ use std::sync::{
 };
 
 use crate::{
-    Account, AdapterDescription, Buffer, GpuError, GpuOptions, MemoryReport, Profile, adapter,
-    pipelines::Pipelines, submit::Queue,
+    Account, AdapterDescription, Buffer, GpuError, GpuOptions, MemoryReport, Profile, Slice,
+    adapter, pipelines::Pipelines, submit::Queue,
 };
 
 /// What this device offers beyond WebGPU's defaults.
@@ -209,16 +209,19 @@ impl Gpu {
         Ok(buffer)
     }
 
-    /// Writes host data at a byte offset (a multiple of 4), in order with [`Gpu::run`]: commands
-    /// handed over earlier still see the old contents.
-    pub fn write<T: bytemuck::NoUninit>(&self, buffer: &Buffer, offset: u64, data: &[T]) {
+    /// Writes host data into a range, `offset` bytes (a multiple of 4) from its start, in order with
+    /// [`Gpu::run`]: commands handed over earlier still see the old contents.
+    pub fn write<T: bytemuck::NoUninit>(&self, range: impl Into<Slice>, offset: u64, data: &[T]) {
+        let range = range.into();
         let bytes: &[u8] = bytemuck::cast_slice(data);
+        debug_assert!(offset + bytes.len() as u64 <= range.bytes);
+        let (raw, at) = (range.buffer.raw(), range.offset + offset);
         let whole = bytes.len() / 4 * 4;
-        self.shared.queue.write_buffer(buffer.raw(), offset, &bytes[..whole]);
+        self.shared.queue.write_buffer(raw, at, &bytes[..whole]);
         if whole < bytes.len() {
             let mut last = [0; 4];
             last[..bytes.len() - whole].copy_from_slice(&bytes[whole..]);
-            self.shared.queue.write_buffer(buffer.raw(), offset + whole as u64, &last);
+            self.shared.queue.write_buffer(raw, at + whole as u64, &last);
         }
     }
 

@@ -109,12 +109,12 @@ impl Gpu {
                     }
                     at += run;
                 }
-                Command::Copy { from, from_offset, to, to_offset, bytes } => {
+                Command::Copy { from, to, to_offset, bytes } => {
                     encoder.copy_buffer_to_buffer(
-                        from.raw(),
-                        *from_offset,
-                        to.raw(),
-                        *to_offset,
+                        from.buffer.raw(),
+                        from.offset,
+                        to.buffer.raw(),
+                        to.offset + to_offset,
                         Some(*bytes),
                     );
                     at += 1;

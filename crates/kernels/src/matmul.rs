@@ -3,6 +3,8 @@
 //!
 //! Source: `torch.nn.Linear`, and LoRA (Hu et al. 2021, section 4.1) with `s = alpha / r`.
 
+use std::ops::Range;
+
 use bytemuck::{Pod, Zeroable};
 use hearth_gpu::{Access, Commands, Kernel, Slice};
 
@@ -101,9 +103,13 @@ pub struct Matmul<'a> {
     pub y: &'a Slice,
     /// T.
     pub tokens: u32,
-    /// Numbers from one token of Y to the next, at least N. What lies beyond N stays untouched.
+    /// The rows of W to compute, usually all: the first goes to column 0 of Y. Chunks of the
+    /// vocabulary are such ranges.
+    pub rows: Range<u32>,
+    /// Numbers from one token of Y to the next, at least the number of rows. What lies beyond
+    /// stays untouched.
     pub y_stride: u32,
-    /// The low-rank term.
+    /// The low-rank term; only where all rows are computed.
     pub low_rank: Option<LowRank<'a>>,
     /// `Y +=` instead of `Y =`.
     pub add: bool,
@@ -112,12 +118,11 @@ pub struct Matmul<'a> {
 /// Records the matmul: `Y =`, or `Y +=` with `add`. One dispatch a slab, or several where a slab
 /// is more work than one dispatch should hold.
 pub fn record(commands: &mut Commands, variants: &Variants, op: &Matmul) {
-    for slab in &op.w.slabs {
-        let row_cost = 2 * u64::from(op.tokens.max(1)) * u64::from(op.w.columns);
-        let most = (variants.dispatch_budget / row_cost / 64 * 64).max(64).min(u64::from(slab.rows))
-            as u32;
-        for start in (0..slab.rows).step_by(most as usize) {
-            record_rows(commands, variants, op, slab, start, (start + most).min(slab.rows));
+    let row_cost = 2 * u64::from(op.tokens.max(1)) * u64::from(op.w.columns);
+    let most = (variants.dispatch_budget / row_cost / 64 * 64).clamp(64, 1 << 30) as u32;
+    for (slab, rows) in op.w.slabs_in(&op.rows) {
+        for start in rows.clone().step_by(most as usize) {
+            record_rows(commands, variants, op, slab, start, (start + most).min(rows.end));
         }
     }
 }
@@ -130,7 +135,7 @@ fn record_rows(
     start: u32,
     end: u32,
 ) {
-    let tile = variants.tile(op.tokens, op.w.rows);
+    let tile = variants.tile(op.tokens, op.rows.end - op.rows.start);
     let rows = end - start;
     let mut constants = op.w.constants();
     let workgroups = match tile {
@@ -154,7 +159,7 @@ fn record_rows(
         row_start: start,
         row_end: end,
         y_stride: op.y_stride,
-        first_row: slab.first_row,
+        first_row: slab.first_row.wrapping_sub(op.rows.start),
         rank4: low.rank / 4,
         lora_scale: low.scale,
     };
@@ -164,8 +169,8 @@ fn record_rows(
         &params,
         &[
             op.x.clone(),
-            slab.quants.all(),
-            slab.scales.all(),
+            slab.quants.clone(),
+            slab.scales.clone(),
             low.z.clone(),
             low.b.clone(),
             op.y.clone(),

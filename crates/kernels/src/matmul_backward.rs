@@ -1,6 +1,8 @@
 //! `dX[T,K] = c · dY[T,N] · W[N,K] + dZ[T,R] · A[R,K]`, the twin of [`crate::matmul`] over the same
 //! weight buffers. dZ = s · dY·B is the same kernel with B as f32 weights and c = s; elsewhere c = 1.
 
+use std::ops::Range;
+
 use bytemuck::{Pod, Zeroable};
 use hearth_gpu::{Access, Commands, Kernel, Slice};
 
@@ -15,9 +17,10 @@ use crate::{
 pub(crate) struct Params {
     tokens: u32,
     k4: u32,
-    rows: u32,
+    row_start: u32,
+    row_end: u32,
     y_stride4: u32,
-    first_row4: u32,
+    first_column4: u32,
     rank4: u32,
     scale: f32,
 }
@@ -73,6 +76,9 @@ pub struct MatmulBackward<'a> {
     pub d_x: &'a Slice,
     /// T.
     pub tokens: u32,
+    /// The rows of W that count, usually all; dY's column 0 belongs to the first. Its start is a
+    /// multiple of 4.
+    pub rows: Range<u32>,
     /// Numbers from one token of dY to the next, a multiple of 4.
     pub y_stride: u32,
     /// Factor on dY·W: 1, or LoRA's s where W is B and dX is dZ.
@@ -90,7 +96,7 @@ pub fn record(commands: &mut Commands, op: &MatmulBackward) {
     let (across, down) = (k4, op.tokens.div_ceil(tokens));
     let (wk, wt) = direct_workgroup(across, down);
     let mut first = true;
-    for slab in &op.w.slabs {
+    for (slab, rows) in op.w.slabs_in(&op.rows) {
         // The low-rank term belongs to the whole matrix: once, with the first slab.
         let low_rank = op.low_rank.filter(|_| first);
         let low = low_rank.unwrap_or(LowRankBackward { d_z: op.d_y, a: op.d_y, rank: 0 });
@@ -105,9 +111,10 @@ pub fn record(commands: &mut Commands, op: &MatmulBackward) {
         let params = Params {
             tokens: op.tokens,
             k4,
-            rows: slab.rows,
+            row_start: rows.start,
+            row_end: rows.end,
             y_stride4: op.y_stride / 4,
-            first_row4: slab.first_row / 4,
+            first_column4: (slab.first_row + rows.start - op.rows.start) / 4,
             rank4: low.rank / 4,
             scale: op.scale,
         };
@@ -117,14 +124,14 @@ pub fn record(commands: &mut Commands, op: &MatmulBackward) {
             &params,
             &[
                 op.d_y.clone(),
-                slab.quants.all(),
-                slab.scales.all(),
+                slab.quants.clone(),
+                slab.scales.clone(),
                 low.d_z.clone(),
                 low.a.clone(),
                 op.d_x.clone(),
             ],
             [across.div_ceil(wk), down.div_ceil(wt), 1],
-            2 * u64::from(op.tokens) * u64::from(slab.rows) * u64::from(op.w.columns),
+            2 * u64::from(op.tokens) * u64::from(rows.end - rows.start) * u64::from(op.w.columns),
         );
         first = false;
     }
@@ -192,6 +199,7 @@ mod tests {
                 w: &w,
                 d_x: &dx_,
                 tokens,
+                rows: 0..rows,
                 y_stride,
                 scale,
                 low_rank,
@@ -235,7 +243,7 @@ mod tests {
                 let dy_ = gpu.buffer_from("test", &d_y).unwrap().all();
                 let dx_ = gpu.buffer("test", (4 * t * k) as u64).unwrap().all();
                 let op = MatmulBackward {
-                    d_y: &dy_, w: &split, d_x: &dx_, tokens: t as u32, y_stride: n as u32,
+                    d_y: &dy_, w: &split, d_x: &dx_, tokens: t as u32, rows: 0..n as u32, y_stride: n as u32,
                     scale: 1.0, low_rank: None, add: false,
                 };
                 let mut commands = Commands::new();

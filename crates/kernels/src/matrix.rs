@@ -1,7 +1,9 @@
 //! A weight matrix `W [N, K]` on the device, split by rows into bindings that fit its limits.
 
+use std::ops::Range;
+
 use hearth_formats::layout::{PackedRows, ScaleForm, WeightLayout};
-use hearth_gpu::{Buffer, Constant, Gpu, GpuError};
+use hearth_gpu::{Constant, Gpu, GpuError, Slice};
 
 /// Slabs start at multiples of this many rows, so that kernels may take rows four at a time.
 const ROW_STEP: u64 = 8;
@@ -14,9 +16,9 @@ pub struct Slab {
     /// Number of rows.
     pub rows: u32,
     /// The layout's `quants`, `(rows, words a row)`.
-    pub quants: Buffer,
+    pub quants: Slice,
     /// The layout's `scales`, `(rows, words a row)`; a dummy word where the layout has none.
-    pub scales: Buffer,
+    pub scales: Slice,
 }
 
 /// Frozen weights in one of the layouts of [`WeightLayout`].
@@ -63,8 +65,8 @@ impl Matrix {
                 Ok(Slab {
                     first_row,
                     rows,
-                    quants: gpu.buffer(label, bytes(layout.quant_words(columns as usize)))?,
-                    scales: gpu.buffer(label, bytes(layout.scale_words(columns as usize)))?,
+                    quants: gpu.buffer(label, bytes(layout.quant_words(columns as usize)))?.all(),
+                    scales: gpu.buffer(label, bytes(layout.scale_words(columns as usize)))?.all(),
                 })
             })
             .collect::<Result<_, GpuError>>()?;
@@ -112,6 +114,16 @@ impl Matrix {
                 gpu.write(buffer, target * 4 * words as u64, part);
             }
         }
+    }
+
+    /// The slabs that hold some of `rows`, each with the range of its own rows that is meant.
+    pub(crate) fn slabs_in(&self, rows: &Range<u32>) -> impl Iterator<Item = (&Slab, Range<u32>)> {
+        let Range { start, end } = *rows;
+        self.slabs.iter().filter_map(move |slab| {
+            let from = start.max(slab.first_row);
+            let to = end.min(slab.first_row + slab.rows);
+            (from < to).then(|| (slab, from - slab.first_row..to - slab.first_row))
+        })
     }
 
     /// Bytes on the device, without dummies.

@@ -71,6 +71,12 @@ impl Numbers {
             })
             .collect()
     }
+
+    /// `len` numbers of deviation 1 that repeat after a prime number: enough for large shapes, and
+    /// quickly made.
+    pub(crate) fn repeating(&mut self, len: usize) -> Vec<f32> {
+        self.normal(len.min(4099), 1.0).into_iter().cycle().take(len).collect()
+    }
 }
 
 /// To f64.
@@ -202,8 +208,8 @@ pub(crate) fn split_f32(gpu: &Gpu, weights: &[f32], columns: u32, step: u32) -> 
         .map(|(part, first_row)| Slab {
             first_row,
             rows: part.len() as u32 / columns,
-            quants: gpu.buffer_from("test", part).unwrap(),
-            scales: gpu.buffer("test", 4).unwrap(),
+            quants: gpu.buffer_from("test", part).unwrap().all(),
+            scales: gpu.buffer("test", 4).unwrap().all(),
         })
         .collect();
     Matrix { rows, columns, layout: WeightLayout::F32, slabs }

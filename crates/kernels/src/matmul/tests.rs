@@ -25,7 +25,7 @@ async fn check(gpu: &Gpu, tile: Tile, shape: [u32; 3], layout: WeightLayout, ran
     record(
         &mut commands,
         &variants,
-        &Matmul { x: &x_, w: &w, y: &y_, tokens, y_stride, low_rank, add },
+        &Matmul { x: &x_, w: &w, y: &y_, tokens, rows: 0..rows, y_stride, low_rank, add },
     );
     gpu.run(&commands).await.unwrap();
 
@@ -82,7 +82,7 @@ gpu_test! {
                 let variants = Variants { dispatch_budget, ..Variants::of(&gpu) };
                 let mut commands = Commands::new();
                 let op = Matmul {
-                    x: &x_, w: &w, y: &y_, tokens: t as u32, y_stride: n as u32, low_rank: None, add: false,
+                    x: &x_, w: &w, y: &y_, tokens: t as u32, rows: 0..n as u32, y_stride: n as u32, low_rank: None, add: false,
                 };
                 record(&mut commands, &variants, &op);
                 gpu.run(&commands).await.unwrap();
@@ -92,6 +92,24 @@ gpu_test! {
             assert_close(&results[0].1, &reference(&wide(&x), &wide(&weights), k), 1e-5);
             assert_eq!(results[0].1, results[1].1);
             assert_eq!(results[0].1, results[2].1);
+        })
+        .await;
+    }
+
+    async fn a_range_of_rows_crosses_slabs() {
+        for_each_profile(async |gpu| {
+            let mut numbers = Numbers::new(12);
+            let (t, n, k) = (3, 200, 64);
+            let (x, weights) = (numbers.normal(t * k, 1.0), numbers.normal(n * k, 1.0));
+            let x_ = gpu.buffer_from("test", &x).unwrap().all();
+            let w = split_f32(&gpu, &weights, k as u32, 72);
+            let y_ = gpu.buffer("test", (4 * t * 92) as u64).unwrap().all();
+            let mut commands = Commands::new();
+            let op = Matmul { x: &x_, w: &w, y: &y_, tokens: t as u32, rows: 64..156, y_stride: 92, low_rank: None, add: false };
+            record(&mut commands, &Variants::of(&gpu), &op);
+            gpu.run(&commands).await.unwrap();
+            let want = reference(&wide(&x), &wide(&weights[64 * k..156 * k]), k);
+            assert_close(&gpu.read(y_).await.unwrap(), &want, 1e-5);
         })
         .await;
     }
