@@ -1,0 +1,199 @@
+//! Predictions as CSV: the input's columns and, behind them, the class and the probabilities.
+//!
+//! A spreadsheet runs a cell that starts like a formula, so such cells get an apostrophe in front
+//! (OWASP, "CSV Injection"). Plain numbers such as -3.5 are no formulas and stay as they are.
+
+use std::borrow::Cow;
+use std::io::Write;
+
+use thiserror::Error;
+
+/// Predictions that cannot be written.
+#[derive(Debug, Error)]
+pub enum PredictionsError {
+    /// A row of another width than the header.
+    #[error(
+        "row {row}: {found} cells and {probabilities} probabilities; expected {expected} and {classes}"
+    )]
+    Width {
+        /// Row, from 1.
+        row: usize,
+        /// Cells found.
+        found: usize,
+        /// Cells expected.
+        expected: usize,
+        /// Probabilities found.
+        probabilities: usize,
+        /// Classes.
+        classes: usize,
+    },
+    /// A predicted class that there is not.
+    #[error("row {row}: class {found} of {classes}")]
+    Class {
+        /// Row, from 1.
+        row: usize,
+        /// The class's index.
+        found: usize,
+        /// Classes.
+        classes: usize,
+    },
+    /// The output failed.
+    #[error("cannot write the predictions: {0}")]
+    Write(#[from] csv::Error),
+}
+
+/// Writes predictions row by row.
+pub struct PredictionsWriter<W: Write> {
+    csv: csv::Writer<W>,
+    columns: usize,
+    classes: Vec<String>,
+    row: usize,
+}
+
+impl<W: Write> PredictionsWriter<W> {
+    /// Writes the header: `columns`, `prediction`, and a `p(class)` for every class.
+    pub fn new(out: W, columns: &[String], classes: &[String]) -> Result<Self, PredictionsError> {
+        // a byte-order mark would help one spreadsheet and break many scripts: none is written
+        let mut csv =
+            csv::WriterBuilder::new().quote_style(csv::QuoteStyle::NonNumeric).from_writer(out);
+        let mut header: Vec<Cow<'_, str>> = columns.iter().map(|c| safe_cell(c)).collect();
+        for added in std::iter::once("prediction".to_string())
+            .chain(classes.iter().map(|c| format!("p({c})")))
+        {
+            header.push(unused(&header, added).into());
+        }
+        csv.write_record(header.iter().map(|c| c.as_bytes()))?;
+        Ok(Self { csv, columns: columns.len(), classes: classes.to_vec(), row: 0 })
+    }
+
+    /// Writes a row: its cells, the predicted class (none for a row without text) and the probabilities [C].
+    pub fn write(
+        &mut self,
+        cells: &[String],
+        prediction: Option<usize>,
+        probabilities: &[f64],
+    ) -> Result<(), PredictionsError> {
+        self.row += 1;
+        let classes = self.classes.len();
+        let expected = if prediction.is_some() { classes } else { 0 };
+        if cells.len() != self.columns || probabilities.len() != expected {
+            return Err(PredictionsError::Width {
+                row: self.row,
+                found: cells.len(),
+                expected: self.columns,
+                probabilities: probabilities.len(),
+                classes,
+            });
+        }
+        if let Some(found) = prediction.filter(|&p| p >= classes) {
+            return Err(PredictionsError::Class { row: self.row, found, classes });
+        }
+        let class = prediction.map_or("", |p| &self.classes[p]);
+        let mut record: Vec<Cow<'_, str>> = cells.iter().map(|c| safe_cell(c)).collect();
+        record.push(safe_cell(class));
+        record.extend(probabilities.iter().map(|p| Cow::from(format!("{p:.6}"))));
+        record.resize(self.columns + 1 + classes, Cow::from(""));
+        self.csv.write_record(record.iter().map(|c| c.as_bytes()))?;
+        Ok(())
+    }
+
+    /// Writes what is still held.
+    pub fn flush(&mut self) -> Result<(), PredictionsError> {
+        self.csv.flush().map_err(|e| PredictionsError::Write(e.into()))
+    }
+}
+
+/// A column name that is not taken.
+fn unused(taken: &[Cow<'_, str>], name: String) -> String {
+    let safe = safe_cell(&name).into_owned();
+    let free = |candidate: &String| !taken.iter().any(|t| t == candidate);
+    if free(&safe) {
+        return safe;
+    }
+    (2..).map(|n| format!("{safe} ({n})")).find(free).unwrap_or(safe)
+}
+
+/// A cell that no spreadsheet takes for a formula.
+pub fn safe_cell(cell: &str) -> Cow<'_, str> {
+    // the wide forms are formulas in East Asian spreadsheets
+    let starts = ['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠'];
+    // some spreadsheets drop spaces before they look
+    let risky = cell.starts_with(['\t', '\r', '\n']) || cell.trim_start().starts_with(starts);
+    if risky && !is_plain_number(cell) { Cow::from(format!("'{cell}")) } else { Cow::from(cell) }
+}
+
+/// A sign, digits, perhaps a fraction and an exponent.
+fn is_plain_number(cell: &str) -> bool {
+    let digits = cell.strip_prefix(['+', '-']).unwrap_or(cell);
+    let allowed = |c: char| c.is_ascii_digit() || matches!(c, '.' | 'e' | 'E' | '+' | '-');
+    digits.starts_with(|c: char| c.is_ascii_digit())
+        && digits.chars().all(allowed)
+        && cell.parse::<f64>().is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(
+        columns: &[&str],
+        rows: &[(&[&str], Option<usize>, &[f64])],
+    ) -> Result<String, PredictionsError> {
+        let strings = |cells: &[&str]| cells.iter().map(|c| c.to_string()).collect::<Vec<_>>();
+        let mut out = Vec::new();
+        let mut writer =
+            PredictionsWriter::new(&mut out, &strings(columns), &strings(&["=no", "yes"]))?;
+        for (cells, prediction, probabilities) in rows {
+            writer.write(&strings(cells), *prediction, probabilities)?;
+        }
+        writer.flush()?;
+        drop(writer);
+        Ok(String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn columns_are_added_behind_the_input() {
+        let rows: &[(&[&str], _, &[f64])] =
+            &[(&["a \"b\"\n;c", "-3.5"], Some(0), &[0.75, 0.25]), (&["", "7"], None, &[])];
+        let expected = "\"text\",\"prediction\",\"prediction (2)\",\"p(=no)\",\"p(yes)\"\n\
+             \"a \"\"b\"\"\n;c\",-3.5,\"'=no\",0.750000,0.250000\n\"\",7,\"\",\"\",\"\"\n";
+        assert_eq!(write(&["text", "prediction"], rows).unwrap(), expected);
+    }
+
+    #[test]
+    fn formulas_become_text() {
+        let formulas = [
+            "=1+1",
+            "+1+1",
+            "-1+1",
+            "@SUM(1)",
+            "\tx",
+            "\rx",
+            "\nx",
+            " =1",
+            "＝1",
+            "-",
+            "+",
+            "-inf",
+            "-1e5|cmd",
+            "=cmd|' /C calc'!A0",
+        ];
+        for cell in formulas {
+            assert_eq!(safe_cell(cell), format!("'{cell}"), "{cell:?}");
+        }
+        for cell in ["", "a=1", "-3.5", "+49", "-1e-5", "'=1", "1-2", "é", "…-"] {
+            assert_eq!(safe_cell(cell), cell);
+        }
+        assert!(write(&["=text"], &[]).unwrap().starts_with("\"'=text\""));
+    }
+
+    #[test]
+    fn wrong_rows_are_refused() {
+        let message = |row: (&[&str], Option<usize>, &[f64])| {
+            write(&["text"], &[row]).unwrap_err().to_string()
+        };
+        assert!(message((&[], Some(0), &[0.5, 0.5])).starts_with("row 1: 0 cells"));
+        assert!(message((&["a"], Some(0), &[0.5])).contains("1 probabilities"));
+        assert!(message((&["a"], Some(2), &[0.5, 0.5])).contains("class 2 of 2"));
+    }
+}
