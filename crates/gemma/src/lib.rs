@@ -1,3 +1,22 @@
 //! Gemma 1, 2 and 3: configuration, weights, forward, backward, LoRA, optimizer, generation, memory plan.
 
+mod batch;
+mod cache;
 pub mod config;
+mod dropout;
+mod error;
+mod forward;
+pub mod lora;
+mod model;
+pub mod rng;
+pub mod weights;
+pub mod workspace;
+
+pub use batch::{Packed, Row, shared_prefix};
+pub use cache::KvCache;
+pub use config::Config;
+pub use error::ModelError;
+pub use forward::Pass;
+pub use lora::{Lora, LoraConfig, LoraLayout, Projection};
+pub use model::{Model, config_of};
+pub use weights::{LoadProgress, Precision};

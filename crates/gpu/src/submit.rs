@@ -62,6 +62,15 @@ impl Gpu {
         self.check()
     }
 
+    /// Hands over what [`Gpu::write`] has gathered, and waits until it is on the device.
+    ///
+    /// # Errors
+    /// Anything that the device reported up to now.
+    pub async fn flush(&self) -> Result<(), GpuError> {
+        self.submit(&[], 0)?;
+        self.finish().await
+    }
+
     fn submit(&self, items: &[Command], cost: u64) -> Result<(), GpuError> {
         let encoder = self.encode(items, None)?;
         let index = self.shared.queue.submit([encoder.finish()]);

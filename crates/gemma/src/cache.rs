@@ -1,0 +1,85 @@
+//! Keys and values of tokens already seen.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use hearth_gpu::{Buffer, Gpu};
+
+use crate::{Config, Lora, ModelError};
+
+/// Identities of adapters; 0 is the bare model.
+pub(crate) fn next_id() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// Keys and values per layer, `(capacity, G·D)` each: what generation and scoring keep of the
+/// tokens in front.
+pub struct KvCache {
+    pub(crate) layers: Vec<(Buffer, Buffer)>,
+    capacity: usize,
+    len: usize,
+    adapter: Option<u64>,
+}
+
+impl KvCache {
+    /// Room for `capacity` tokens.
+    ///
+    /// # Errors
+    /// Device memory.
+    pub fn new(gpu: &Gpu, config: &Config, capacity: usize) -> Result<Self, ModelError> {
+        let bytes = 4 * (capacity * config.kv_heads * config.head_dim) as u64;
+        let layers = config
+            .layers
+            .iter()
+            .map(|_| Ok((gpu.buffer("keys", bytes)?, gpu.buffer("values", bytes)?)))
+            .collect::<Result<_, ModelError>>()?;
+        Ok(Self { layers, capacity, len: 0, adapter: None })
+    }
+
+    /// Tokens held.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether nothing is held.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Tokens that fit.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Forgets everything behind the first `len` tokens.
+    pub fn truncate(&mut self, len: usize) {
+        self.len = self.len.min(len);
+    }
+
+    /// Checks that `tokens` more fit, and that what is held was computed with the same adapter.
+    pub(crate) fn check(&self, tokens: usize, lora: Option<&Lora>) -> Result<(), ModelError> {
+        if self.len + tokens > self.capacity {
+            return Err(ModelError::Cache(format!(
+                "{} tokens and {tokens} more exceed the cache of {}",
+                self.len, self.capacity
+            )));
+        }
+        if self.len > 0 && self.adapter != Some(lora.map_or(0, |l| l.id)) {
+            return Err(ModelError::Cache(
+                "the cached keys belong to another adapter: empty the cache first".to_owned(),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Counts tokens whose keys were just written.
+    pub(crate) fn extend(&mut self, tokens: usize, lora: Option<&Lora>) {
+        self.len += tokens;
+        self.adapter = Some(lora.map_or(0, |l| l.id));
+    }
+
+    /// Bytes on the device.
+    pub fn bytes(config: &Config, capacity: usize) -> u64 {
+        8 * (config.layers.len() * capacity * config.kv_heads * config.head_dim) as u64
+    }
+}

@@ -1,0 +1,66 @@
+//! What can go wrong with a model.
+
+use hearth_formats::checkpoint::CheckpointError;
+use hearth_gpu::GpuError;
+use thiserror::Error;
+
+use crate::config::ConfigError;
+
+/// Errors of the model layer.
+#[derive(Debug, Error)]
+pub enum ModelError {
+    /// The device.
+    #[error(transparent)]
+    Gpu(#[from] GpuError),
+    /// The model's files.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// The model's configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A tensor has another shape than the configuration asks for.
+    #[error("{file}: tensor {tensor} is {found:?}, but the configuration asks for {expected:?}: the files belong to different models")]
+    Shape {
+        /// The model's first file.
+        file: String,
+        /// Tensor name.
+        tensor: String,
+        /// Shape by the configuration, `[rows, columns]`.
+        expected: [u64; 2],
+        /// Shape in the file.
+        found: Vec<u64>,
+    },
+    /// A token id beyond the vocabulary.
+    #[error("token {token} at position {position} is beyond the model's vocabulary of {vocab}: is this the model's own tokenizer?")]
+    Token {
+        /// The id.
+        token: u32,
+        /// Where in its text.
+        position: usize,
+        /// The vocabulary's size.
+        vocab: usize,
+    },
+    /// More positions than the model knows.
+    #[error("a text has {tokens} tokens, the model's longest is {max}: shorten it or lower max_tokens")]
+    TooLong {
+        /// Tokens of the text.
+        tokens: usize,
+        /// The model's limit.
+        max: usize,
+    },
+    /// Nothing to compute.
+    #[error("{0}")]
+    Empty(&'static str),
+    /// The plan does not fit the device.
+    #[error("{0}")]
+    Memory(String),
+    /// Options that contradict each other or the model.
+    #[error("{0}")]
+    Options(String),
+    /// A cache was filled with another adapter, or has no room left.
+    #[error("{0}")]
+    Cache(String),
+    /// The caller stopped a long call.
+    #[error("stopped")]
+    Stopped,
+}

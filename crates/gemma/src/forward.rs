@@ -1,0 +1,273 @@
+//! The forward pass, one dispatch a line.
+//!
+//! Source: google/gemma_pytorch `model.py` (`GemmaDecoderLayer`, `Gemma2DecoderLayer`), and
+//! `modeling_gemma3.py` of huggingface/transformers for the norms of q and k.
+
+use hearth_gpu::{Commands, Slice};
+use hearth_kernels::{
+    attention::{self, Attention, Shape, visible_pairs},
+    embed::{self, Embed},
+    gather_rows::{self, GatherRows},
+    geglu::{self, Geglu},
+    matmul::{self, LowRank, Matmul},
+    matrix::Matrix,
+    rms_norm::{self, RmsNorm},
+    rope::{self, Rope},
+};
+
+use crate::{
+    KvCache, Lora, Model, ModelError, dropout,
+    lora::Projection,
+    workspace::{LayerActivations, Workspace},
+};
+
+/// What a forward pass runs with.
+#[derive(Clone, Copy, Default)]
+pub struct Pass<'a> {
+    /// The adapter, if any.
+    pub lora: Option<&'a Lora>,
+    /// Dropout of this step, in training.
+    pub dropout: Option<dropout::Step>,
+}
+
+impl Model {
+    /// Records the whole forward pass over the uploaded batch: final hidden states of the chosen
+    /// positions go to `ws.hidden`. With a cache, the batch's keys are appended to it.
+    ///
+    /// # Errors
+    /// A full cache, or one that another adapter filled.
+    pub fn forward(
+        &self,
+        c: &mut Commands,
+        ws: &Workspace,
+        pass: Pass,
+        mut cache: Option<&mut KvCache>,
+    ) -> Result<(), ModelError> {
+        if let Some(cache) = &cache {
+            cache.check(ws.batch.len(), pass.lora)?;
+        }
+        self.embed(c, ws);
+        for layer in 0..self.config.layers.len() {
+            self.forward_layer(c, ws, layer, pass, cache.as_deref());
+            c.boundary();
+        }
+        self.final_norm(c, ws);
+        if let Some(cache) = &mut cache {
+            cache.extend(ws.batch.len(), pass.lora);
+        }
+        Ok(())
+    }
+
+    /// Records the scaled embedding of the batch into `ws.x(0)`.
+    pub fn embed(&self, c: &mut Commands, ws: &Workspace) {
+        let scale = self.config.embedding_scale();
+        let (tokens, table) = (&ws.tokens.all(), &self.weights.embedding);
+        embed::record(c, &Embed { tokens, table, y: ws.x(0), count: ws.token_count(), scale });
+    }
+
+    /// Records one layer: from `ws.x(index)` to `ws.x(index + 1)`. The last layer's MLP runs on
+    /// the chosen positions only.
+    pub fn forward_layer(
+        &self,
+        c: &mut Commands,
+        ws: &Workspace,
+        index: usize,
+        pass: Pass,
+        cache: Option<&KvCache>,
+    ) {
+        self.forward_attention(c, ws, index, pass, cache);
+        let a = ws.layer(index);
+        let last = index + 1 == self.config.layers.len();
+        match &ws.chosen {
+            Some(chosen) if last => {
+                let (rows, columns) = (chosen.len() as u32, self.config.hidden as u32);
+                let (index_, x, y) = (&ws.index.all(), &a.mid, &a.mid_chosen);
+                gather_rows::record(c, &GatherRows { index: index_, x, y, rows, columns });
+                self.forward_mlp(c, ws, index, pass, &a.mid_chosen, rows);
+            }
+            _ => self.forward_mlp(c, ws, index, pass, &a.mid, ws.token_count()),
+        }
+    }
+
+    fn forward_attention(
+        &self,
+        c: &mut Commands,
+        ws: &Workspace,
+        index: usize,
+        pass: Pass,
+        cache: Option<&KvCache>,
+    ) {
+        let (w, a, x) = (&self.weights.layers[index], ws.layer(index), ws.x(index));
+        let config = &self.config;
+        let (t, width) = (ws.token_count(), config.head_dim as u32);
+        let (heads, kv_heads) = (config.heads as u32, config.kv_heads as u32);
+        let project = |c: &mut Commands, p, x: &Slice, w: &Matrix, y: &Slice, add| {
+            self.project(c, ws, pass, (index, p), x, w, y, t, add);
+        };
+        let turn = |c: &mut Commands, x: &Slice, heads| {
+            let (angles, tokens_meta) = (self.angles(index), &ws.meta.all());
+            rope::record(
+                c,
+                &Rope { angles, tokens_meta, x, tokens: t, heads, head_dim: width, backward: false },
+            );
+        };
+
+        self.norm(c, x, &w.input_norm, &a.h, t, false);
+        if let (Some(q_norm), Some(k_norm)) = (&w.q_norm, &w.k_norm) {
+            project(c, Projection::Q, &a.h, &w.q, &a.q_raw, false);
+            project(c, Projection::K, &a.h, &w.k, &a.k_raw, false);
+            self.head_norm(c, &a.q_raw, q_norm, &a.q, t * heads);
+            self.head_norm(c, &a.k_raw, k_norm, &a.k, t * kv_heads);
+        } else {
+            project(c, Projection::Q, &a.h, &w.q, &a.q, false);
+            project(c, Projection::K, &a.h, &w.k, &a.k, false);
+        }
+        project(c, Projection::V, &a.h, &w.v, &a.v, false);
+        turn(c, &a.q, heads);
+        turn(c, &a.k, kv_heads);
+        self.attend(c, ws, index, cache);
+        c.copy(x, &a.mid, 0, 4 * u64::from(t) * config.hidden as u64);
+        if let Some(post) = &w.post_attention_norm {
+            project(c, Projection::O, &a.o, &w.o, &a.attention_out, false);
+            self.norm(c, &a.attention_out, post, &a.mid, t, true);
+        } else {
+            project(c, Projection::O, &a.o, &w.o, &a.mid, true);
+        }
+    }
+
+    fn attend(&self, c: &mut Commands, ws: &Workspace, index: usize, cache: Option<&KvCache>) {
+        let a = ws.layer(index);
+        let (mut k, mut v) = (a.k.clone(), a.v.clone());
+        if let Some(cache) = cache {
+            let (keys, values) = &cache.layers[index];
+            let row = 4 * (self.config.kv_heads * self.config.head_dim) as u64;
+            let bytes = row * u64::from(ws.token_count());
+            c.copy(&a.k, keys, row * cache.len() as u64, bytes);
+            c.copy(&a.v, values, row * cache.len() as u64, bytes);
+            (k, v) = (keys.all(), values.all());
+        }
+        let (shape, tokens_meta) = (self.attention_shape(ws, index), &ws.meta.all());
+        attention::record(
+            c,
+            &Attention { shape, q: &a.q, k: &k, v: &v, tokens_meta, o: &a.o, lse: &a.lse },
+        );
+    }
+
+    /// Sizes and constants of a layer's attention.
+    pub(crate) fn attention_shape(&self, ws: &Workspace, index: usize) -> Shape {
+        let config = &self.config;
+        let (cached, window) = (ws.batch.cached as u32, config.layers[index].window.unwrap_or(0));
+        Shape {
+            tokens: ws.token_count(),
+            heads: config.heads as u32,
+            kv_heads: config.kv_heads as u32,
+            head_dim: config.head_dim as u32,
+            cached,
+            window,
+            scale: config.attention_scale,
+            softcap: config.attention_softcap.unwrap_or(0.0),
+            pairs: visible_pairs(&ws.batch.meta, cached, window),
+        }
+    }
+
+    fn forward_mlp(
+        &self,
+        c: &mut Commands,
+        ws: &Workspace,
+        index: usize,
+        pass: Pass,
+        mid: &Slice,
+        rows: u32,
+    ) {
+        let (w, a, out) = (&self.weights.layers[index], ws.layer(index), ws.x(index + 1));
+        let project = |c: &mut Commands, p, x: &Slice, w: &Matrix, y: &Slice, add| {
+            self.project(c, ws, pass, (index, p), x, w, y, rows, add);
+        };
+        let LayerActivations { h_mlp, gate, up, act, mlp_out, .. } = a;
+
+        self.norm(c, mid, &w.mlp_norm, h_mlp, rows, false);
+        project(c, Projection::Gate, h_mlp, &w.gate, gate, false);
+        project(c, Projection::Up, h_mlp, &w.up, up, false);
+        geglu::record(c, &Geglu { gate, up, y: act, count: rows * self.config.intermediate as u32 });
+        c.copy(mid, out, 0, 4 * u64::from(rows) * self.config.hidden as u64);
+        if let Some(post) = &w.post_mlp_norm {
+            project(c, Projection::Down, act, &w.down, mlp_out, false);
+            self.norm(c, mlp_out, post, out, rows, true);
+        } else {
+            project(c, Projection::Down, act, &w.down, out, true);
+        }
+    }
+
+    /// Records the norm in front of the head: from the last layer's output to `ws.hidden`.
+    pub fn final_norm(&self, c: &mut Commands, ws: &Workspace) {
+        let x = ws.x(self.config.layers.len());
+        self.norm(c, x, &self.weights.final_norm, &ws.hidden, ws.chosen_count(), false);
+    }
+
+    /// Records logits of the chosen positions for a range of the vocabulary, soft-capped where the
+    /// model does that: `y` is `(M, y_stride)`, its column 0 is the first token of the range.
+    pub fn logits(
+        &self,
+        c: &mut Commands,
+        ws: &Workspace,
+        head: &Matrix,
+        rows: std::ops::Range<u32>,
+        y: &Slice,
+        y_stride: u32,
+    ) {
+        let tokens = ws.chosen_count();
+        let op = Matmul { x: &ws.hidden, w: head, y, tokens, rows, y_stride, low_rank: None, add: false };
+        matmul::record(c, &self.variants, &op);
+        self.soft_cap(c, y, tokens * y_stride);
+    }
+
+    /// Records `y = x Wᵀ` with the adapter's term, if it has one here.
+    #[expect(clippy::too_many_arguments, reason = "one line a projection reads best")]
+    fn project(
+        &self,
+        c: &mut Commands,
+        ws: &Workspace,
+        pass: Pass,
+        (layer, projection): (usize, Projection),
+        x: &Slice,
+        w: &Matrix,
+        y: &Slice,
+        tokens: u32,
+        add: bool,
+    ) {
+        let slot = pass.lora.and_then(|l| Some((l, l.layout.slot(layer, projection)?)));
+        let Some((lora, slot)) = slot else {
+            let (rows, y_stride) = (0..w.rows, w.rows);
+            let op = Matmul { x, w, y, tokens, rows, y_stride, low_rank: None, add };
+            return matmul::record(c, &self.variants, &op);
+        };
+        let (a, b) = (lora.a(slot), lora.b(slot));
+        let rank = lora.layout.config.padded_rank();
+        let z = &ws.layer(layer).z[projection as usize];
+        let input = self.drop_inputs(c, ws, pass.dropout, (layer, projection), x, slot.inputs, tokens);
+        let op = Matmul {
+            x: &input,
+            w: &a,
+            y: z,
+            tokens,
+            rows: 0..rank,
+            y_stride: rank,
+            low_rank: None,
+            add: false,
+        };
+        matmul::record(c, &self.variants, &op);
+        let low_rank = Some(LowRank { z, b: &b.slabs[0].quants, rank, scale: lora.layout.config.scale() });
+        let op = Matmul { x, w, y, tokens, rows: 0..w.rows, y_stride: w.rows, low_rank, add };
+        matmul::record(c, &self.variants, &op);
+    }
+
+    fn norm(&self, c: &mut Commands, x: &Slice, gain: &Slice, y: &Slice, rows: u32, add: bool) {
+        let (columns, eps) = (self.config.hidden as u32, self.config.norm_eps);
+        rms_norm::record(c, &RmsNorm { x, gain, y, rows, columns, eps, add });
+    }
+
+    fn head_norm(&self, c: &mut Commands, x: &Slice, gain: &Slice, y: &Slice, rows: u32) {
+        let (columns, eps) = (self.config.head_dim as u32, self.config.norm_eps);
+        rms_norm::record(c, &RmsNorm { x, gain, y, rows, columns, eps, add: false });
+    }
+}
