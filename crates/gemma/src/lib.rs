@@ -9,6 +9,7 @@ mod forward;
 pub mod lora;
 mod model;
 pub mod rng;
+pub mod verify;
 pub mod weights;
 pub mod workspace;
 

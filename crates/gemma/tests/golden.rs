@@ -1,0 +1,59 @@
+//! The tiny twins against numbers of the reference stack, on both device profiles, natively and
+//! in the browser. `tests/golden/README.md` says how the files were made.
+
+use std::rc::Rc;
+
+use hearth_formats::{
+    checkpoint::Checkpoint,
+    source::{ByteSource, MemorySource},
+};
+use hearth_gemma::{Model, Precision, verify};
+use hearth_gpu::{Gpu, GpuOptions, Profile};
+use wasm_bindgen_test::wasm_bindgen_test;
+
+macro_rules! twin {
+    ($name:literal) => {
+        [
+            ("config.json", &include_bytes!(concat!("golden/", $name, "/model/config.json"))[..]),
+            ("model.safetensors", &include_bytes!(concat!("golden/", $name, "/model/model.safetensors"))[..]),
+            ("forward.safetensors", &include_bytes!(concat!("golden/", $name, "/forward.safetensors"))[..]),
+        ]
+    };
+}
+
+async fn load(profile: Profile, files: &[(&str, &'static [u8])]) -> Model {
+    let gpu = Gpu::open(&GpuOptions::with_profile(profile)).await.unwrap();
+    let sources = files[..2]
+        .iter()
+        .map(|&(name, bytes)| Rc::new(MemorySource::new(name, bytes)) as Rc<dyn ByteSource>)
+        .collect();
+    let checkpoint = Checkpoint::open(sources).await.unwrap();
+    Model::load(&gpu, &checkpoint, Precision::Exact, |_| true).await.unwrap()
+}
+
+fn assert_all(rows: &[verify::Row]) {
+    let failed: Vec<_> = rows.iter().filter(|row| !row.ok).collect();
+    assert!(!rows.is_empty() && failed.is_empty(), "{failed:#?}");
+}
+
+async fn forward(files: [(&str, &'static [u8]); 3]) {
+    for profile in [Profile::Default, Profile::Full] {
+        let model = load(profile, &files).await;
+        assert_all(&verify::forward(&model, files[2].1).await.unwrap());
+    }
+}
+
+#[wasm_bindgen_test(unsupported = pollster::test)]
+async fn gemma1_forward_equals_the_reference() {
+    forward(twin!("tiny_gemma1")).await;
+}
+
+#[wasm_bindgen_test(unsupported = pollster::test)]
+async fn gemma2_forward_equals_the_reference() {
+    forward(twin!("tiny_gemma2")).await;
+}
+
+#[wasm_bindgen_test(unsupported = pollster::test)]
+async fn gemma3_forward_equals_the_reference() {
+    forward(twin!("tiny_gemma3")).await;
+}

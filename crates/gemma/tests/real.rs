@@ -1,0 +1,33 @@
+//! The real Gemma 3 270M against the reference, where the file is on this machine
+//! (`cargo xtask test --real` fetches it).
+#![cfg(not(target_arch = "wasm32"))]
+
+use std::rc::Rc;
+
+use hearth_formats::{checkpoint::Checkpoint, source::FileSource};
+use hearth_gemma::{Model, Precision, verify};
+use hearth_gpu::{Gpu, GpuOptions, Profile};
+
+async fn load(profile: Profile) -> Option<Model> {
+    let Some(path) = hearth_testing::real_model() else {
+        println!("the real model is not in the cache: nothing compared");
+        return None;
+    };
+    let gpu = Gpu::open(&GpuOptions::with_profile(profile)).await.unwrap();
+    let source = Rc::new(FileSource::open(path).unwrap());
+    let checkpoint = Checkpoint::open(vec![source]).await.unwrap();
+    Some(Model::load(&gpu, &checkpoint, Precision::Exact, |_| true).await.unwrap())
+}
+
+// On the default limits: there the embedding has to be split, so it is the harder of the two.
+#[pollster::test]
+async fn forward_equals_the_reference_on_default_limits() {
+    let Some(model) = load(Profile::Default).await else { return };
+    assert!(model.weights.embedding.slabs.len() > 1);
+    let golden = include_bytes!("golden/gemma3_270m/forward.safetensors");
+    let rows = verify::forward(&model, golden).await.unwrap();
+    for row in &rows {
+        println!("{row:?}");
+    }
+    assert!(rows.iter().all(|row| row.ok), "{rows:#?}");
+}
