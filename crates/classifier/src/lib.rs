@@ -6,6 +6,7 @@ pub mod columns;
 pub mod curves;
 pub mod history;
 pub mod metrics;
+pub mod plots;
 pub mod predictions;
 pub mod prompt;
 pub mod recipe;

@@ -145,15 +145,15 @@ pub struct FieldDoc {
 }
 
 impl Recipe {
-    /// The codelab's: LoRA of rank 4 on query and value, every token learned, Adam 5e-5 without warm-up
-    /// or clipping, no validation rows. It needs a larger model than 270M to get anywhere.
+    /// The codelab's: LoRA of rank 4 on query and value without extra scaling, every token learned, batches
+    /// of 4, Adam at a constant rate without clipping, no validation rows. Gemma 3 270M stays near chance
+    /// with it; it is meant for comparisons.
     pub fn codelab() -> Self {
         Self {
             loss: Loss::Sequence,
             targets: vec![Target::Q, Target::V],
             rank: 4,
             alpha: 4.0,
-            rate: 5e-5,
             schedule: Schedule::Constant,
             warmup: 0.0,
             clip_norm: 0.0,
