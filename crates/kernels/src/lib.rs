@@ -6,14 +6,23 @@
 //! heads, `D` head width, `F` MLP width, `V` vocabulary, `R` LoRA rank, `N` and `K` rows and
 //! columns of a weight matrix, `S` keys (cached ones first, then the batch's own).
 
+pub mod attention;
+pub mod attention_backward_dkv;
+pub mod attention_backward_dot;
+pub mod attention_backward_dq;
+pub mod geglu_backward;
+pub mod rms_norm_backward;
 pub mod embed;
 pub mod gather_rows;
+pub mod geglu;
 mod grid;
+pub mod list;
 pub mod lora_grad;
 pub mod matmul;
 pub mod matmul_backward;
 pub mod matrix;
 pub mod rms_norm;
+pub mod rope;
 pub mod scatter_rows;
 mod shader;
 #[cfg(test)]

@@ -1,0 +1,227 @@
+//! `o = softmax(score(q · kᵀ)) · v` over the keys that each token sees, without a `T × S` matrix.
+//!
+//! Source: Dao et al. 2022, "FlashAttention", for the sums rescaled tile by tile; Gemma's attention
+//! (google/gemma_pytorch, `model.py`) for the scale, soft-capping `cap · tanh(s / cap)` and windows.
+//!
+//! A batch is a packed tree: the keys in front are a prefix that its rows share. What token t sees is
+//! in `tokens_meta[t]`, see [`TokenMeta`].
+
+use bytemuck::{Pod, Zeroable};
+use hearth_gpu::{Access, Commands, Kernel, Slice};
+
+use crate::{grid::grid, shader::wgsl};
+
+/// The kernel.
+pub static ATTENTION: Kernel = Kernel {
+    name: "attention",
+    label: "attention",
+    pieces: &[wgsl!("shared/attention")],
+    source: wgsl!("attention"),
+    bindings: &[
+        Access::Params,
+        Access::Read,
+        Access::Read,
+        Access::Read,
+        Access::Read,
+        Access::Write,
+        Access::Write,
+    ],
+};
+
+/// What the kernels know of a token. Its own key has index `cached + t`. It sees key j if
+/// `j < prefix_end`, or if `own_start <= j <= cached + t`, and the window reaches back to it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct TokenMeta {
+    /// For RoPE and windows. Key j of the prefix is at position j.
+    pub position: u32,
+    /// Keys of the prefix; 0 for the prefix's own tokens.
+    pub prefix_end: u32,
+    /// Key index at which the token's own row (or the prefix it is part of) starts.
+    pub own_start: u32,
+    /// Key index behind the last token that sees this token's key: the end of its row, or of the
+    /// whole batch for the prefix. Only backward asks.
+    pub seen_until: u32,
+}
+
+/// Sizes and constants of one attention layer, forward and backward.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    /// T.
+    pub tokens: u32,
+    /// H, a multiple of G.
+    pub heads: u32,
+    /// G.
+    pub kv_heads: u32,
+    /// D, a multiple of 4, at most 256.
+    pub head_dim: u32,
+    /// Keys in front of the first token's own; 0 in training.
+    pub cached: u32,
+    /// A token sees keys less than this many positions back; 0: all.
+    pub window: u32,
+    /// Factor of q · k.
+    pub scale: f32,
+    /// Bound of the scores; 0: none.
+    pub softcap: f32,
+    /// What [`visible_pairs`] counts, by which submissions are sized.
+    pub pairs: u64,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+pub(crate) struct Params {
+    tokens: u32,
+    heads: u32,
+    kv_heads: u32,
+    width4: u32,
+    cached: u32,
+    window: u32,
+    scale: f32,
+    softcap: f32,
+}
+
+impl Shape {
+    pub(crate) fn params(&self) -> Params {
+        Params {
+            tokens: self.tokens,
+            heads: self.heads,
+            kv_heads: self.kv_heads,
+            width4: self.head_dim / 4,
+            cached: self.cached,
+            window: self.window,
+            scale: self.scale,
+            softcap: self.softcap,
+        }
+    }
+
+    /// Invocations a workgroup: each owns four of the D results.
+    pub(crate) fn workgroup(&self) -> u32 {
+        (self.head_dim / 4).next_power_of_two().clamp(16, 64)
+    }
+
+    /// Heads a workgroup: those that share a key head read each key once.
+    pub(crate) fn heads_together(&self) -> u32 {
+        match self.heads / self.kv_heads {
+            n if n.is_multiple_of(4) => 4,
+            n if n.is_multiple_of(2) => 2,
+            _ => 1,
+        }
+    }
+
+    /// Operations of a kernel that takes `dots` products of length D for each pair and head.
+    pub(crate) fn cost(&self, dots: u64) -> u64 {
+        2 * dots * self.pairs * u64::from(self.heads) * u64::from(self.head_dim)
+    }
+
+    /// Whether token `t` sees key `j`.
+    fn sees(&self, meta: &[TokenMeta], t: usize, j: usize) -> bool {
+        let (m, own) = (meta[t], self.cached as usize + t);
+        let in_prefix = j < m.prefix_end as usize;
+        let back = if in_prefix { m.position as usize - j } else { own.wrapping_sub(j) };
+        let within = self.window == 0 || back < self.window as usize;
+        (in_prefix || (m.own_start as usize <= j && j <= own)) && within
+    }
+}
+
+/// How many (token, key) pairs a batch has.
+pub fn visible_pairs(meta: &[TokenMeta], cached: u32, window: u32) -> u64 {
+    let window = if window == 0 { u32::MAX } else { window };
+    let pairs = |(own, m): (u32, &TokenMeta)| {
+        let prefix = m.prefix_end - m.prefix_end.min((m.position + 1).saturating_sub(window));
+        let own = (own + 1 - m.own_start).min(window);
+        u64::from(prefix) + u64::from(own)
+    };
+    (cached..).zip(meta).map(pairs).sum()
+}
+
+/// Operands of [`record`]. Buffers may be larger than their shapes.
+pub struct Attention<'a> {
+    /// Sizes and constants.
+    pub shape: Shape,
+    /// Queries, `(T, H, D)`.
+    pub q: &'a Slice,
+    /// Keys, `(S, G, D)`, S = cached + T.
+    pub k: &'a Slice,
+    /// Values, `(S, G, D)`.
+    pub v: &'a Slice,
+    /// [`TokenMeta`] of each token, `(T)`.
+    pub tokens_meta: &'a Slice,
+    /// Output, `(T, H, D)`.
+    pub o: &'a Slice,
+    /// Output, `(T, H)`: natural log of the sum of exponentials of the scores, for backward.
+    pub lse: &'a Slice,
+}
+
+/// Records `o =` and `lse =`.
+pub fn record(commands: &mut Commands, op: &Attention) {
+    let shape = &op.shape;
+    let heads = shape.heads_together();
+    commands.dispatch(
+        &ATTENTION,
+        &[("WG", shape.workgroup()), ("HEADS", heads)],
+        &shape.params(),
+        &[op.q, op.k, op.v, op.tokens_meta, op.o, op.lse].map(Slice::clone),
+        grid(shape.tokens * (shape.heads / heads)),
+        shape.cost(2),
+    );
+}
+
+/// Scores of one token and head against every key, in f64; `None` where it does not see the key.
+pub(crate) fn scores(
+    shape: &Shape,
+    meta: &[TokenMeta],
+    q: &[f64],
+    k: &[f64],
+    t: usize,
+    h: usize,
+) -> Vec<Option<f64>> {
+    let [heads, kv_heads, d] = [shape.heads, shape.kv_heads, shape.head_dim].map(|n| n as usize);
+    let g = h / (heads / kv_heads);
+    let (scale, cap) = (f64::from(shape.scale), f64::from(shape.softcap));
+    let query = &q[(t * heads + h) * d..][..d];
+    (0..shape.cached as usize + meta.len())
+        .map(|j| {
+            let key = &k[(j * kv_heads + g) * d..][..d];
+            let s = scale * dot(query, key);
+            let s = if cap > 0.0 { cap * (s / cap).tanh() } else { s };
+            shape.sees(meta, t, j).then_some(s)
+        })
+        .collect()
+}
+
+/// Σ a · b.
+pub(crate) fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+/// The same on the CPU in f64: o, `(T, H, D)`, and lse, `(T, H)`.
+pub fn reference(
+    shape: &Shape,
+    meta: &[TokenMeta],
+    q: &[f64],
+    k: &[f64],
+    v: &[f64],
+) -> (Vec<f64>, Vec<f64>) {
+    let [heads, kv_heads, d] = [shape.heads, shape.kv_heads, shape.head_dim].map(|n| n as usize);
+    let mut o = vec![0.0; q.len()];
+    let mut lse = Vec::new();
+    for t in 0..meta.len() {
+        for h in 0..heads {
+            let s = scores(shape, meta, q, k, t, h);
+            let maximum = s.iter().flatten().copied().fold(f64::NEG_INFINITY, f64::max);
+            let sum: f64 = s.iter().flatten().map(|s| (s - maximum).exp()).sum();
+            let total = maximum + sum.ln();
+            lse.push(total);
+            let out = &mut o[(t * heads + h) * d..][..d];
+            for (j, s) in s.iter().enumerate() {
+                let Some(s) = s else { continue };
+                let value = &v[(j * kv_heads + h / (heads / kv_heads)) * d..][..d];
+                out.iter_mut().zip(value).for_each(|(o, v)| *o += (s - total).exp() * v);
+            }
+        }
+    }
+    (o, lse)
+}
+
+#[cfg(test)]
+pub(crate) mod tests;
