@@ -1,6 +1,12 @@
 //! Model files, tokenizers and adapters, read through a streaming byte source. No GPU.
 
+pub mod checkpoint;
 pub mod gguf;
+pub mod hearth;
 pub mod layout;
+pub mod mlx;
+pub mod quantize;
 pub mod row;
+pub mod safetensors;
 pub mod source;
+pub mod tokenizer;

@@ -4,7 +4,7 @@
 use half::{bf16, f16};
 use thiserror::Error;
 
-use crate::layout::{PackedRows, WeightLayout, push_bytes};
+use crate::layout::{PackedRows, SUPER_GROUP, ScaleForm, WeightLayout, push_bytes};
 
 /// A fault of one row.
 #[derive(Debug, Clone, Copy, PartialEq, Error)]
@@ -46,6 +46,14 @@ pub enum RowFault {
         column: usize,
         /// The weight.
         value: f32,
+    },
+    /// Only files hold the layout, floats are not made into it.
+    #[error(
+        "Hearth does not quantize to {layout}, it only repacks it; choose q8-g32-f16 or q4-g32-f16-min"
+    )]
+    NoEncoder {
+        /// The wanted layout.
+        layout: WeightLayout,
     },
     /// The row has the wrong size.
     #[error("the row has {found} bytes or weights, {expected} were expected")]
@@ -143,6 +151,60 @@ impl FloatType {
         packed.rows += 1;
         Ok(())
     }
+}
+
+/// Appends the f16 scales (and minima) of a whole row.
+pub(crate) fn push_f16_scales(layout: WeightLayout, scales: &[(f16, f16)], words: &mut Vec<u32>) {
+    let pair = |low: f16, high: f16| u32::from(low.to_bits()) | u32::from(high.to_bits()) << 16;
+    if matches!(layout, WeightLayout::Quant { minimum: true, .. }) {
+        words.extend(scales.iter().map(|&(d, minimum)| pair(d, minimum)));
+    } else {
+        let pairs = scales.chunks(2);
+        words.extend(pairs.map(|two| pair(two[0].0, two.get(1).map_or(f16::ZERO, |d| d.0))));
+    }
+}
+
+/// Checks the words of one row that came from a file as they are.
+///
+/// # Errors
+/// [`RowFault`] for the first weight (f32, f16) or scale that is not finite.
+pub(crate) fn check_finite(
+    layout: WeightLayout,
+    quants: &[u32],
+    scales: &[u32],
+) -> Result<(), RowFault> {
+    let halves =
+        |word: u32| [word as u16, (word >> 16) as u16].map(|bits| f16::from_bits(bits).to_f32());
+    let WeightLayout::Quant { group, scale, minimum, .. } = layout else {
+        let mut values: Box<dyn Iterator<Item = f32>> = match layout {
+            WeightLayout::F16 => Box::new(quants.iter().flat_map(|&word| halves(word))),
+            _ => Box::new(quants.iter().map(|&word| f32::from_bits(word))),
+        };
+        let found = values.by_ref().enumerate().find(|(_, v)| !v.is_finite());
+        return match found {
+            Some((column, value)) => Err(RowFault::Weight { column, value }),
+            None => Ok(()),
+        };
+    };
+    // Words of one block of scales and the columns under it.
+    let group = group as usize;
+    let (words, columns) = match (scale, minimum) {
+        (ScaleForm::F16, true) | (ScaleForm::F32, false) => (1, group),
+        (ScaleForm::F16, false) => (1, 2 * group),
+        (ScaleForm::F32, true) => (2, group),
+        (ScaleForm::TwoLevel, _) => (layout.scale_words(SUPER_GROUP), SUPER_GROUP),
+    };
+    for (block, words) in scales.chunks(words).enumerate() {
+        let values = match scale {
+            ScaleForm::F32 => [words[0], words.get(1).copied().unwrap_or(0)].map(f32::from_bits),
+            // Of a two-level block, only the first word holds floats.
+            ScaleForm::F16 | ScaleForm::TwoLevel => halves(words[0]),
+        };
+        if let Some(value) = values.into_iter().find(|value| !value.is_finite()) {
+            return Err(RowFault::Scale { column: block * columns, value });
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

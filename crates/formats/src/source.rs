@@ -89,12 +89,7 @@ pub fn check_range(
     if wanted <= available {
         return Ok(());
     }
-    Err(SourceError::OutOfRange {
-        name: source.name().to_owned(),
-        offset,
-        wanted,
-        available,
-    })
+    Err(SourceError::OutOfRange { name: source.name().to_owned(), offset, wanted, available })
 }
 
 /// Reads `wanted` bytes into a new vector. The length is checked against the source before
@@ -109,11 +104,8 @@ pub async fn read_vec(
 ) -> Result<Vec<u8>, SourceError> {
     check_range(source, offset, wanted)?;
     let mut bytes = Vec::new();
-    let out_of_memory = || SourceError::OutOfMemory {
-        name: source.name().to_owned(),
-        offset,
-        wanted,
-    };
+    let out_of_memory =
+        || SourceError::OutOfMemory { name: source.name().to_owned(), offset, wanted };
     let size = usize::try_from(wanted).map_err(|_| out_of_memory())?;
     bytes.try_reserve_exact(size).map_err(|_| out_of_memory())?;
     bytes.resize(size, 0);
@@ -131,10 +123,7 @@ pub struct MemorySource {
 impl MemorySource {
     /// Takes the bytes over under a name for errors.
     pub fn new(name: impl Into<String>, bytes: impl Into<Rc<[u8]>>) -> Self {
-        Self {
-            name: name.into(),
-            bytes: bytes.into(),
-        }
+        Self { name: name.into(), bytes: bytes.into() }
     }
 }
 
@@ -177,30 +166,19 @@ impl FileSource {
     pub fn open(path: impl AsRef<std::path::Path>) -> Result<Self, SourceError> {
         let path = path.as_ref();
         let name = path.display().to_string();
-        let io = |message: String| SourceError::Io {
-            name: name.clone(),
-            offset: 0,
-            wanted: 0,
-            message,
-        };
+        let io =
+            |message: String| SourceError::Io { name: name.clone(), offset: 0, wanted: 0, message };
         let file = std::fs::File::open(path).map_err(|error| io(error.to_string()))?;
         let metadata = file.metadata().map_err(|error| io(error.to_string()))?;
         if !metadata.is_file() {
             return Err(io("not a plain file".to_owned()));
         }
-        Ok(Self {
-            len: metadata.len(),
-            file: std::sync::Mutex::new(file),
-            name,
-        })
+        Ok(Self { len: metadata.len(), file: std::sync::Mutex::new(file), name })
     }
 
     fn read_now(&self, offset: u64, buf: &mut [u8]) -> std::io::Result<()> {
         use std::io::{Read, Seek, SeekFrom};
-        let mut file = self
-            .file
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut file = self.file.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         file.seek(SeekFrom::Start(offset))?;
         file.read_exact(buf)
     }
@@ -261,11 +239,7 @@ mod tests {
                 available: 2
             }
         );
-        assert!(
-            error
-                .to_string()
-                .contains("wanted 4 bytes at offset 8, but only 2")
-        );
+        assert!(error.to_string().contains("wanted 4 bytes at offset 8, but only 2"));
         // Neither a huge length nor a huge offset allocates or overflows.
         assert!(block_on(read_vec(&memory, 1, u64::MAX)).is_err());
         assert!(block_on(read_vec(&memory, u64::MAX, 1)).is_err());

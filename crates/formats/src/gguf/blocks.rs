@@ -19,7 +19,7 @@ use half::f16;
 
 use crate::gguf::header::TensorType;
 use crate::layout::{PackedRows, ScaleForm, WeightLayout, push_bytes, push_codes};
-use crate::row::{FloatType, RowFault};
+use crate::row::{FloatType, RowFault, push_f16_scales};
 
 /// The layout that holds a tensor type exactly; `None` for types that Hearth does not read.
 /// bf16 needs f32, as f16 has fewer exponents.
@@ -65,7 +65,7 @@ pub fn pack_row(kind: TensorType, bytes: &[u8], packed: &mut PackedRows) -> Resu
             for (block, bytes) in blocks {
                 scales.push(simple_block(kind, bytes, block * 32, &mut packed.quants)?);
             }
-            push_simple_scales(packed.layout, &scales, &mut packed.scales);
+            push_f16_scales(packed.layout, &scales, &mut packed.scales);
         }
     }
     packed.rows += 1;
@@ -173,21 +173,6 @@ fn nibbles(bytes: &[u8], codes: &mut [u8; 32]) {
     for (i, byte) in bytes.iter().enumerate() {
         codes[i] = byte & 15;
         codes[i + 16] = byte >> 4;
-    }
-}
-
-/// Appends the f16 scales (and minima) of a whole row.
-pub(crate) fn push_simple_scales(
-    layout: WeightLayout,
-    scales: &[(f16, f16)],
-    words: &mut Vec<u32>,
-) {
-    let pair = |low: f16, high: f16| u32::from(low.to_bits()) | u32::from(high.to_bits()) << 16;
-    if matches!(layout, WeightLayout::Quant { minimum: true, .. }) {
-        words.extend(scales.iter().map(|&(d, minimum)| pair(d, minimum)));
-    } else {
-        let pairs = scales.chunks(2);
-        words.extend(pairs.map(|two| pair(two[0].0, two.get(1).map_or(f16::ZERO, |d| d.0))));
     }
 }
 

@@ -1,0 +1,51 @@
+//! What can be wrong with a checkpoint.
+
+use thiserror::Error;
+
+use crate::gguf::header::HeaderError;
+use crate::hearth::HearthFileError;
+use crate::layout::LayoutError;
+use crate::mlx::MlxError;
+use crate::row::RowFault;
+use crate::safetensors::SafetensorsError;
+use crate::source::SourceError;
+
+/// Why a model could not be opened or a tensor not be read.
+#[allow(missing_docs)] // The messages say it.
+#[derive(Debug, Clone, PartialEq, Error)]
+pub enum CheckpointError {
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    #[error(transparent)]
+    Gguf(#[from] HeaderError),
+    #[error(transparent)]
+    Safetensors(#[from] SafetensorsError),
+    #[error(transparent)]
+    Hearth(#[from] HearthFileError),
+    #[error("{file}: {source}")]
+    Mlx { file: String, source: MlxError },
+    #[error("no model file given; give a .gguf file, or .safetensors files with their config.json")]
+    Empty,
+    #[error("{file}: {message}")]
+    Files { file: String, message: String },
+    #[error("{file}: this JSON file is {bytes} bytes long, {limit} at most are read")]
+    JsonLength { file: String, bytes: u64, limit: u64 },
+    #[error("{file}: damaged JSON: {message}")]
+    Json { file: String, message: String },
+    #[error("{file}: tensor '{tensor}' is there twice (also in {other})")]
+    Duplicate { file: String, other: String, tensor: String },
+    #[error("{model}: there is no tensor '{tensor}'; the file is not a complete Gemma text model")]
+    Missing { model: String, tensor: String },
+    #[error("{file}: tensor '{tensor}' is of type {found}, which Hearth does not read as weights")]
+    NotWeights { file: String, tensor: String, found: String },
+    #[error("{file}: tensor '{tensor}' has shape {found:?}, {expected}")]
+    Shape { file: String, tensor: String, expected: String, found: Vec<u64> },
+    #[error("{file}: tensor '{tensor}': rows {begin} to {end} were asked for, it has {rows}")]
+    Rows { file: String, tensor: String, begin: u64, end: u64, rows: u64 },
+    #[error("{file}: tensor '{tensor}': {source}")]
+    Layout { file: String, tensor: String, source: LayoutError },
+    #[error("{file}: tensor '{tensor}', row {row}: {fault}")]
+    Row { file: String, tensor: String, row: u64, fault: RowFault },
+    #[error("{file}: tensor '{tensor}': no memory for {bytes} bytes; ask for fewer rows")]
+    OutOfMemory { file: String, tensor: String, bytes: u64 },
+}

@@ -1,0 +1,101 @@
+//! One set of tensor names for all formats: those of Hugging Face's Gemma for text.
+
+/// What GGUF calls the tensors of a block, and their uniform names. `ffn_norm` is apart.
+const BLOCK: [(&str, &str); 13] = [
+    ("attn_norm", "input_layernorm"),
+    ("attn_q", "self_attn.q_proj"),
+    ("attn_k", "self_attn.k_proj"),
+    ("attn_v", "self_attn.v_proj"),
+    ("attn_output", "self_attn.o_proj"),
+    ("attn_q_norm", "self_attn.q_norm"),
+    ("attn_k_norm", "self_attn.k_norm"),
+    ("post_attention_norm", "post_attention_layernorm"),
+    ("post_ffw_norm", "post_feedforward_layernorm"),
+    ("ffn_gate", "mlp.gate_proj"),
+    ("ffn_up", "mlp.up_proj"),
+    ("ffn_down", "mlp.down_proj"),
+    ("ffn_norm", "pre_feedforward_layernorm"),
+];
+
+/// The uniform name of a GGUF tensor (llama.cpp's `gguf-py/gguf/tensor_mapping.py`); other
+/// tensors keep their name. The norm before the MLP is `post_attention_layernorm` in Gemma 1,
+/// which has none after attention.
+pub fn from_gguf(name: &str, architecture: &str) -> String {
+    let mapped = match name {
+        "token_embd.weight" => Some("model.embed_tokens.weight".to_owned()),
+        "output_norm.weight" => Some("model.norm.weight".to_owned()),
+        "output.weight" => Some("lm_head.weight".to_owned()),
+        _ => block(name, architecture),
+    };
+    mapped.unwrap_or_else(|| name.to_owned())
+}
+
+fn block(name: &str, architecture: &str) -> Option<String> {
+    let (layer, rest) = name.strip_prefix("blk.")?.split_once('.')?;
+    let layer: u32 = layer.parse().ok()?;
+    let part = rest.strip_suffix(".weight")?;
+    let (_, uniform) = BLOCK.iter().find(|(gguf, _)| *gguf == part)?;
+    let uniform = match (part, architecture) {
+        ("ffn_norm", "gemma") => "post_attention_layernorm",
+        _ => uniform,
+    };
+    Some(format!("model.layers.{layer}.{uniform}.weight"))
+}
+
+/// The GGUF name of a uniform tensor name without `.weight`: `blk.0.attn_q` for
+/// `model.layers.0.self_attn.q_proj`. Only for the seven matrices that LoRA adapts.
+pub fn matrix_to_gguf(name: &str) -> Option<String> {
+    let (layer, part) = name.strip_prefix("model.layers.")?.split_once('.')?;
+    let layer: u32 = layer.parse().ok()?;
+    let (gguf, _) =
+        BLOCK.iter().find(|(_, uniform)| *uniform == part && uniform.ends_with("_proj"))?;
+    Some(format!("blk.{layer}.{gguf}"))
+}
+
+/// The uniform name of a safetensors tensor: models with vision keep the text model under
+/// `language_model.` (older files) or `model.language_model.`.
+pub fn from_safetensors(name: &str) -> String {
+    if let Some(rest) = name.strip_prefix("model.language_model.") {
+        return format!("model.{rest}");
+    }
+    name.strip_prefix("language_model.").unwrap_or(name).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_form_gets_the_same_name() {
+        for (gguf, uniform) in [
+            ("token_embd.weight", "model.embed_tokens.weight"),
+            ("blk.17.attn_q.weight", "model.layers.17.self_attn.q_proj.weight"),
+            ("blk.0.attn_output.weight", "model.layers.0.self_attn.o_proj.weight"),
+            ("blk.0.attn_k_norm.weight", "model.layers.0.self_attn.k_norm.weight"),
+            ("blk.0.ffn_norm.weight", "model.layers.0.pre_feedforward_layernorm.weight"),
+            ("blk.0.post_ffw_norm.weight", "model.layers.0.post_feedforward_layernorm.weight"),
+            ("output_norm.weight", "model.norm.weight"),
+            ("rope_freqs.weight", "rope_freqs.weight"),
+            ("blk.x.attn_q.weight", "blk.x.attn_q.weight"),
+        ] {
+            assert_eq!(from_gguf(gguf, "gemma3"), uniform);
+        }
+        assert_eq!(
+            from_gguf("blk.3.ffn_norm.weight", "gemma"),
+            "model.layers.3.post_attention_layernorm.weight"
+        );
+        for name in [
+            "model.layers.0.mlp.up_proj.weight",
+            "language_model.model.layers.0.mlp.up_proj.weight",
+            "model.language_model.layers.0.mlp.up_proj.weight",
+        ] {
+            assert_eq!(from_safetensors(name), "model.layers.0.mlp.up_proj.weight");
+        }
+        assert_eq!(from_safetensors("language_model.lm_head.weight"), "lm_head.weight");
+        assert_eq!(
+            matrix_to_gguf("model.layers.4.self_attn.o_proj").as_deref(),
+            Some("blk.4.attn_output")
+        );
+        assert_eq!(matrix_to_gguf("model.layers.4.input_layernorm"), None);
+    }
+}

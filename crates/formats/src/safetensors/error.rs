@@ -1,0 +1,53 @@
+//! What can be wrong with a safetensors file.
+
+use thiserror::Error;
+
+use super::Dtype;
+use crate::source::SourceError;
+
+/// Why a safetensors file or index could not be read.
+#[allow(missing_docs)] // The messages say it.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum SafetensorsError {
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    #[error(
+        "{file}: not a safetensors file: its first 8 bytes announce a header of {found} bytes, \
+         {limit} at most can follow; choose a .safetensors file, or fetch it again"
+    )]
+    HeaderLength { file: String, found: u64, limit: u64 },
+    #[error("{file}: the JSON of the header or index is damaged: {message}; fetch it again")]
+    Json { file: String, message: String },
+    #[error("{file}: tensor '{tensor}': unknown number type '{found}'")]
+    Dtype { file: String, tensor: String, found: String },
+    #[error("{file}: tensor '{tensor}': shape {shape:?} is larger than any file")]
+    Shape { file: String, tensor: String, shape: Vec<u64> },
+    #[error(
+        "{file}: tensor '{tensor}': {dtype} {shape:?} takes {expected} bytes, \
+         but its data is from {begin} to {end}"
+    )]
+    Span {
+        file: String,
+        tensor: String,
+        dtype: Dtype,
+        shape: Vec<u64>,
+        expected: u64,
+        begin: u64,
+        end: u64,
+    },
+    #[error(
+        "{file}: tensor '{tensor}' ends at byte {end} of the data, but only {available} are \
+         there; the file is cut short, fetch it again"
+    )]
+    Range { file: String, tensor: String, end: u64, available: u64 },
+    #[error("{file}: tensor '{tensor}': offset {begin} is not a multiple of {dtype}'s size")]
+    Misaligned { file: String, tensor: String, dtype: Dtype, begin: u64 },
+    #[error("{file}: tensors '{first}' and '{second}' overlap at byte {offset} of the data")]
+    Overlap { file: String, first: String, second: String, offset: u64 },
+    #[error("{file}: bytes {begin} to {end} of the data belong to no tensor")]
+    Gap { file: String, begin: u64, end: u64 },
+    #[error("{file}: there is no tensor '{tensor}'")]
+    MissingTensor { file: String, tensor: String },
+    #[error("{file}: tensor '{tensor}' is said to be in '{shard}', which is not a plain file name")]
+    ShardName { file: String, tensor: String, shard: String },
+}

@@ -1,0 +1,137 @@
+//! The heap while a model streams through: at most 64 MiB, however large the file.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use hearth_formats::checkpoint::Checkpoint;
+use hearth_formats::layout::WeightLayout;
+use hearth_formats::source::{ByteSource, FileSource, ReadFuture, check_range};
+use pollster::block_on;
+
+/// The system's allocator, counting bytes in use and their peak.
+struct Counting;
+
+static IN_USE: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: every call goes to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let now = IN_USE.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
+        PEAK.fetch_max(now, Ordering::Relaxed);
+        // SAFETY: the caller's contract is the system's.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        IN_USE.fetch_sub(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller's contract is the system's.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const LIMIT: usize = 64 << 20;
+/// What a loader uploads at once.
+const SLAB: u64 = 4 << 20;
+
+/// Reads every matrix slab by slab as a loader does; gives the bytes of all slabs.
+fn stream(model: &Checkpoint, layout: Option<WeightLayout>) -> u64 {
+    let mut total = 0;
+    for tensor in model.tensors() {
+        if tensor.shape.len() < 2 {
+            total += 4 * block_on(model.read_norm_gain(&tensor.name)).unwrap().len() as u64;
+            continue;
+        }
+        let layout = layout.unwrap_or(tensor.layout.unwrap());
+        let step = model.rows_within(&tensor.name, layout, SLAB).unwrap();
+        let mut row = 0;
+        while row < tensor.rows() {
+            let end = (row + step).min(tensor.rows());
+            let slab = block_on(model.read_rows(&tensor.name, layout, row..end)).unwrap();
+            assert_eq!(slab.rows as u64, end - row);
+            total += 4 * (slab.quants.len() + slab.scales.len()) as u64;
+            row = end;
+        }
+    }
+    total
+}
+
+/// Three large bf16 matrices that are nowhere in memory.
+struct Endless {
+    header: Vec<u8>,
+    len: u64,
+}
+
+impl Endless {
+    fn new(rows: u64, columns: u64) -> Self {
+        let names = ["embed_tokens", "layers.0.mlp.up_proj", "layers.0.mlp.down_proj"];
+        let tensors = names.map(|name| {
+            let dtype = hearth_formats::safetensors::Dtype::BF16;
+            (format!("model.{name}.weight"), dtype, vec![rows, columns])
+        });
+        let plan =
+            hearth_formats::safetensors::plan_file("big", &Default::default(), tensors).unwrap();
+        let len = plan.tensors.iter().map(|t| t.bytes).sum::<u64>() + plan.bytes.len() as u64;
+        Self { header: plan.bytes, len }
+    }
+}
+
+impl ByteSource for Endless {
+    fn len(&self) -> u64 {
+        self.len
+    }
+
+    fn name(&self) -> &str {
+        "big.safetensors"
+    }
+
+    fn read_at<'a>(&'a self, offset: u64, buf: &'a mut [u8]) -> ReadFuture<'a> {
+        Box::pin(async move {
+            check_range(self, offset, buf.len() as u64)?;
+            // 0x3c.. in the high byte: small bf16 numbers.
+            buf.fill(0x3c);
+            if let Some(header) = self.header.get(offset as usize..) {
+                let count = header.len().min(buf.len());
+                buf[..count].copy_from_slice(&header[..count]);
+            }
+            Ok(())
+        })
+    }
+}
+
+// One test, since the counters see every thread.
+#[test]
+fn the_heap_stays_small_whatever_the_file() {
+    let measure = |what: &str, source: Rc<dyn ByteSource>, layout| {
+        let before = IN_USE.load(Ordering::Relaxed);
+        PEAK.store(before, Ordering::Relaxed);
+        let len = source.len();
+        let model = block_on(Checkpoint::open(vec![source])).unwrap();
+        let total = stream(&model, layout);
+        let peak = PEAK.load(Ordering::Relaxed) - before;
+        println!("{what}: {len} bytes read, {total} for the GPU, peak heap {peak}");
+        assert!(peak <= LIMIT, "{what}: peak heap {peak} bytes");
+        (peak, total)
+    };
+
+    // As f32 nothing is computed, so a gigabyte is quick; q4 shows that quantizing adds nothing.
+    let (small, _) = measure("synthetic", Rc::new(Endless::new(1_000, 3_072)), None);
+    let (large, total) = measure("synthetic", Rc::new(Endless::new(60_000, 3_072)), None);
+    assert_eq!(total, 3 * 60_000 * 3_072 * 4);
+    assert!(large < small + (1 << 20), "{small} grew to {large}");
+    measure("to q4", Rc::new(Endless::new(2_000, 3_072)), Some(WeightLayout::Q4));
+
+    let Some(home) = std::env::home_dir() else {
+        return;
+    };
+    let path = home.join(".cache/hearth/gemma-3-270m-q4_k_m.gguf");
+    if !path.exists() {
+        println!("the real 270M is not in the cache: not measured");
+        return;
+    }
+    measure("270M", Rc::new(FileSource::open(&path).unwrap()), None);
+}
