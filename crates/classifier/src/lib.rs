@@ -1,6 +1,7 @@
 //! From a CSV to a trained, measured text classifier. No GPU type appears here.
 
 pub mod bootstrap;
+pub mod bundle;
 pub mod calibration;
 pub mod columns;
 pub mod curves;

@@ -252,6 +252,25 @@ pub struct Evaluation {
     pub intervals: Vec<Interval>,
 }
 
+impl Evaluation {
+    /// Keeps about `points` points of each curve, ends included, so that a file does not grow with the rows.
+    pub fn thin_curves(&mut self, points: usize) {
+        fn thin<T>(curve: &mut Vec<T>, points: usize) {
+            let (step, last) =
+                (curve.len().div_ceil(points.max(1)).max(1), curve.len().saturating_sub(1));
+            let mut i = 0;
+            curve.retain(|_| {
+                i += 1;
+                (i - 1) % step == 0 || i - 1 == last
+            });
+        }
+        for class in &mut self.per_class {
+            thin(&mut class.roc, points);
+            thin(&mut class.pr, points);
+        }
+    }
+}
+
 /// Bins of the calibration plot and error.
 pub const CALIBRATION_BINS: usize = 10;
 /// Bars of the score histogram.

@@ -189,3 +189,23 @@ fn scores_are_counted_by_class() {
     let found = evaluate(&scored, &["no".into(), "yes".into()]).unwrap().score_histogram;
     assert_eq!((found[1][19], found[1][10], found[0][0]), (1, 1, 1));
 }
+
+#[test]
+fn thinned_curves_keep_their_ends() {
+    let truth: Vec<usize> = (0..1000).map(|i| i % 2).collect();
+    let probabilities: Vec<f64> =
+        (0..1000).flat_map(|i| [1.0 - f64::from(i) / 1000.0, f64::from(i) / 1000.0]).collect();
+    let scored = Scored {
+        classes: 2,
+        truth: &truth,
+        probabilities: &probabilities,
+        positive: Some(1),
+        threshold: 0.5,
+    };
+    let mut found = evaluate(&scored, &[]).unwrap();
+    let whole = found.per_class[1].roc.clone();
+    found.thin_curves(100);
+    let thin = &found.per_class[1].roc;
+    assert!(thin.len() <= 101 && whole.len() == 1001);
+    assert_eq!((thin.first(), thin.last()), (whole.first(), whole.last()));
+}
