@@ -1,2 +1,115 @@
-//! The two commands of the README.
-fn main() {}
+//! The two commands of the README, `serve` and `test`, and what they need.
+#![allow(clippy::print_stdout, reason = "a command for people")]
+
+mod model;
+mod serve;
+#[cfg(test)]
+mod source_rules;
+mod steps;
+mod test;
+mod tools;
+
+use anyhow::{Context, Result, bail};
+use clap::{Parser, Subcommand};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Hearth's own commands: serve, test, bench, golden")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Build the page and serve it on this machine, with the headers that keep data in the tab
+    Serve(serve::Options),
+    /// Install what is missing and run every test, native and in the browser
+    Test(test::Options),
+    /// Build in release and run `hearth bench`; everything after `bench` goes to it
+    Bench {
+        /// Arguments of `hearth bench`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Make the committed fixtures again with the Python scripts in tools/fixtures
+    Golden {
+        /// Only scripts whose name contains this
+        filter: Option<String>,
+    },
+}
+
+fn main() -> Result<ExitCode> {
+    match Cli::parse().task {
+        Task::Serve(options) => serve::serve(&options).map(|()| ExitCode::SUCCESS),
+        Task::Test(options) => test::test(&options),
+        Task::Bench { args } => {
+            let mut bench = cargo();
+            bench.args(["run", "--release", "--package", "hearth-cli", "--", "bench"]).args(args);
+            run(&mut bench).map(|()| ExitCode::SUCCESS)
+        }
+        Task::Golden { filter } => {
+            golden(filter.as_deref().unwrap_or_default()).map(|()| ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// The repository's root folder.
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or_else(|| Path::new("."))
+}
+
+/// Hearth's folder in the user's cache.
+fn cache_dir() -> Result<PathBuf> {
+    hearth_testing::cache_dir().context("no home folder: set XDG_CACHE_HOME to an absolute path")
+}
+
+/// The cargo that runs this program, in the repository's root.
+fn cargo() -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(root());
+    cargo
+}
+
+/// Runs a command to its end; a failing exit status is an error that names it.
+fn run(command: &mut Command) -> Result<()> {
+    let name = steps::describe(command);
+    let status = command.status().with_context(|| format!("cannot start `{name}`"))?;
+    if !status.success() {
+        bail!("`{name}` ended with {status}");
+    }
+    Ok(())
+}
+
+/// Runs the fixture scripts in a virtual environment of their own, with the pinned requirements.
+fn golden(filter: &str) -> Result<()> {
+    let folder = root().join("tools/fixtures");
+    let mut scripts: Vec<PathBuf> = std::fs::read_dir(&folder)
+        .with_context(|| format!("cannot read {}", folder.display()))?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "py"))
+        .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().contains(filter)))
+        .collect();
+    scripts.sort();
+    if scripts.is_empty() {
+        bail!("no script in {} has '{filter}' in its name", folder.display());
+    }
+    let environment = cache_dir()?.join("fixtures-venv");
+    let python = if cfg!(windows) { "Scripts/python.exe" } else { "bin/python" };
+    let python = environment.join(python);
+    if !python.exists() {
+        run(Command::new("python3").args(["-m", "venv"]).arg(&environment))?;
+    }
+    let requirements = folder.join("requirements.txt");
+    if requirements.exists() {
+        run(Command::new(&python)
+            .args(["-m", "pip", "install", "--quiet", "-r"])
+            .arg(&requirements))?;
+    }
+    for script in scripts {
+        println!("{}", script.display());
+        run(Command::new(&python).arg(&script).current_dir(root()))?;
+    }
+    Ok(())
+}
