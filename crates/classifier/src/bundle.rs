@@ -234,7 +234,7 @@ impl Bundle {
     pub fn to_bytes(&self) -> Result<Vec<u8>, BundleError> {
         self.classifier.check()?;
         let json = serde_json::to_vec(&self.classifier).map_err(not)?;
-        let entry = format!("{VERSION} {}", self.checksum(&json));
+        let entry = format!("{VERSION} {}", checksum(&json, &self.adapter, &self.adapter_config));
         let view = |bytes| TensorView::new(Dtype::U8, vec![<[u8]>::len(bytes)], bytes).map_err(not);
         let tensors = [
             (CLASSIFIER, view(&json)?),
@@ -257,7 +257,7 @@ impl Bundle {
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(not)?;
         let entry = header.metadata().as_ref().and_then(|m| m.get(FORMAT));
         let entry = entry.ok_or_else(|| not(format!("no {FORMAT} in its metadata")))?;
-        let (version, checksum) = entry.split_once(' ').unwrap_or((entry, ""));
+        let (version, expected) = entry.split_once(' ').unwrap_or((entry, ""));
         if version != VERSION {
             return Err(BundleError::Version { found: version.chars().take(20).collect() });
         }
@@ -268,24 +268,25 @@ impl Bundle {
         };
         let json = file(CLASSIFIER)?;
         let config = String::from_utf8(file(ADAPTER_CONFIG)?).map_err(|_| BundleError::Damaged)?;
-        let classifier: Classifier = serde_json::from_slice(&json).map_err(not)?;
-        let bundle = Self { classifier, adapter: file(ADAPTER)?, adapter_config: config };
-        if bundle.checksum(&json) != checksum {
+        let adapter = file(ADAPTER)?;
+        if checksum(&json, &adapter, &config) != expected {
             return Err(BundleError::Damaged);
         }
+        let classifier: Classifier = serde_json::from_slice(&json).map_err(not)?;
+        let bundle = Self { classifier, adapter, adapter_config: config };
         bundle.classifier.check()?;
         Ok(bundle)
     }
+}
 
-    /// Over the three files, each behind its length, in hex.
-    fn checksum(&self, json: &[u8]) -> String {
-        let mut hash = Sha256::new();
-        for part in [json, &self.adapter, self.adapter_config.as_bytes()] {
-            hash.update((part.len() as u64).to_le_bytes());
-            hash.update(part);
-        }
-        hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
+/// Over the three files, each behind its length, in hex.
+fn checksum(json: &[u8], adapter: &[u8], config: &str) -> String {
+    let mut hash = Sha256::new();
+    for part in [json, adapter, config.as_bytes()] {
+        hash.update((part.len() as u64).to_le_bytes());
+        hash.update(part);
     }
+    hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
 }
 
 fn not(why: impl std::fmt::Display) -> BundleError {

@@ -11,6 +11,7 @@ pub mod plots;
 pub mod predictions;
 pub mod prompt;
 pub mod recipe;
+pub mod report;
 pub mod rng;
 pub mod split;
 pub mod table;
