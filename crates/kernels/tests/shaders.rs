@@ -1,0 +1,323 @@
+//! Every shader, checked without a GPU: valid WGSL, within WebGPU's default limits, and the same
+//! as its Rust side in names, bindings and structs. All failures are reported together.
+#![cfg(not(target_arch = "wasm32"))]
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use hearth_gpu::{Access, Kernel};
+use hearth_kernels::list;
+use naga::{
+    AddressSpace, Module, ScalarKind, ShaderStage, StorageAccess, TypeInner,
+    back::pipeline_constants::process_overrides,
+    valid::{Capabilities, ModuleInfo, ValidationFlags, Validator},
+};
+
+/// WebGPU's default limits.
+const MAX_STORAGE_BUFFERS: usize = 8;
+const MAX_INVOCATIONS: u32 = 256;
+const MAX_WORKGROUP_SIZE: [u32; 3] = [256, 256, 64];
+const MAX_WORKGROUP_MEMORY: u32 = 16 * 1024;
+
+fn folder(relative: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(relative)
+}
+
+/// Files of a folder and its sub-folders with an extension, sorted.
+fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path, extension));
+        } else if path.extension().is_some_and(|e| e == extension) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+#[track_caller]
+fn report(failures: &[String]) {
+    assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
+}
+
+#[test]
+fn every_shader_is_valid_and_equals_its_rust_side() {
+    let sources = RustSources::read();
+    let mut failures = Vec::new();
+    for kernel in list::all() {
+        let mut fail = |what: String| failures.push(format!("{}: {what}", kernel.label));
+        match parse(kernel) {
+            Ok((module, info)) => {
+                check_names(kernel, &module, &mut fail);
+                check_bindings(kernel, &module, &mut fail);
+                check_structs(kernel, &module, &sources, &mut fail);
+                check_limits(kernel, &module, &info, &mut fail);
+            }
+            Err(error) => fail(error),
+        }
+    }
+    report(&failures);
+}
+
+#[test]
+fn every_shader_file_is_registered_and_has_a_module() {
+    let registered: BTreeSet<&str> = list::all().iter().map(|kernel| kernel.name).collect();
+    let sources = RustSources::read();
+    let mut failures = Vec::new();
+    for path in files(&folder("../../shaders"), "wgsl") {
+        // Shared pieces and weight decoders are in sub-folders.
+        if path.parent() != Some(&folder("../../shaders")) {
+            continue;
+        }
+        let name = path.file_stem().unwrap().to_string_lossy();
+        if !registered.contains(&*name) {
+            failures.push(format!("shaders/{name}.wgsl is not in crates/kernels/src/list.rs"));
+        }
+        if sources.module(&name).is_none() {
+            failures.push(format!("no module in crates/kernels/src embeds shaders/{name}.wgsl"));
+        }
+    }
+    report(&failures);
+}
+
+#[test]
+fn labels_are_unique() {
+    let mut seen = BTreeSet::new();
+    let twice = list::all().into_iter().filter(|k| !seen.insert(k.label));
+    report(&twice.map(|kernel| kernel.label.to_owned()).collect::<Vec<_>>());
+}
+
+/// What drivers get wrong, and what would make a result depend on scheduling.
+#[test]
+fn shaders_leave_out_what_is_not_portable() {
+    let banned = [
+        ("sin", "WGSL promises it to 2^-11 only; tables come from the host"),
+        ("cos", "WGSL promises it to 2^-11 only; tables come from the host"),
+        ("pow", "it is as exact as exp2(y * log2(x)); multiply, or send the value"),
+        ("loop", "loops count to a bound: the guard against endless loops is off"),
+        ("while", "loops count to a bound: the guard against endless loops is off"),
+        ("unpack2x16float", "it may flush subnormals; use half()"),
+    ];
+    let mut failures = Vec::new();
+    for path in files(&folder("../../shaders"), "wgsl") {
+        let text = fs::read_to_string(&path).unwrap();
+        for (number, line) in (1..).zip(text.lines()) {
+            let code = line.split("//").next().unwrap_or("");
+            let mut fail = |why: &str| {
+                let file = path.file_name().unwrap().display();
+                failures.push(format!("{file}:{number}: {why}"));
+            };
+            let words: Vec<&str> = code.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+            for (word, why) in banned {
+                if words.contains(&word) {
+                    fail(&format!("{word}: {why}"));
+                }
+            }
+            if words.iter().any(|word| word.starts_with("atomic")) {
+                fail("atomics: the order of a sum would depend on scheduling");
+            }
+            // Some drivers compute tanh by exponentials that overflow.
+            if code.matches("tanh(").count() != code.matches("tanh(clamp(").count() {
+                fail("the argument of tanh is not clamped: write tanh(clamp(x, -15.0, 15.0))");
+            }
+            if let Some((_, header)) = code.split_once("for (")
+                && header.split(';').nth(1).is_none_or(|condition| condition.trim().is_empty())
+            {
+                fail("a for loop without a bound on its line");
+            }
+        }
+    }
+    report(&failures);
+}
+
+fn parse(kernel: &Kernel) -> Result<(Module, ModuleInfo), String> {
+    let text = kernel.wgsl();
+    let module = naga::front::wgsl::parse_str(&text)
+        .map_err(|error| error.emit_to_string_with_path(&text, kernel.name))?;
+    let mut validator = Validator::new(ValidationFlags::all(), Capabilities::empty());
+    let info = validator
+        .validate(&module)
+        .map_err(|error| error.emit_to_string_with_path(&text, kernel.name))?;
+    Ok((module, info))
+}
+
+fn check_names(kernel: &Kernel, module: &Module, fail: &mut impl FnMut(String)) {
+    let entries: Vec<_> = module.entry_points.iter().map(|entry| entry.name.as_str()).collect();
+    if entries != [kernel.name] {
+        fail(format!("entry points are {entries:?}, not the file's name alone"));
+    }
+    if !kernel.label.starts_with(kernel.name) {
+        fail(format!("the label does not start with the name {}", kernel.name));
+    }
+}
+
+fn check_bindings(kernel: &Kernel, module: &Module, fail: &mut impl FnMut(String)) {
+    let mut found = Vec::new();
+    for (_, variable) in module.global_variables.iter() {
+        let Some(binding) = variable.binding else { continue };
+        let name = variable.name.clone().unwrap_or_default();
+        if binding.group != 0 {
+            fail(format!("{name} is in group {}, everything is in group 0", binding.group));
+        }
+        let access = match variable.space {
+            AddressSpace::Uniform => Access::Params,
+            AddressSpace::Storage { access } if access.contains(StorageAccess::STORE) => {
+                Access::Write
+            }
+            _ => Access::Read,
+        };
+        found.push((binding.binding, access, name));
+    }
+    found.sort_by_key(|(number, ..)| *number);
+    let in_wgsl: Vec<_> = found.iter().map(|(number, access, _)| (*number, *access)).collect();
+    let in_rust: Vec<_> = (0..).zip(kernel.bindings.iter().copied()).collect();
+    if in_wgsl != in_rust {
+        fail(format!("bindings differ:\n  Rust {in_rust:?}\n  WGSL {found:?}"));
+    }
+    let storage = kernel.bindings.iter().filter(|access| **access != Access::Params).count();
+    if storage > MAX_STORAGE_BUFFERS {
+        fail(format!("{storage} storage buffers, WebGPU's default is {MAX_STORAGE_BUFFERS}"));
+    }
+}
+
+/// A field of a struct of numbers: name, scalar type, bytes, offset.
+type Field = (String, String, u32, u32);
+
+/// The structs that bindings hold have the same fields of the same types in the same places as
+/// those of the same name in Rust.
+fn check_structs(
+    kernel: &Kernel,
+    module: &Module,
+    sources: &RustSources,
+    fail: &mut impl FnMut(String),
+) {
+    for (_, variable) in module.global_variables.iter().filter(|(_, v)| v.binding.is_some()) {
+        let mut ty = &module.types[variable.ty];
+        if let TypeInner::Array { base, .. } = ty.inner {
+            ty = &module.types[base];
+        }
+        let (Some(name), TypeInner::Struct { members, span }) = (&ty.name, &ty.inner) else {
+            continue;
+        };
+        let in_wgsl: Vec<Field> = members
+            .iter()
+            .map(|member| {
+                let inner = &module.types[member.ty].inner;
+                let kind = match inner.scalar_kind() {
+                    Some(ScalarKind::Float) => "f32",
+                    Some(ScalarKind::Sint) => "i32",
+                    Some(ScalarKind::Uint) => "u32",
+                    _ => "another type",
+                };
+                let bytes = inner.size(module.to_ctx());
+                (member.name.clone().unwrap_or_default(), kind.to_owned(), bytes, member.offset)
+            })
+            .collect();
+        let found = sources.structs(kernel.name, name);
+        let Some(in_rust) = found.iter().find(|f| **f == in_wgsl).or(found.first()) else {
+            fail(format!("no `#[repr(C)] struct {name}` in Rust"));
+            continue;
+        };
+        if *in_rust != in_wgsl {
+            fail(format!("struct {name} differs:\n  Rust {in_rust:?}\n  WGSL {in_wgsl:?}"));
+        }
+        // Parameters are written into larger slots; elements of arrays must follow each other.
+        let bytes = in_rust.last().map_or(0, |(.., bytes, offset)| offset + bytes);
+        if name != "Params" && bytes != *span {
+            fail(format!("struct {name} has {bytes} bytes in Rust, {span} in WGSL"));
+        }
+    }
+}
+
+/// Limits with the default values of all overrides.
+fn check_limits(
+    kernel: &Kernel,
+    module: &Module,
+    info: &ModuleInfo,
+    fail: &mut impl FnMut(String),
+) {
+    let entry = Some((ShaderStage::Compute, kernel.name));
+    let module = match process_overrides(module, info, entry, &Default::default()) {
+        Ok((module, _)) => module,
+        Err(error) => return fail(format!("overrides without usable defaults: {error}")),
+    };
+    for entry in &module.entry_points {
+        let size = entry.workgroup_size;
+        let too_large = size.iter().zip(MAX_WORKGROUP_SIZE).any(|(n, limit)| *n > limit);
+        if too_large || size.iter().product::<u32>() > MAX_INVOCATIONS {
+            fail(format!("workgroups of {size:?} invocations are over WebGPU's default"));
+        }
+    }
+    let memory: u32 = module
+        .global_variables
+        .iter()
+        .filter(|(_, variable)| variable.space == AddressSpace::WorkGroup)
+        .map(|(_, v)| module.types[v.ty].inner.size(module.to_ctx()).next_multiple_of(16))
+        .sum();
+    if memory > MAX_WORKGROUP_MEMORY {
+        fail(format!("{memory} bytes of workgroup memory, the limit is {MAX_WORKGROUP_MEMORY}"));
+    }
+}
+
+/// The crate's own text. A `repr(C)` struct of four-byte numbers has the layout that one reads off
+/// it, and reading it needs neither public fields nor a macro around every struct.
+struct RustSources(Vec<(PathBuf, String)>);
+
+impl RustSources {
+    fn read() -> Self {
+        let read = |path: PathBuf| (path.clone(), fs::read_to_string(path).unwrap());
+        Self(files(&folder("src"), "rs").into_iter().map(read).collect())
+    }
+
+    /// The module of a shader: the file of its name, or the one that names it.
+    fn module(&self, shader: &str) -> Option<&str> {
+        let quoted = format!("{shader:?}");
+        let of_its_name = self.0.iter().find(|(path, _)| stem(path) == shader);
+        let naming = || self.0.iter().find(|(_, text)| text.contains(&quoted));
+        of_its_name.or_else(naming).map(|(_, text)| text.as_str())
+    }
+
+    /// The fields of a struct of the shader's module; where that declares none of the name, of
+    /// all the files that it names.
+    fn structs(&self, shader: &str, name: &str) -> Vec<Vec<Field>> {
+        let Some(own) = self.module(shader) else { return vec![] };
+        let named = || self.0.iter().filter(|(path, _)| own.contains(&stem(path)));
+        match fields(own, name) {
+            Some(fields) => vec![fields],
+            None => named().filter_map(|(_, text)| fields(text, name)).collect(),
+        }
+    }
+}
+
+fn stem(path: &Path) -> String {
+    path.file_stem().unwrap().to_string_lossy().into_owned()
+}
+
+/// The fields of `struct NAME` in a Rust text, if it is there and `repr(C)`.
+fn fields(text: &str, name: &str) -> Option<Vec<Field>> {
+    let (before, after) = text.split_once(&format!("struct {name} {{"))?;
+    if !before.rsplit("\n\n").next()?.contains("#[repr(C)]") {
+        return None;
+    }
+    let mut offset = 0;
+    let body = after.split_once("\n}")?.0.lines().map(str::trim);
+    body.filter(|line| !line.starts_with("//") && line.contains(": "))
+        .map(|line| {
+            let (field, kind) = line.trim_end_matches(',').split_once(": ")?;
+            let (kind, count) = match kind.strip_prefix('[') {
+                Some(array) => array.trim_end_matches(']').split_once("; ")?,
+                None => (kind, "1"),
+            };
+            let field = field.rsplit(' ').next()?.to_owned();
+            let bytes = 4 * count.parse::<u32>().ok()?;
+            offset += bytes;
+            Some((field, kind.to_owned(), bytes, offset - bytes))
+        })
+        .collect()
+}
