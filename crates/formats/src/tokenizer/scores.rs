@@ -1,0 +1,262 @@
+//! The tokenizer inside of a GGUF file: pieces with scores (SentencePiece's BPE) and no merges.
+//!
+//! The reference derives a list of merges from the scores (huggingface/transformers,
+//! `convert_slow_tokenizer.py`, `generate_merges`): every way to cut a piece into two pieces, in
+//! the order of, first, the piece's score, highest first; second, the number of characters on the
+//! left, longest first; third, on the right, longest first. Among places with the same merge, the
+//! leftmost comes first. For Gemma 3 this gives exactly the 514,906 merges of its `tokenizer.json`.
+//! They need not be listed: two neighbours merge if together they are a piece, and the order is
+//! compared when it matters. That saves a second of sorting and 12 MB.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use super::{
+    AddedTokens, Header, Pairs, Parts, SPACE, Strings, TokenizerError, Vocabulary, is_control_name,
+};
+
+/// Kinds of tokens: llama.cpp, `enum llama_token_type`; in Gemma's vocabularies:
+const NORMAL: i32 = 1;
+const UNKNOWN: i32 = 2;
+const CONTROL: i32 = 3;
+/// `<b>`, runs of newlines, tabs and spaces.
+const USER_DEFINED: i32 = 4;
+
+const MODEL: &str = "tokenizer.ggml.model";
+const TOKENS: &str = "tokenizer.ggml.tokens";
+const SCORES: &str = "tokenizer.ggml.scores";
+const TYPES: &str = "tokenizer.ggml.token_type";
+const SPACE_PREFIX: &str = "tokenizer.ggml.add_space_prefix";
+
+/// The rank of a piece that is never the result of a merge.
+const NEVER: u32 = u32::MAX;
+/// No neighbour, or no piece.
+const NONE: usize = usize::MAX;
+
+pub(super) struct Scores {
+    /// For each id its place in the order of the scores, 0 the highest; equal scores are equal.
+    ranks: Vec<u32>,
+    /// Length in bytes of the longest piece.
+    longest: usize,
+}
+
+/// Reads the vocabulary of a GGUF file.
+pub(super) fn read(header: &Header) -> Result<Parts, TokenizerError> {
+    let unsupported = |key: &str, expected: &str, found: String| TokenizerError::Unsupported {
+        file: header.file().to_owned(),
+        part: format!("key '{key}'"),
+        expected: expected.to_owned(),
+        found,
+    };
+    let model: &str = header.require(MODEL)?;
+    if model != "llama" {
+        return Err(unsupported(MODEL, "'llama'", format!("'{model}'")));
+    }
+    // llama.cpp's default is true, but no Gemma has it, and the first files do not say.
+    if header.get(SPACE_PREFIX)? == Some(true) {
+        return Err(unsupported(SPACE_PREFIX, "false", "true".to_owned()));
+    }
+    let tokens: &Strings = header.require(TOKENS)?;
+    let scores: &[f32] = header.require(SCORES)?;
+    let types: &[i32] = header.require(TYPES)?;
+    for (key, length) in [(SCORES, scores.len()), (TYPES, types.len())] {
+        if length != tokens.len() {
+            let expected = format!("{} values, one for each token", tokens.len());
+            return Err(unsupported(key, &expected, length.to_string()));
+        }
+    }
+    if let Some(id) = scores.iter().position(|score| score.is_nan()) {
+        return Err(unsupported(SCORES, "numbers", format!("NaN for token {id}")));
+    }
+
+    let mut added = Vec::new();
+    let pieces: Strings = tokens
+        .iter()
+        .zip(types)
+        .enumerate()
+        .map(|(id, (token, kind))| {
+            // llama.cpp's converter writes runs of '▁' as spaces, in these tokens only.
+            let piece = match *kind {
+                USER_DEFINED => token.replace(' ', SPACE),
+                _ => token.to_owned(),
+            };
+            if matches!(*kind, UNKNOWN | CONTROL | USER_DEFINED) {
+                let control = *kind != USER_DEFINED || is_control_name(&piece);
+                added.push((piece.clone(), id as u32, control));
+            }
+            piece
+        })
+        .collect();
+    Ok(Parts {
+        file: header.file().to_owned(),
+        pairs: Pairs::Scores(Scores::new(&pieces, scores, types)),
+        vocabulary: Vocabulary::new(pieces),
+        added: AddedTokens::new(added),
+        bos: header.get("tokenizer.ggml.bos_token_id")?,
+        eos: header.get("tokenizer.ggml.eos_token_id")?,
+    })
+}
+
+impl Scores {
+    fn new(pieces: &Strings, scores: &[f32], types: &[i32]) -> Self {
+        // SentencePiece gives user-defined pieces 0, the highest; the converter overwrites it.
+        let score = |id: u32| match types[id as usize] {
+            USER_DEFINED => 0.0,
+            _ => scores[id as usize],
+        };
+        let mut order: Vec<u32> = (0..pieces.len() as u32)
+            .filter(|id| matches!(types[*id as usize], NORMAL | USER_DEFINED))
+            .collect();
+        order
+            .sort_by(|a, b| score(*b).partial_cmp(&score(*a)).unwrap_or(std::cmp::Ordering::Equal));
+        let mut ranks = vec![NEVER; pieces.len()];
+        let mut rank = 0;
+        for (place, id) in order.iter().enumerate() {
+            if place > 0 && score(*id) != score(order[place - 1]) {
+                rank += 1;
+            }
+            ranks[*id as usize] = rank;
+        }
+        Self { ranks, longest: pieces.iter().map(str::len).max().unwrap_or(0) }
+    }
+
+    /// Appends the ids of a text without spaces and added tokens.
+    pub(super) fn encode(
+        &self,
+        vocabulary: &Vocabulary,
+        bytes: &[u32; 256],
+        text: &str,
+        ids: &mut Vec<u32>,
+    ) {
+        let mut word =
+            Word { scores: self, vocabulary, text, symbols: vec![], merges: BinaryHeap::new() };
+        word.split();
+        word.merge();
+        let mut place = 0;
+        while place != NONE {
+            let symbol = word.symbols[place];
+            match symbol.id {
+                Some(id) => ids.push(id),
+                None => {
+                    let character = &text.as_bytes()[symbol.start..symbol.end];
+                    ids.extend(character.iter().map(|byte| bytes[usize::from(*byte)]));
+                }
+            }
+            place = symbol.next;
+        }
+    }
+
+    /// The piece with this text, if it takes part in merges.
+    fn piece(&self, vocabulary: &Vocabulary, text: &str) -> Option<u32> {
+        if text.len() > self.longest {
+            return None;
+        }
+        vocabulary.id(text).filter(|id| self.ranks[*id as usize] != NEVER)
+    }
+}
+
+/// A text while it is merged.
+struct Word<'a> {
+    scores: &'a Scores,
+    vocabulary: &'a Vocabulary,
+    text: &'a str,
+    /// In the order of the text, linked by place; a merge leaves the left one.
+    symbols: Vec<Symbol>,
+    merges: BinaryHeap<Reverse<Merge>>,
+}
+
+#[derive(Clone, Copy)]
+struct Symbol {
+    /// `None`: a character that is no piece.
+    id: Option<u32>,
+    /// Bytes of the text; empty once it is merged into its left neighbour.
+    start: usize,
+    end: usize,
+    characters: u32,
+    previous: usize,
+    next: usize,
+}
+
+/// Two neighbours that may merge. The order of the fields is the order of the merges.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Merge {
+    rank: u32,
+    left_characters: Reverse<u32>,
+    right_characters: Reverse<u32>,
+    id: u32,
+    /// Place of the left symbol.
+    place: usize,
+    /// Where the right symbol ends, which tells whether the merge is still there.
+    end: usize,
+}
+
+impl Word<'_> {
+    fn split(&mut self) {
+        for (start, character) in self.text.char_indices() {
+            let end = start + character.len_utf8();
+            let place = self.symbols.len();
+            let last = end == self.text.len();
+            self.symbols.push(Symbol {
+                id: self.scores.piece(self.vocabulary, &self.text[start..end]),
+                start,
+                end,
+                characters: 1,
+                previous: if place == 0 { NONE } else { place - 1 },
+                next: if last { NONE } else { place + 1 },
+            });
+        }
+        for place in 0..self.symbols.len() {
+            self.consider(place);
+        }
+    }
+
+    fn merge(&mut self) {
+        while let Some(Reverse(merge)) = self.merges.pop() {
+            let left = self.symbols[merge.place];
+            // The left one may be gone, or either may have merged with another.
+            if left.start == left.end || left.next == NONE {
+                continue;
+            }
+            let right = self.symbols[left.next];
+            if right.end != merge.end {
+                continue;
+            }
+            let symbol = &mut self.symbols[merge.place];
+            symbol.id = Some(merge.id);
+            symbol.end = right.end;
+            symbol.characters += right.characters;
+            symbol.next = right.next;
+            self.symbols[left.next].end = right.start;
+            if right.next != NONE {
+                self.symbols[right.next].previous = merge.place;
+            }
+            if left.previous != NONE {
+                self.consider(left.previous);
+            }
+            self.consider(merge.place);
+        }
+    }
+
+    /// Queues the merge of a symbol and its right neighbour, if together they are a piece.
+    fn consider(&mut self, place: usize) {
+        let left = self.symbols[place];
+        if left.next == NONE {
+            return;
+        }
+        let right = self.symbols[left.next];
+        if left.id.is_none() || right.id.is_none() {
+            return;
+        }
+        let text = &self.text[left.start..right.end];
+        if let Some(id) = self.scores.piece(self.vocabulary, text) {
+            self.merges.push(Reverse(Merge {
+                rank: self.scores.ranks[id as usize],
+                left_characters: Reverse(left.characters),
+                right_characters: Reverse(right.characters),
+                id,
+                place,
+                end: right.end,
+            }));
+        }
+    }
+}
