@@ -49,16 +49,17 @@ pub fn test(options: &Options) -> Result<ExitCode> {
             page(&mut steps);
         }
     }
-    let outcome = match (hearth_testing::real_model(), options.real) {
-        (Some(model), true) => format!("the real model was tested in full: {}", model.display()),
-        (Some(model), false) => {
-            format!("the real model had its everyday check: {}", model.display())
-        }
-        (None, _) => "the real model is not on this machine, its checks did not run: \
-                      `cargo xtask test --real` fetches it"
-            .to_owned(),
-    };
-    println!("\n{outcome}");
+    match hearth_testing::real_model() {
+        Some(model) if options.real => println!("\nThe real model: {}", model.display()),
+        Some(model) => println!(
+            "\nThe real model, everyday checks only (--real runs them all): {}",
+            model.display()
+        ),
+        None => println!(
+            "\nThe real model is not on this machine, so its checks did not run: \
+             `cargo xtask test --real` fetches it"
+        ),
+    }
     Ok(steps.finish())
 }
 
