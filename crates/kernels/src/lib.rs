@@ -6,25 +6,33 @@
 //! heads, `D` head width, `F` MLP width, `V` vocabulary, `R` LoRA rank, `N` and `K` rows and
 //! columns of a weight matrix, `S` keys (cached ones first, then the batch's own).
 
+pub mod adamw;
 pub mod attention;
 pub mod attention_backward_dkv;
 pub mod attention_backward_dot;
 pub mod attention_backward_dq;
-pub mod geglu_backward;
-pub mod rms_norm_backward;
+pub mod cross_entropy;
+pub mod cross_entropy_backward;
+pub mod dropout;
 pub mod embed;
 pub mod gather_rows;
 pub mod geglu;
+pub mod geglu_backward;
+pub mod grad_norm;
 mod grid;
 pub mod list;
 pub mod lora_grad;
+pub mod loss_sum;
 pub mod matmul;
 pub mod matmul_backward;
 pub mod matrix;
 pub mod rms_norm;
+pub mod rms_norm_backward;
 pub mod rope;
 pub mod scatter_rows;
 mod shader;
+pub mod soft_cap;
+pub mod square_sum;
 #[cfg(test)]
 mod testing;
 pub mod variants;

@@ -1,0 +1,148 @@
+//! The global norm of the gradients, the factor that clips it, and whether the step counts at all.
+//!
+//! Source: `torch.nn.utils.clip_grad_norm_` (without its 1e-6). A step whose loss or gradient is not
+//! finite is skipped on the device: nobody asks the host.
+
+use bytemuck::{Pod, Zeroable};
+use hearth_gpu::{Access, Commands, Kernel, Slice};
+
+use crate::{shader::wgsl, square_sum::PARTS};
+
+/// `Step` of shaders/shared/step.wgsl: what an optimizer step keeps on the device.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
+pub struct Step {
+    /// Weighted mean loss of the batch.
+    pub loss: f32,
+    /// Predictions that were right.
+    pub correct: f32,
+    /// Norm of the gradients before clipping; 0 in a skipped step.
+    pub grad_norm: f32,
+    /// Factor on the gradients; 0: this step is skipped.
+    pub clip: f32,
+    /// beta1 to the power of `updates`.
+    pub beta1_power: f32,
+    /// beta2 to the power of `updates`.
+    pub beta2_power: f32,
+    /// Updates made.
+    pub updates: u32,
+    /// Steps skipped in all.
+    pub skipped: u32,
+    /// Steps skipped in a row up to now.
+    pub skipped_in_a_row: u32,
+}
+
+impl Step {
+    /// Before the first step.
+    pub fn start() -> Self {
+        Self { beta1_power: 1.0, beta2_power: 1.0, ..Self::zeroed() }
+    }
+}
+
+/// The kernel.
+pub static GRAD_NORM: Kernel = Kernel {
+    name: "grad_norm",
+    label: "grad_norm",
+    pieces: &[wgsl!("shared/step")],
+    source: wgsl!("grad_norm"),
+    bindings: &[Access::Params, Access::Read, Access::Write],
+};
+
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct Params {
+    parts: u32,
+    max_norm: f32,
+    beta1: f32,
+    beta2: f32,
+}
+
+/// Operands of [`record`].
+pub struct GradNorm<'a> {
+    /// From [`square_sum`](crate::square_sum).
+    pub parts: &'a Slice,
+    /// One [`Step`], whose loss is there already.
+    pub step: &'a Slice,
+    /// Largest norm; 0: no clipping.
+    pub max_norm: f32,
+    /// Decay of the first moment.
+    pub beta1: f32,
+    /// Decay of the second moment.
+    pub beta2: f32,
+}
+
+/// Records the step's `grad_norm`, `clip` and counters.
+pub fn record(commands: &mut Commands, op: &GradNorm) {
+    commands.dispatch(
+        &GRAD_NORM,
+        &[("WG", PARTS)],
+        &Params { parts: PARTS, max_norm: op.max_norm, beta1: op.beta1, beta2: op.beta2 },
+        &[op.parts, op.step].map(Slice::clone),
+        [1, 1, 1],
+        128,
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        square_sum::{self, SquareSum},
+        testing::{Numbers, for_each_profile, gpu_test},
+    };
+
+    async fn run(gpu: &hearth_gpu::Gpu, x: &[f32], before: Step, max_norm: f32) -> Step {
+        let x_ = gpu.buffer_from("x", x).unwrap().all();
+        let parts = gpu.buffer("parts", 4 * u64::from(PARTS)).unwrap().all();
+        let step = gpu.buffer_from("step", &[before]).unwrap().all();
+        let mut commands = Commands::new();
+        square_sum::record(
+            &mut commands,
+            &SquareSum { x: &x_, parts: &parts, count: x.len() as u32 },
+        );
+        record(
+            &mut commands,
+            &GradNorm { parts: &parts, step: &step, max_norm, beta1: 0.5, beta2: 0.25 },
+        );
+        gpu.run(&commands).await.unwrap();
+        gpu.read::<Step>(step).await.unwrap()[0]
+    }
+
+    gpu_test! {
+        async fn the_norm_is_that_of_all_numbers_and_clips() {
+            for_each_profile(async |gpu| {
+                for len in [4, 260, 40_000] {
+                    let x = Numbers::new(len as u32).normal(len, 2.0);
+                    let norm = x.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
+                    let step = run(&gpu, &x, Step::start(), 1.0).await;
+                    assert!((f64::from(step.grad_norm) / norm - 1.0).abs() < 1e-5);
+                    assert!((f64::from(step.clip) * norm - 1.0).abs() < 1e-5);
+                    assert_eq!((step.updates, step.beta1_power, step.beta2_power), (1, 0.5, 0.25));
+                    let again = run(&gpu, &x, Step::start(), 1.0).await;
+                    assert_eq!(again.grad_norm.to_bits(), step.grad_norm.to_bits());
+                    assert_eq!(run(&gpu, &x, Step::start(), 0.0).await.clip, 1.0);
+                    assert_eq!(run(&gpu, &x, Step::start(), 1e9).await.clip, 1.0);
+                }
+            })
+            .await;
+        }
+
+        async fn a_step_that_is_not_finite_is_skipped_and_counted() {
+            for_each_profile(async |gpu| {
+                for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 3e38] {
+                    let mut x = vec![1.0; 64];
+                    x[37] = bad;
+                    let step = run(&gpu, &x, Step { skipped: 2, skipped_in_a_row: 1, ..Step::start() }, 1.0).await;
+                    assert_eq!((step.clip, step.updates, step.skipped, step.skipped_in_a_row), (0.0, 0, 3, 2));
+                    assert_eq!(step.beta1_power, 1.0);
+                }
+                let lost = Step { loss: f32::NAN, ..Step::start() };
+                assert_eq!(run(&gpu, &[1.0; 4], lost, 1.0).await.clip, 0.0);
+                let recovered = Step { skipped: 2, skipped_in_a_row: 2, ..Step::start() };
+                let step = run(&gpu, &[1.0; 4], recovered, 0.0).await;
+                assert_eq!((step.skipped, step.skipped_in_a_row, step.updates), (2, 0, 1));
+            })
+            .await;
+        }
+    }
+}
