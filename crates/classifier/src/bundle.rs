@@ -116,12 +116,12 @@ pub struct Bundle {
 }
 
 impl Classifier {
-    /// Probabilities [C] of a row's class logits [C].
+    /// Probabilities `[C]` of a row's class logits `[C]`.
     pub fn probabilities(&self, logits: &[f64]) -> Vec<f64> {
         crate::calibration::softmax(logits, logits.len().max(1), self.temperature)
     }
 
-    /// The class of a row's probabilities [C].
+    /// The class of a row's probabilities `[C]`.
     pub fn predict(&self, probabilities: &[f64]) -> usize {
         predict(probabilities, self.positive, self.threshold)
     }

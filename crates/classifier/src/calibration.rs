@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 /// Mean of -ln p(truth), with p kept within [ε, 1 - ε] for ε = 2⁻⁵² as scikit-learn does.
-/// `probabilities` [N, C], `truth` [N].
+/// `probabilities` `[N, C]`, `truth` `[N]`.
 pub fn log_loss(probabilities: &[f64], classes: usize, truth: &[usize]) -> f64 {
     let loss = |(row, &label): (&[f64], &usize)| log_loss_of(row[label]);
     probabilities.chunks_exact(classes).zip(truth).map(loss).sum::<f64>() / truth.len() as f64
@@ -90,7 +90,7 @@ pub struct Temperature {
 /// Temperatures outside these bounds say more about the few validation rows than about the classifier.
 pub const TEMPERATURE_LIMITS: (f64, f64) = (0.05, 100.0);
 
-/// Softmax of logits / temperature, row by row. `logits` [N, C].
+/// Softmax of logits / temperature, row by row. `logits` `[N, C]`.
 pub fn softmax(logits: &[f64], classes: usize, temperature: f64) -> Vec<f64> {
     let mut out = Vec::with_capacity(logits.len());
     for row in logits.chunks_exact(classes) {
@@ -104,9 +104,9 @@ pub fn softmax(logits: &[f64], classes: usize, temperature: f64) -> Vec<f64> {
 }
 
 /// Fits the temperature that minimizes the log loss of validation rows (never of test rows).
-/// `logits` [N, C] may be log-probabilities. None without rows or where a logit is not finite.
+/// `logits` `[N, C]` may be log-probabilities. None without rows or where a logit is not finite.
 ///
-/// The loss is convex in β = 1/T with derivative Σ (E_p[z] - z_truth), which is bisected.
+/// The loss is convex in β = 1/T with derivative `Σ (E_p[z] - z_truth)`, which is bisected.
 pub fn fit_temperature(logits: &[f64], classes: usize, truth: &[usize]) -> Option<Temperature> {
     let usable = classes > 1 && !truth.is_empty() && logits.len() == truth.len() * classes;
     if !usable || logits.iter().any(|z| !z.is_finite()) || truth.iter().any(|&t| t >= classes) {

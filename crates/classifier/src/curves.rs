@@ -74,7 +74,7 @@ pub struct Threshold {
 }
 
 impl Ranking {
-    /// Ranks rows by score [N]; `positive` [N]. Scores must be finite.
+    /// Ranks rows by score `[N]`; `positive` `[N]`. Scores must be finite.
     pub fn new(scores: &[f64], positive: Vec<bool>) -> Self {
         let mut order: Vec<usize> = (0..scores.len()).collect();
         order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
@@ -86,7 +86,7 @@ impl Ranking {
         Self { order, ends, scores: group_scores, positive }
     }
 
-    /// Running counts after each group. `weights` [N], or 1 each.
+    /// Running counts after each group. `weights` `[N]`, or 1 each.
     fn walk<'a>(&'a self, weights: Option<&'a [u32]>) -> impl Iterator<Item = Counts> + 'a {
         let (mut start, mut tp, mut fp) = (0, 0.0, 0.0);
         self.ends.iter().zip(&self.scores).map(move |(&end, &score)| {

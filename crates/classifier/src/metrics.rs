@@ -84,9 +84,9 @@ pub enum MetricsError {
 pub struct Scored<'a> {
     /// Number of classes C, at least 2.
     pub classes: usize,
-    /// True classes [N].
+    /// True classes `[N]`.
     pub truth: &'a [usize],
-    /// Probabilities [N, C].
+    /// Probabilities `[N, C]`.
     pub probabilities: &'a [f64],
     /// The positive class, where there is one.
     pub positive: Option<usize>,
@@ -127,7 +127,7 @@ impl Scored<'_> {
         }
     }
 
-    /// Predicted classes [N].
+    /// Predicted classes `[N]`.
     pub fn predicted(&self) -> Vec<usize> {
         self.probabilities
             .chunks_exact(self.classes)
@@ -143,7 +143,7 @@ impl Scored<'_> {
     }
 }
 
-/// The class of one row of probabilities [C].
+/// The class of one row of probabilities `[C]`.
 pub fn predict(row: &[f64], positive: Option<usize>, threshold: f64) -> usize {
     match positive {
         Some(positive) if row.len() == 2 => {
@@ -159,7 +159,7 @@ pub fn predict(row: &[f64], positive: Option<usize>, threshold: f64) -> usize {
     }
 }
 
-/// Counts [truth][predicted]; `weights` [N] counts a row several times.
+/// Counts `[truth][predicted]`; `weights` `[N]` counts a row several times.
 pub fn confusion(
     truth: &[usize],
     predicted: &[usize],
@@ -218,7 +218,7 @@ pub struct Evaluation {
     pub positive: Option<usize>,
     /// The threshold in use (two classes).
     pub threshold: f64,
-    /// Counts [truth][predicted].
+    /// Counts `[truth][predicted]`.
     pub confusion: Vec<Vec<usize>>,
     /// Share of rows that are right.
     pub accuracy: Figure,
@@ -276,7 +276,7 @@ pub const CALIBRATION_BINS: usize = 10;
 /// Bars of the score histogram.
 pub const HISTOGRAM_BARS: usize = 20;
 
-/// Measures everything but the intervals. `names` [C].
+/// Measures everything but the intervals. `names` `[C]`.
 pub fn evaluate(scored: &Scored<'_>, names: &[String]) -> Result<Evaluation, MetricsError> {
     scored.check()?;
     let classes = scored.classes;
@@ -366,7 +366,7 @@ fn ratio(part: usize, whole: usize) -> Option<f64> {
     (whole > 0).then(|| part as f64 / whole as f64)
 }
 
-/// Precision, recall and F1 of one class, from counts [truth][predicted].
+/// Precision, recall and F1 of one class, from counts `[truth][predicted]`.
 pub fn precision_recall_f1(counts: &[Vec<usize>], class: usize) -> [Option<f64>; 3] {
     let hits = counts[class][class];
     let support: usize = counts[class].iter().sum();

@@ -66,7 +66,7 @@ impl<W: Write> PredictionsWriter<W> {
         Ok(Self { csv, columns: columns.len(), classes: classes.to_vec(), row: 0 })
     }
 
-    /// Writes a row: its cells, the predicted class (none for a row without text) and the probabilities [C].
+    /// Writes a row: its cells, the predicted class (none for a row without text) and the probabilities `[C]`.
     pub fn write(
         &mut self,
         cells: &[String],

@@ -140,7 +140,7 @@ pub enum PromptError {
 /// A filled prompt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PromptRow {
-    /// Token ids [T], BOS first. The last position's logits give the class.
+    /// Token ids `[T]`, BOS first. The last position's logits give the class.
     pub ids: Vec<u32>,
     /// Was the text cut to fit?
     pub cut: bool,
@@ -226,12 +226,12 @@ impl<'t> Prompter<'t> {
         Ok(prompter)
     }
 
-    /// The token of each class [C].
+    /// The token of each class `[C]`.
     pub fn class_tokens(&self) -> &[u32] {
         &self.class_tokens
     }
 
-    /// What the model answers for each class [C]: its word, or its code.
+    /// What the model answers for each class `[C]`: its word, or its code.
     pub fn answers(&self) -> &[String] {
         &self.answers
     }

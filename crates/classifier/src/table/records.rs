@@ -15,6 +15,9 @@ enum At {
     QuoteInQuoted,
 }
 
+/// Takes a record: its first line, and its bytes without the line end.
+type Each<'e> = &'e mut dyn FnMut(u64, &[u8]) -> Result<(), TableError>;
+
 /// Cuts a stream of text into records.
 pub(super) struct Records {
     delimiter: Option<u8>,
@@ -42,12 +45,8 @@ impl Records {
         }
     }
 
-    /// Calls `each(first line, record without its line end)`; blank lines are passed over.
-    pub fn push(
-        &mut self,
-        text: &str,
-        each: &mut dyn FnMut(u64, &[u8]) -> Result<(), TableError>,
-    ) -> Result<(), TableError> {
+    /// Gives each record that the text completes; blank lines are passed over.
+    pub fn push(&mut self, text: &str, each: Each<'_>) -> Result<(), TableError> {
         for &byte in text.as_bytes() {
             if std::mem::take(&mut self.after_return) && byte == b'\n' {
                 continue;
@@ -95,10 +94,7 @@ impl Records {
     }
 
     /// The end of the file.
-    pub fn finish(
-        &mut self,
-        each: &mut dyn FnMut(u64, &[u8]) -> Result<(), TableError>,
-    ) -> Result<(), TableError> {
+    pub fn finish(&mut self, each: Each<'_>) -> Result<(), TableError> {
         if self.at == At::Quoted {
             let quote = char::from(self.quote.unwrap_or(b'"'));
             return Err(TableError::QuoteOpen { line: self.opened, quote });
@@ -106,10 +102,7 @@ impl Records {
         self.end_record(each)
     }
 
-    fn end_record(
-        &mut self,
-        each: &mut dyn FnMut(u64, &[u8]) -> Result<(), TableError>,
-    ) -> Result<(), TableError> {
+    fn end_record(&mut self, each: Each<'_>) -> Result<(), TableError> {
         self.at = At::FieldStart;
         let blank = self.record.is_empty();
         let result = if blank { Ok(()) } else { each(self.start, &self.record) };
