@@ -5,6 +5,7 @@ pub mod gguf;
 pub mod hearth;
 pub mod layout;
 pub mod mlx;
+pub mod peft;
 pub mod quantize;
 pub mod row;
 pub mod safetensors;

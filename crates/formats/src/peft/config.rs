@@ -1,0 +1,144 @@
+//! `adapter_config.json`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+
+use super::{Adapter, LARGEST_RANK, PeftError};
+use crate::source::{ByteSource, SourceError, read_vec};
+
+/// Longest file that is read; PEFT writes about a kilobyte.
+const LIMIT: u64 = 1 << 20;
+
+/// Settings that change what is computed, and the values under which it is plain LoRA. A key
+/// that is missing, null, false or empty is plain too.
+const PLAIN: [(&str, &str); 11] = [
+    ("bias", "none"),
+    ("fan_in_fan_out", ""),
+    ("use_dora", ""),
+    ("lora_bias", ""),
+    ("rank_pattern", ""),
+    ("alpha_pattern", ""),
+    ("modules_to_save", ""),
+    ("layer_replication", ""),
+    ("trainable_token_indices", ""),
+    ("alora_invocation_tokens", ""),
+    ("use_qalora", ""),
+];
+
+/// An adapter with its settings and no tensors yet.
+pub(super) async fn read(source: &dyn ByteSource) -> Result<Adapter, PeftError> {
+    let file = source.name().to_owned();
+    if source.len() > LIMIT {
+        return Err(PeftError::Source(SourceError::OutOfMemory {
+            name: file,
+            offset: 0,
+            wanted: source.len(),
+        }));
+    }
+    let text = read_vec(source, 0, source.len()).await?;
+    let config: Value = serde_json::from_slice(&text)
+        .map_err(|error| PeftError::Json { file: file.clone(), message: error.to_string() })?;
+    let wrong = |key: &'static str, expected: &'static str| PeftError::Setting {
+        file: file.clone(),
+        key,
+        expected,
+        found: config.get(key).map_or("missing".to_owned(), short),
+    };
+    if config.get("peft_type").and_then(Value::as_str) != Some("LORA") {
+        return Err(wrong("peft_type", "LORA"));
+    }
+    for (key, plain) in PLAIN {
+        let found = config.get(key).unwrap_or(&Value::Null);
+        if !(is_empty(found) || found.as_str() == Some(plain)) {
+            return Err(wrong(key, "none or empty: Hearth reads plain LoRA only"));
+        }
+    }
+    let rank = config.get("r").and_then(Value::as_u64);
+    let Some(rank) = rank.filter(|rank| (1..=LARGEST_RANK).contains(rank)) else {
+        return Err(wrong("r", "an integer from 1 to 4096"));
+    };
+    let number = |key: &'static str, default: Option<f64>| match config.get(key) {
+        None => default,
+        Some(value) => value.as_f64(),
+    };
+    // PEFT's own defaults where a key is left out.
+    let alpha = number("lora_alpha", Some(8.0)).map(|alpha| alpha as f32);
+    let Some(alpha) = alpha.filter(|alpha| alpha.is_finite()) else {
+        return Err(wrong("lora_alpha", "a number"));
+    };
+    let dropout = number("lora_dropout", Some(0.0)).map(|dropout| dropout as f32);
+    let Some(dropout) = dropout.filter(|dropout| (0.0..1.0).contains(dropout)) else {
+        return Err(wrong("lora_dropout", "a number from 0 to less than 1"));
+    };
+    let rslora = match config.get("use_rslora") {
+        None | Some(Value::Null) => false,
+        Some(Value::Bool(rslora)) => *rslora,
+        Some(_) => return Err(wrong("use_rslora", "true or false")),
+    };
+    let base_model = config.get("base_model_name_or_path");
+    Ok(Adapter {
+        rank: rank as usize,
+        alpha,
+        rslora,
+        dropout,
+        base_model: base_model.and_then(Value::as_str).unwrap_or("").to_owned(),
+        // What the tensors say: `target_modules` may be a pattern.
+        targets: BTreeSet::new(),
+        tensors: BTreeMap::new(),
+    })
+}
+
+/// The keys that every PEFT since 0.6 knows; it fills in its defaults for newer ones.
+pub(super) fn write(adapter: &Adapter) -> String {
+    let alpha = if adapter.alpha.fract() == 0.0 && adapter.alpha.abs() < 1e9 {
+        json!(adapter.alpha as i64)
+    } else {
+        json!(adapter.alpha)
+    };
+    let base_model = match adapter.base_model.as_str() {
+        "" => Value::Null,
+        name => json!(name),
+    };
+    let config = json!({
+        "alpha_pattern": {},
+        "auto_mapping": null,
+        "base_model_name_or_path": base_model,
+        "bias": "none",
+        "fan_in_fan_out": false,
+        "inference_mode": true,
+        "init_lora_weights": true,
+        "layers_pattern": null,
+        "layers_to_transform": null,
+        "lora_alpha": alpha,
+        "lora_dropout": adapter.dropout,
+        "modules_to_save": null,
+        "peft_type": "LORA",
+        "r": adapter.rank,
+        "rank_pattern": {},
+        "revision": null,
+        "target_modules": adapter.targets,
+        "task_type": "CAUSAL_LM",
+        "use_rslora": adapter.rslora,
+    });
+    format!("{config:#}\n")
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(values) => values.is_empty(),
+        Value::Object(values) => values.is_empty(),
+        Value::Bool(true) | Value::Number(_) => false,
+    }
+}
+
+/// A value for an error, cut to a line.
+fn short(value: &Value) -> String {
+    let text = value.to_string();
+    match text.char_indices().nth(60) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
