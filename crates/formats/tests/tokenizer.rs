@@ -71,6 +71,60 @@ fn hard_strings_get_the_ids_of_the_reference() {
     }
 }
 
+/// Texts in which merges, runs, added tokens and bytes meet.
+fn any_text() -> impl Strategy<Value = String> {
+    let parts = [
+        "a", "b", "ab", " ", "  ", "\n", "\t", "▁", "the", "<", ">", "eos>", "<eos>", "<b>", "é",
+        "😀", "☃", "1",
+    ];
+    let part = prop_oneof![
+        8 => prop::sample::select(parts.to_vec()).prop_map(str::to_owned),
+        1 => any::<char>().prop_map(String::from),
+    ];
+    prop::collection::vec(part, 0..60).prop_map(|parts| parts.concat())
+}
+
+#[test]
+fn scores_and_merges_agree_on_any_text() {
+    let [(_, json), (_, gguf)] = tiny();
+    check_agreement(&json, &gguf);
+}
+
+/// The tokenizers of Gemma 1 and 2 order equal scores by id. In the small vocabulary, ids fall
+/// with the scores, so their order is that of the ids alone.
+#[test]
+fn scores_and_merges_of_gemma_1_and_2_agree_on_any_text() {
+    let mut root: Value = serde_json::from_str(TINY_JSON).unwrap();
+    let vocab = root["model"]["vocab"].clone();
+    root["model"]["merges"].as_array_mut().unwrap().sort_by_key(|merge| {
+        let [left, right] = [0, 1].map(|part| merge[part].as_str().unwrap());
+        [[left, right].concat().as_str(), left, right].map(|piece| vocab[piece].as_u64().unwrap())
+    });
+    let json = Tokenizer::from_json(root.to_string().as_bytes()).unwrap();
+    let mut bytes = TINY_GGUF.to_vec();
+    let at = bytes.windows(6).position(|window| window == b"gemma3").unwrap();
+    bytes[at + 5] = b'2';
+    let gguf = from_gguf(&bytes).unwrap();
+    check_agreement(&json, &gguf);
+    // 32 spaces: the longest part on the left would give 31 and 1.
+    for tokenizer in [json, gguf] {
+        let half = tokenizer.id_of(&"▁".repeat(16)).unwrap();
+        assert_eq!(tokenizer.encode(&" ".repeat(32), Special::Parse), [half, half]);
+    }
+}
+
+fn check_agreement(json: &Tokenizer, gguf: &Tokenizer) {
+    let config =
+        ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() };
+    proptest!(config, |(text in any_text())| {
+        for special in [Special::Parse, Special::AsText] {
+            let ids = json.encode(&text, special);
+            prop_assert_eq!(&ids, &gguf.encode(&text, special));
+            prop_assert_eq!(gguf.decode(&ids), text.replace('▁', " "));
+        }
+    });
+}
+
 #[test]
 fn bos_is_only_added_when_asked_for() {
     for (_, tokenizer) in tiny() {

@@ -1,12 +1,16 @@
 //! The tokenizer inside of a GGUF file: pieces with scores (SentencePiece's BPE) and no merges.
 //!
 //! The reference derives a list of merges from the scores (huggingface/transformers,
-//! `convert_slow_tokenizer.py`, `generate_merges`): every way to cut a piece into two pieces, in
-//! the order of, first, the piece's score, highest first; second, the number of characters on the
-//! left, longest first; third, on the right, longest first. Among places with the same merge, the
-//! leftmost comes first. For Gemma 3 this gives exactly the 514,906 merges of its `tokenizer.json`.
-//! They need not be listed: two neighbours merge if together they are a piece, and the order is
-//! compared when it matters. That saves a second of sorting and 12 MB.
+//! `convert_slow_tokenizer.py`, `generate_merges`): every way to cut a piece into two pieces,
+//! highest score first. Equal scores are ordered
+//! - in Gemma 3 by the number of characters on the left, then on the right, longest first;
+//! - in Gemma 1 and 2, made by an older version, by the id of the piece, then of its left and of
+//!   its right part, lowest first.
+//!
+//! Among places with the same merge, the leftmost comes first. This gives exactly the 514,906
+//! merges of Gemma 3's `tokenizer.json` and the 580,604 of Gemma 1's. They are not listed: two
+//! neighbours merge if together they are a piece, and the order is compared when it matters. So
+//! there is nothing to build but a table of the pieces, which takes 20 ms.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -34,8 +38,10 @@ const NEVER: u32 = u32::MAX;
 const NONE: usize = usize::MAX;
 
 pub(super) struct Scores {
-    /// For each id its place in the order of the scores, 0 the highest; equal scores are equal.
+    /// For each id its place in the order of the scores, 0 the highest; equal scores are equal in
+    /// Gemma 3.
     ranks: Vec<u32>,
+    ties: Ties,
     /// Length in bytes of the longest piece.
     longest: usize,
 }
@@ -69,6 +75,10 @@ pub(super) fn read(header: &Header) -> Result<Parts, TokenizerError> {
         return Err(unsupported(SCORES, "numbers", format!("NaN for token {id}")));
     }
 
+    let ties = match header.get("general.architecture")? {
+        Some("gemma" | "gemma2") => Ties::LowestId,
+        _ => Ties::Longest,
+    };
     let mut added = Vec::new();
     let pieces: Strings = tokens
         .iter()
@@ -89,7 +99,7 @@ pub(super) fn read(header: &Header) -> Result<Parts, TokenizerError> {
         .collect();
     Ok(Parts {
         file: header.file().to_owned(),
-        pairs: Pairs::Scores(Scores::new(&pieces, scores, types)),
+        pairs: Pairs::Scores(Scores::new(&pieces, scores, types, ties)),
         vocabulary: Vocabulary::new(pieces),
         added: AddedTokens::new(added),
         bos: header.get("tokenizer.ggml.bos_token_id")?,
@@ -97,8 +107,17 @@ pub(super) fn read(header: &Header) -> Result<Parts, TokenizerError> {
     })
 }
 
+/// How equal scores are ordered.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ties {
+    /// Gemma 3.
+    Longest,
+    /// Gemma 1 and 2.
+    LowestId,
+}
+
 impl Scores {
-    fn new(pieces: &Strings, scores: &[f32], types: &[i32]) -> Self {
+    fn new(pieces: &Strings, scores: &[f32], types: &[i32], ties: Ties) -> Self {
         // SentencePiece gives user-defined pieces 0, the highest; the converter overwrites it.
         let score = |id: u32| match types[id as usize] {
             USER_DEFINED => 0.0,
@@ -112,12 +131,13 @@ impl Scores {
         let mut ranks = vec![NEVER; pieces.len()];
         let mut rank = 0;
         for (place, id) in order.iter().enumerate() {
-            if place > 0 && score(*id) != score(order[place - 1]) {
+            let differs = |before: u32| score(*id) != score(before) || ties == Ties::LowestId;
+            if place > 0 && differs(order[place - 1]) {
                 rank += 1;
             }
             ranks[*id as usize] = rank;
         }
-        Self { ranks, longest: pieces.iter().map(str::len).max().unwrap_or(0) }
+        Self { ranks, ties, longest: pieces.iter().map(str::len).max().unwrap_or(0) }
     }
 
     /// Appends the ids of a text without spaces and added tokens.
@@ -181,8 +201,8 @@ struct Symbol {
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Merge {
     rank: u32,
-    left_characters: Reverse<u32>,
-    right_characters: Reverse<u32>,
+    /// Ids of the left and right part, or how far their lengths are below the largest number.
+    parts: [u32; 2],
     id: u32,
     /// Place of the left symbol.
     place: usize,
@@ -244,15 +264,17 @@ impl Word<'_> {
             return;
         }
         let right = self.symbols[left.next];
-        if left.id.is_none() || right.id.is_none() {
+        let (Some(left_id), Some(right_id)) = (left.id, right.id) else {
             return;
-        }
+        };
         let text = &self.text[left.start..right.end];
         if let Some(id) = self.scores.piece(self.vocabulary, text) {
             self.merges.push(Reverse(Merge {
                 rank: self.scores.ranks[id as usize],
-                left_characters: Reverse(left.characters),
-                right_characters: Reverse(right.characters),
+                parts: match self.scores.ties {
+                    Ties::Longest => [u32::MAX - left.characters, u32::MAX - right.characters],
+                    Ties::LowestId => [left_id, right_id],
+                },
                 id,
                 place,
                 end: right.end,
