@@ -1,25 +1,30 @@
-// Running statistics of softmax over chunks of columns, for rows of logits L[M, N]:
-// stats[m] = (max, Σ exp(L - max), L[m, class of m], column of the max)
+// stats[M] = (max, Σ exp(logit - max), logit of the target, -) over the vocabulary, chunk by chunk
 //
-// One workgroup a row, one dispatch a chunk, the chunks in order: the first starts the
-// statistics, each later one joins its own to them. Needs shared/target.wgsl in front.
+// One workgroup a prediction. The first chunk is `=`, later ones merge into what stats holds, so
+// that logits over the whole vocabulary never exist at once.
 
 struct Params {
-    entries: u32,   // M
-    columns: u32,   // of this chunk
-    stride: u32,    // numbers from one row of the chunk to the next
-    first: u32,     // column of the whole softmax where the chunk starts
+    rows: u32,      // M
+    columns: u32,   // tokens of this chunk
+    stride: u32,    // numbers from one row of logits to the next
+    first: u32,     // the chunk's first token
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> logits: array<f32>;             // (M, stride)
-@group(0) @binding(2) var<storage, read> targets: array<Target>;         // (M)
-@group(0) @binding(3) var<storage, read_write> stats: array<vec4<f32>>;  // (M)
+@group(0) @binding(1) var<storage, read> logits: array<f32>;               // (M, stride)
+@group(0) @binding(2) var<storage, read> targets: array<u32>;              // (M)
+@group(0) @binding(3) var<storage, read_write> stats: array<vec4<f32>>;    // (M)
 
-override WG: u32 = 64u;    // invocations a row, a power of two
+override WG: u32 = 64u;      // invocations a row, a power of two
+override MERGE: u32 = 0u;    // 1: stats holds earlier chunks
 
-var<workgroup> numbers: array<f32, WG>;
-var<workgroup> places: array<u32, WG>;
+var<workgroup> parts: array<vec2<f32>, WG>;   // max, sum
+
+// Sums of exponentials relative to their own maxima, put together.
+fn merge(a: vec2<f32>, b: vec2<f32>) -> vec2<f32> {
+    let top = max(a.x, b.x);
+    return vec2<f32>(top, a.y * exp(a.x - top) + b.y * exp(b.x - top));
+}
 
 @compute @workgroup_size(WG)
 fn cross_entropy(
@@ -28,62 +33,34 @@ fn cross_entropy(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let row = group.y * groups.x + group.x;
-    if row >= p.entries {
+    if row >= p.rows {
         return;
     }
     let base = row * p.stride;
-
-    // The largest logit and the first column that has it.
-    var top = -3.4e38;
-    var place = 0xffffffffu;
+    var part = vec2<f32>(-3.4e38, 0.0);
     for (var c = lane; c < p.columns; c += WG) {
-        if logits[base + c] > top {
-            top = logits[base + c];
-            place = p.first + c;
-        }
+        part = merge(part, vec2<f32>(logits[base + c], 1.0));
     }
-    numbers[lane] = top;
-    places[lane] = place;
+    parts[lane] = part;
     workgroupBarrier();
     for (var step = WG / 2u; step > 0u; step /= 2u) {
         if lane < step {
-            let other = numbers[lane + step];
-            let other_place = places[lane + step];
-            if other > numbers[lane] || (other == numbers[lane] && other_place < places[lane]) {
-                numbers[lane] = other;
-                places[lane] = other_place;
-            }
+            parts[lane] = merge(parts[lane], parts[lane + step]);
         }
         workgroupBarrier();
     }
-    var before = vec4<f32>(-3.4e38, 0.0, 0.0, 0.0);
-    if p.first > 0u {
-        before = stats[row];
+    if lane > 0u {
+        return;
     }
-    // A column number is exact in f32 up to 2^24.
-    place = select(u32(before.w), places[0], numbers[0] > before.x);
-    top = max(before.x, numbers[0]);
-    workgroupBarrier();
-
-    var sum = 0.0;
-    for (var c = lane; c < p.columns; c += WG) {
-        sum += exp(logits[base + c] - top);
+    var all = parts[0];
+    var target_logit = 0.0;
+    if MERGE == 1u {
+        all = merge(stats[row].xy, all);
+        target_logit = stats[row].z;
     }
-    numbers[lane] = sum;
-    workgroupBarrier();
-    for (var step = WG / 2u; step > 0u; step /= 2u) {
-        if lane < step {
-            numbers[lane] += numbers[lane + step];
-        }
-        workgroupBarrier();
+    let own = targets[row];
+    if own >= p.first && own - p.first < p.columns {
+        target_logit = logits[base + own - p.first];
     }
-    if lane == 0u {
-        var wanted = before.z;
-        let c = targets[row].class - p.first;   // wraps around where the chunk comes after it
-        if c < p.columns {
-            wanted = logits[base + c];
-        }
-        let all = before.y * exp(before.x - top) + numbers[0];
-        stats[row] = vec4<f32>(top, all, wanted, f32(place));
-    }
+    stats[row] = vec4<f32>(all, target_logit, 0.0);
 }

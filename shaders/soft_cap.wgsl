@@ -1,12 +1,14 @@
-// Y[n] = cap · tanh(Y[n] / cap), in place. Four numbers an invocation.
+// Y = cap · tanh(Y / cap), in place
+//
+// The argument of tanh is clamped: beyond 15 the result is 1 in f32, and some drivers overflow.
 
 struct Params {
-    count4: u32,   // n / 4
-    cap: f32,
+    count: u32,
+    softcap: f32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read_write> y: array<vec4<f32>>;   // (n/4)
+@group(0) @binding(1) var<storage, read_write> y: array<f32>;   // (count)
 
 override WG: u32 = 64u;
 
@@ -17,9 +19,7 @@ fn soft_cap(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let i = (group.y * groups.x + group.x) * WG + lane;
-    if i >= p.count4 {
-        return;
+    if i < p.count {
+        y[i] = p.softcap * tanh(clamp(y[i] / p.softcap, -15.0, 15.0));
     }
-    // tanh(15) is 1 in f32, and some drivers overflow beyond.
-    y[i] = p.cap * tanh(clamp(y[i] / p.cap, vec4<f32>(-15.0), vec4<f32>(15.0)));
 }

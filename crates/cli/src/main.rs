@@ -1,2 +1,79 @@
-//! The command line front end of Hearth.
-fn main() {}
+//! `hearth`: look into models, run them, check them against a reference and measure them, from the
+//! command line.
+//!
+//! Exit codes: 0 done, 1 a check failed, 2 wrong usage or input, 130 interrupted.
+
+mod adapters;
+mod bench;
+mod files;
+mod generate;
+mod heap;
+mod inspect;
+mod interrupt;
+mod options;
+mod output;
+mod score;
+mod session;
+mod synthetic;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use options::Options;
+
+/// Gemma on any GPU: inspect, generate, score, verify, bench.
+#[derive(Parser)]
+#[command(name = "hearth", version, propagate_version = true)]
+struct Cli {
+    #[command(flatten)]
+    options: Options,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Inspect(inspect::Inspect),
+    Generate(generate::Generate),
+    Score(score::Score),
+    Verify(verify::Verify),
+    Bench(bench::Bench),
+    /// List this machine's GPU adapters, best first.
+    Adapters,
+}
+
+/// How a command that ran to its end came out.
+enum Outcome {
+    Done,
+    CheckFailed,
+}
+
+fn main() -> ExitCode {
+    let Cli { options, command } = Cli::parse();
+    interrupt::watch();
+    let outcome = pollster::block_on(async {
+        match command {
+            Command::Inspect(args) => inspect::run(&options, &args).await,
+            Command::Generate(args) => generate::run(&options, &args).await,
+            Command::Score(args) => score::run(&options, &args).await,
+            Command::Verify(args) => verify::run(&options, &args).await,
+            Command::Bench(args) => bench::run(&options, &args).await,
+            Command::Adapters => adapters::run(&options).await,
+        }
+    });
+    match outcome {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::CheckFailed) => ExitCode::from(1),
+        Err(_) if interrupt::asked() => {
+            output::note("interrupted");
+            ExitCode::from(130)
+        }
+        // Whoever reads our output has seen enough, as in `hearth inspect … | head`.
+        Err(error) if output::is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::note(&format!("error: {}", output::words(&error)));
+            ExitCode::from(2)
+        }
+    }
+}

@@ -1,6 +1,9 @@
 //! Damaged files of every format: an error or other values, never a panic, a hang or a huge
 //! allocation. Seeds are fixed, so a failure repeats.
 
+// Clippy sees tests only where they are marked, not what they call.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::path::Path;

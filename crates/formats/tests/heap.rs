@@ -1,5 +1,8 @@
 //! The heap while a model streams through: at most 64 MiB, however large the file.
 
+// Clippy sees tests only where they are marked, not what they call.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};

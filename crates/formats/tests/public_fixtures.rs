@@ -1,6 +1,9 @@
 //! Checkpoints and adapters made by public packages (`tools/fixtures`), against the values that
 //! those packages give.
 
+// Clippy sees tests only where they are marked, not what they call.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
 use std::path::PathBuf;
 use std::rc::Rc;
 

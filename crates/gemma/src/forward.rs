@@ -108,7 +108,15 @@ impl Model {
             let (angles, tokens_meta) = (self.angles(index), &ws.meta.all());
             rope::record(
                 c,
-                &Rope { angles, tokens_meta, x, tokens: t, heads, head_dim: width, backward: false },
+                &Rope {
+                    angles,
+                    tokens_meta,
+                    x,
+                    tokens: t,
+                    heads,
+                    head_dim: width,
+                    backward: false,
+                },
             );
         };
 
@@ -188,7 +196,10 @@ impl Model {
         self.norm(c, mid, &w.mlp_norm, h_mlp, rows, false);
         project(c, Projection::Gate, h_mlp, &w.gate, gate, false);
         project(c, Projection::Up, h_mlp, &w.up, up, false);
-        geglu::record(c, &Geglu { gate, up, y: act, count: rows * self.config.intermediate as u32 });
+        geglu::record(
+            c,
+            &Geglu { gate, up, y: act, count: rows * self.config.intermediate as u32 },
+        );
         c.copy(mid, out, 0, 4 * u64::from(rows) * self.config.hidden as u64);
         if let Some(post) = &w.post_mlp_norm {
             project(c, Projection::Down, act, &w.down, mlp_out, false);
@@ -216,7 +227,16 @@ impl Model {
         y_stride: u32,
     ) {
         let tokens = ws.chosen_count();
-        let op = Matmul { x: &ws.hidden, w: head, y, tokens, rows, y_stride, low_rank: None, add: false };
+        let op = Matmul {
+            x: &ws.hidden,
+            w: head,
+            y,
+            tokens,
+            rows,
+            y_stride,
+            low_rank: None,
+            add: false,
+        };
         matmul::record(c, &self.variants, &op);
         self.soft_cap(c, y, tokens * y_stride);
     }
@@ -244,7 +264,8 @@ impl Model {
         let (a, b) = (lora.a(slot), lora.b(slot));
         let rank = lora.layout.config.padded_rank();
         let z = &ws.layer(layer).z[projection as usize];
-        let input = self.drop_inputs(c, ws, pass.dropout, (layer, projection), x, slot.inputs, tokens);
+        let input =
+            self.drop_inputs(c, ws, pass.dropout, (layer, projection), x, slot.inputs, tokens);
         let op = Matmul {
             x: &input,
             w: &a,
@@ -256,7 +277,8 @@ impl Model {
             add: false,
         };
         matmul::record(c, &self.variants, &op);
-        let low_rank = Some(LowRank { z, b: &b.slabs[0].quants, rank, scale: lora.layout.config.scale() });
+        let low_rank =
+            Some(LowRank { z, b: &b.slabs[0].quants, rank, scale: lora.layout.config.scale() });
         let op = Matmul { x, w, y, tokens, rows: 0..w.rows, y_stride: w.rows, low_rank, add };
         matmul::record(c, &self.variants, &op);
     }

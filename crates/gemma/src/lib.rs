@@ -1,5 +1,6 @@
 //! Gemma 1, 2 and 3: configuration, weights, forward, backward, LoRA, optimizer, generation, memory plan.
 
+mod backward;
 mod batch;
 mod cache;
 pub mod config;
@@ -9,12 +10,18 @@ mod forward;
 pub mod generate;
 pub mod lora;
 mod model;
+pub mod plan;
 pub mod rng;
+pub mod schedule;
 pub mod score;
+pub mod snapshot;
+pub mod targets;
+pub mod train;
 pub mod verify;
 pub mod weights;
 pub mod workspace;
 
+pub use backward::BackwardPass;
 pub use batch::{Packed, Row, shared_prefix};
 pub use cache::KvCache;
 pub use config::Config;

@@ -40,7 +40,8 @@ pub enum Projection {
 
 impl Projection {
     /// All seven, in the order of a layer.
-    pub const ALL: [Self; 7] = [Self::Q, Self::K, Self::V, Self::O, Self::Gate, Self::Up, Self::Down];
+    pub const ALL: [Self; 7] =
+        [Self::Q, Self::K, Self::V, Self::O, Self::Gate, Self::Up, Self::Down];
 
     /// The module's name in Hugging Face checkpoints, `self_attn.q_proj`.
     pub fn module(self) -> &'static str {
@@ -53,6 +54,11 @@ impl Projection {
             Self::Up => "mlp.up_proj",
             Self::Down => "mlp.down_proj",
         }
+    }
+
+    /// Whether it belongs to attention, and not to the MLP.
+    pub fn in_attention(self) -> bool {
+        matches!(self, Self::Q | Self::K | Self::V | Self::O)
     }
 
     /// Inputs and outputs.

@@ -36,6 +36,11 @@ pub struct Model {
 /// refused; classification needs far less.
 const MAX_POSITIONS: usize = 2048;
 
+/// Bytes of one rotation table.
+pub(crate) fn angle_bytes(config: &Config) -> u64 {
+    4 * (config.max_positions.min(MAX_POSITIONS) * config.head_dim) as u64
+}
+
 impl Model {
     /// Loads a model from its files.
     ///
@@ -49,13 +54,17 @@ impl Model {
     ) -> Result<Self, ModelError> {
         let config = config_of(checkpoint)?;
         let weights = Weights::load(gpu, checkpoint, &config, precision, progress).await?;
-        let identity = checkpoint.identity().await.map_err(hearth_formats::checkpoint::CheckpointError::from)?;
+        let identity = checkpoint
+            .identity()
+            .await
+            .map_err(hearth_formats::checkpoint::CheckpointError::from)?;
         let max_positions = config.max_positions.min(MAX_POSITIONS);
         let mut angles: Vec<Angles> = Vec::new();
         for layer in &config.layers {
             let (theta, factor) = (layer.rope.theta, layer.rope.factor);
             if angles.iter().all(|a| (a.theta, a.factor) != (theta, factor)) {
-                let table = rope::table(theta, factor, config.head_dim as u32, max_positions as u32);
+                let table =
+                    rope::table(theta, factor, config.head_dim as u32, max_positions as u32);
                 let table = gpu.buffer_from("angles", table.as_flattened())?.all();
                 angles.push(Angles { theta, factor, table });
             }
@@ -67,7 +76,8 @@ impl Model {
     /// The rotation table of a layer.
     pub(crate) fn angles(&self, layer: usize) -> &Slice {
         let rope = self.config.layers[layer].rope;
-        let of_layer = self.angles.iter().position(|a| (a.theta, a.factor) == (rope.theta, rope.factor));
+        let of_layer =
+            self.angles.iter().position(|a| (a.theta, a.factor) == (rope.theta, rope.factor));
         &self.angles[of_layer.unwrap_or(0)].table
     }
 

@@ -5,10 +5,12 @@
 //! quantity.
 
 mod forward;
+mod lora;
 
 use std::collections::BTreeMap;
 
 pub use forward::forward;
+pub use lora::{lora, trajectory};
 use safetensors::{Dtype, SafeTensors};
 use serde::Serialize;
 
@@ -41,7 +43,8 @@ pub enum Limit {
 impl Row {
     /// Compares numbers. Anything that is not finite fails.
     pub fn compare(name: impl Into<String>, got: &[f32], want: &[f32], limit: Limit) -> Self {
-        let mut row = Self { name: name.into(), max_abs: 0.0, relative: 0.0, limit: 0.0, ok: false };
+        let mut row =
+            Self { name: name.into(), max_abs: 0.0, relative: 0.0, limit: 0.0, ok: false };
         let (mut error, mut norm) = (0.0, 0.0);
         for (&g, &w) in got.iter().zip(want) {
             let off = f64::from(g) - f64::from(w);
@@ -83,7 +86,8 @@ impl<'a> Tensors<'a> {
     /// # Errors
     /// When it is none.
     pub fn new(bytes: &'a [u8]) -> Result<Self, ModelError> {
-        let fault = |e: safetensors::SafeTensorError| ModelError::Options(format!("golden file: {e}"));
+        let fault =
+            |e: safetensors::SafeTensorError| ModelError::Options(format!("golden file: {e}"));
         let file = SafeTensors::deserialize(bytes).map_err(fault)?;
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(fault)?;
         let metadata = header.metadata().clone().unwrap_or_default().into_iter().collect();
@@ -123,14 +127,21 @@ impl<'a> Tensors<'a> {
         self.numbers(name, Dtype::I32, i32::from_le_bytes)
     }
 
-    fn numbers<T>(&self, name: &str, dtype: Dtype, read: fn([u8; 4]) -> T) -> Result<Vec<T>, ModelError> {
+    fn numbers<T>(
+        &self,
+        name: &str,
+        dtype: Dtype,
+        read: fn([u8; 4]) -> T,
+    ) -> Result<Vec<T>, ModelError> {
         let tensor = self
             .file
             .tensor(name)
             .map_err(|e| ModelError::Options(format!("golden file: {name}: {e}")))?;
         if tensor.dtype() != dtype {
             let found = tensor.dtype();
-            return Err(ModelError::Options(format!("golden file: {name} is {found:?}, not {dtype:?}")));
+            return Err(ModelError::Options(format!(
+                "golden file: {name} is {found:?}, not {dtype:?}"
+            )));
         }
         Ok(tensor.data().chunks_exact(4).map(|b| read([b[0], b[1], b[2], b[3]])).collect())
     }

@@ -157,7 +157,11 @@ impl Weights {
 ///
 /// # Errors
 /// When the tensor is missing or is no matrix of weights.
-pub fn layout_of(checkpoint: &Checkpoint, name: &str, precision: Precision) -> Result<WeightLayout, ModelError> {
+pub fn layout_of(
+    checkpoint: &Checkpoint,
+    name: &str,
+    precision: Precision,
+) -> Result<WeightLayout, ModelError> {
     let tensor = checkpoint.tensor(name)?;
     let stored = tensor.layout.unwrap_or(WeightLayout::F32);
     let wanted = match (stored, precision) {
@@ -170,7 +174,12 @@ pub fn layout_of(checkpoint: &Checkpoint, name: &str, precision: Precision) -> R
 }
 
 impl<F: FnMut(LoadProgress) -> bool> Loader<'_, F> {
-    async fn matrix(&mut self, name: &str, rows: usize, columns: usize) -> Result<Matrix, ModelError> {
+    async fn matrix(
+        &mut self,
+        name: &str,
+        rows: usize,
+        columns: usize,
+    ) -> Result<Matrix, ModelError> {
         self.check_shape(name, rows, columns)?;
         let layout = layout_of(self.checkpoint, name, self.precision)?;
         let matrix = Matrix::new(self.gpu, name, rows as u32, columns as u32, layout)?;

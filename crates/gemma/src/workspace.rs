@@ -2,6 +2,7 @@
 //! uses the front part of it.
 
 use hearth_gpu::{Buffer, Gpu, Slice};
+use hearth_kernels::scatter_rows;
 
 use crate::{Config, LoraConfig, ModelError, batch::Packed, lora::Projection};
 
@@ -87,8 +88,10 @@ pub struct Gradients {
     pub d_k: Slice,
     /// Of the values, `(T, G·D)`.
     pub d_v: Slice,
-    /// Sum of dO · O, `(T, H)`.
-    pub delta: Slice,
+    /// Of the keys before their norm, `(T, G·D)`: Gemma 3.
+    pub d_k_raw: Slice,
+    /// Pairs that attention's backward needs of each row, `(T, H, 2)`.
+    pub attention_rows: Slice,
     /// Of z, `(T, R)`.
     pub d_z: Slice,
 }
@@ -97,14 +100,20 @@ pub struct Gradients {
 pub struct Workspace {
     /// What it was made for.
     pub sizes: Sizes,
+    /// Layers of the model.
+    pub layer_count: usize,
     /// Token ids, `(T)`.
     pub tokens: Buffer,
     /// [`hearth_kernels::attention::TokenMeta`], `(T)`.
     pub meta: Buffer,
     /// Dropout keys, `(T)`.
     pub keys: Buffer,
+    /// Dropout keys of the chosen positions, `(M)`.
+    pub chosen_keys: Buffer,
     /// Chosen positions, `(M)`.
     pub index: Buffer,
+    /// The chosen positions turned around for backward, `(T + 1 + M)`.
+    pub lists: Buffer,
     /// Inputs of the layers, `(T, C)` each, and the output of the last, `(M, C)`: L + 1 for
     /// training, two that take turns otherwise.
     x: Vec<Slice>,
@@ -199,7 +208,7 @@ impl Widths {
         ]
     }
 
-    fn gradients(&self) -> [(&'static str, usize); 11] {
+    fn gradients(&self) -> [(&'static str, usize); 12] {
         let t = self.t;
         [
             ("d_x", t * self.c),
@@ -211,7 +220,8 @@ impl Widths {
             ("d_q", t * self.q),
             ("d_k", t * self.kv),
             ("d_v", t * self.kv),
-            ("delta", t * self.heads),
+            ("d_k_raw", if self.qk_norm { t * self.kv } else { 0 }),
+            ("attention_rows", 2 * t * self.heads),
             ("d_z", t * self.rank),
         ]
     }
@@ -231,7 +241,12 @@ impl Widths {
     /// Bytes of everything else: inputs of layers, hidden, lists.
     pub(crate) fn other_bytes(&self, inputs: usize) -> u64 {
         let dropped = if self.dropout { self.t * self.f.max(self.q) } else { 1 };
-        4 * (inputs * self.t * self.c + self.m * self.c + 6 * self.t + self.m.max(1) + dropped) as u64
+        4 * (inputs * self.t * self.c
+            + self.m * self.c
+            + 7 * self.t
+            + 1
+            + 3 * self.m.max(1)
+            + dropped) as u64
     }
 }
 
@@ -291,7 +306,7 @@ impl Workspace {
                 s.push(buffer(label, count)?.all());
             }
             let mut s = s.into_iter();
-            let mut next = || s.next().ok_or(ModelError::Empty("there are 11 gradients"));
+            let mut next = || s.next().ok_or(ModelError::Empty("there are 12 gradients"));
             Some(Gradients {
                 d_x: next()?,
                 d_x_chosen: next()?,
@@ -302,7 +317,8 @@ impl Workspace {
                 d_q: next()?,
                 d_k: next()?,
                 d_v: next()?,
-                delta: next()?,
+                d_k_raw: next()?,
+                attention_rows: next()?,
                 d_z: next()?,
             })
         } else {
@@ -313,7 +329,9 @@ impl Workspace {
             tokens: buffer("tokens", widths.t)?,
             meta: buffer("meta", 4 * widths.t)?,
             keys: buffer("keys", widths.t)?,
+            chosen_keys: buffer("chosen keys", widths.m)?,
             index: buffer("index", widths.m)?,
+            lists: buffer("lists", widths.t + 1 + widths.m)?,
             x,
             layers,
             hidden: buffer("hidden", widths.m * widths.c)?.all(),
@@ -322,6 +340,7 @@ impl Workspace {
             batch: Packed::default(),
             chosen: None,
             sizes,
+            layer_count: config.layers.len(),
         })
     }
 
@@ -330,7 +349,12 @@ impl Workspace {
     ///
     /// # Errors
     /// A batch that is larger than the workspace.
-    pub fn set_batch(&mut self, gpu: &Gpu, batch: Packed, chosen: Option<Vec<u32>>) -> Result<(), ModelError> {
+    pub fn set_batch(
+        &mut self,
+        gpu: &Gpu,
+        batch: Packed,
+        chosen: Option<Vec<u32>>,
+    ) -> Result<(), ModelError> {
         let count = chosen.as_ref().map_or(batch.len(), Vec::len);
         if batch.len() > self.sizes.tokens || count > self.sizes.chosen {
             return Err(ModelError::Memory(format!(
@@ -344,7 +368,10 @@ impl Workspace {
         gpu.write(&self.meta, 0, &batch.meta);
         gpu.write(&self.keys, 0, &batch.keys);
         if let Some(chosen) = &chosen {
+            let keys: Vec<u32> = chosen.iter().map(|&place| batch.keys[place as usize]).collect();
+            gpu.write(&self.chosen_keys, 0, &keys);
             gpu.write(&self.index, 0, chosen);
+            gpu.write(&self.lists, 0, &scatter_rows::lists(chosen, batch.len() as u32));
         }
         self.batch = batch;
         self.chosen = chosen;

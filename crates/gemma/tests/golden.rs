@@ -7,7 +7,7 @@ use hearth_formats::{
     checkpoint::Checkpoint,
     source::{ByteSource, MemorySource},
 };
-use hearth_gemma::{Model, Precision, verify};
+use hearth_gemma::{Model, Precision, verify, workspace::Activations};
 use hearth_gpu::{Gpu, GpuOptions, Profile};
 use wasm_bindgen_test::wasm_bindgen_test;
 
@@ -15,8 +15,14 @@ macro_rules! twin {
     ($name:literal) => {
         [
             ("config.json", &include_bytes!(concat!("golden/", $name, "/model/config.json"))[..]),
-            ("model.safetensors", &include_bytes!(concat!("golden/", $name, "/model/model.safetensors"))[..]),
-            ("forward.safetensors", &include_bytes!(concat!("golden/", $name, "/forward.safetensors"))[..]),
+            (
+                "model.safetensors",
+                &include_bytes!(concat!("golden/", $name, "/model/model.safetensors"))[..],
+            ),
+            (
+                "forward.safetensors",
+                &include_bytes!(concat!("golden/", $name, "/forward.safetensors"))[..],
+            ),
         ]
     };
 }
@@ -56,4 +62,30 @@ async fn gemma2_forward_equals_the_reference() {
 #[wasm_bindgen_test(unsupported = pollster::test)]
 async fn gemma3_forward_equals_the_reference() {
     forward(twin!("tiny_gemma3")).await;
+}
+
+async fn lora(files: [(&str, &'static [u8]); 3], golden: &[u8]) {
+    for profile in [Profile::Default, Profile::Full] {
+        let model = load(profile, &files).await;
+        for activations in [Activations::Keep, Activations::Recompute] {
+            assert_all(&verify::lora(&model, golden, activations).await.unwrap());
+        }
+    }
+}
+
+#[wasm_bindgen_test(unsupported = pollster::test)]
+async fn gemma1_gradients_and_adam_steps_equal_the_reference() {
+    lora(twin!("tiny_gemma1"), include_bytes!("golden/tiny_gemma1/lora_all7_r8_a16_fullseq.safetensors")).await;
+    lora(twin!("tiny_gemma1"), include_bytes!("golden/tiny_gemma1/lora_qv_r4_last2.safetensors")).await;
+}
+
+#[wasm_bindgen_test(unsupported = pollster::test)]
+async fn gemma2_gradients_and_adam_steps_equal_the_reference() {
+    lora(twin!("tiny_gemma2"), include_bytes!("golden/tiny_gemma2/lora_all7_r8_a16_last2.safetensors")).await;
+}
+
+#[wasm_bindgen_test(unsupported = pollster::test)]
+async fn gemma3_gradients_and_adam_steps_equal_the_reference() {
+    lora(twin!("tiny_gemma3"), include_bytes!("golden/tiny_gemma3/lora_all7_r8_a16_fullseq.safetensors")).await;
+    lora(twin!("tiny_gemma3"), include_bytes!("golden/tiny_gemma3/lora_qv_r4_last2.safetensors")).await;
 }

@@ -5,7 +5,7 @@
 use std::rc::Rc;
 
 use hearth_formats::{checkpoint::Checkpoint, source::FileSource};
-use hearth_gemma::{Model, Precision, verify};
+use hearth_gemma::{Model, Precision, verify, workspace::Activations};
 use hearth_gpu::{Gpu, GpuOptions, Profile};
 
 async fn load(profile: Profile) -> Option<Model> {
@@ -30,4 +30,21 @@ async fn forward_equals_the_reference_on_default_limits() {
         println!("{row:?}");
     }
     assert!(rows.iter().all(|row| row.ok), "{rows:#?}");
+}
+
+#[pollster::test]
+async fn gradients_equal_the_reference() {
+    if !hearth_testing::slow() {
+        println!("the gradients of the real model are compared under `cargo xtask test --real`");
+        return;
+    }
+    let Some(model) = load(Profile::Full).await else { return };
+    let golden = include_bytes!("golden/gemma3_270m/lora_qv_r4_labelonly.safetensors");
+    for activations in [Activations::Keep, Activations::Recompute] {
+        let rows = verify::lora(&model, golden, activations).await.unwrap();
+        for row in rows.iter().filter(|row| !row.name.contains("layers.") || row.name.contains("layers.0.")) {
+            println!("{row:?}");
+        }
+        assert!(rows.iter().all(|row| row.ok), "{rows:#?}");
+    }
 }

@@ -71,6 +71,16 @@ impl Gpu {
         self.finish().await
     }
 
+    /// Hands over a few small commands without waiting for anything.
+    ///
+    /// # Errors
+    /// Anything that the device reported up to now.
+    pub fn enqueue(&self, commands: &Commands) -> Result<(), GpuError> {
+        let encoder = self.encode(commands.items(), None)?;
+        self.shared.queue.submit([encoder.finish()]);
+        self.check()
+    }
+
     fn submit(&self, items: &[Command], cost: u64) -> Result<(), GpuError> {
         let encoder = self.encode(items, None)?;
         let index = self.shared.queue.submit([encoder.finish()]);

@@ -45,7 +45,7 @@ pub struct TokenMeta {
 }
 
 /// Sizes and constants of one attention layer, forward and backward.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Shape {
     /// T.
     pub tokens: u32,

@@ -5,7 +5,12 @@
 
 use hearth_gpu::{Access, Commands, Kernel, Slice};
 
-use crate::{attention::Shape, grid::grid, shader::wgsl};
+use crate::{
+    attention::{Shape, TokenMeta},
+    attention_backward_dq::pairs,
+    grid::grid,
+    shader::wgsl,
+};
 
 /// The kernel.
 pub static ATTENTION_BACKWARD_DKV: Kernel = Kernel {
@@ -62,4 +67,120 @@ pub fn record(commands: &mut Commands, op: &AttentionBackwardDkv) {
         grid(shape.tokens.div_ceil(KEYS) * shape.kv_heads),
         shape.cost(4),
     );
+}
+
+/// The same on the CPU in f64, from q, k, v and d_o alone: d_k and d_v, `(T, G, D)`.
+pub fn reference(
+    shape: &Shape,
+    meta: &[TokenMeta],
+    q: &[f64],
+    k: &[f64],
+    v: &[f64],
+    d_o: &[f64],
+) -> (Vec<f64>, Vec<f64>) {
+    let d = shape.head_dim as usize;
+    let (mut d_k, mut d_v) = (vec![0.0; k.len()], vec![0.0; v.len()]);
+    for pair in pairs(shape, meta, q, k, v, d_o) {
+        for i in 0..d {
+            d_k[pair.key + i] += pair.d_score * q[pair.query + i];
+            d_v[pair.key + i] += pair.weight * d_o[pair.query + i];
+        }
+    }
+    (d_k, d_v)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        attention::{
+            self, dot,
+            tests::{Case, gradient_cases, small_cases, tree},
+        },
+        testing::{assert_close, finite_difference, for_each_profile, gpu_test, wide},
+    };
+
+    gpu_test! {
+        async fn attention_backward_dkv_of_awkward_shapes() {
+            for case in gradient_cases() {
+                let [q, k, v, d_o] = case.wide();
+                let (want_k, want_v) = reference(&case.shape, &case.meta, &q, &k, &v, &d_o);
+                for_each_profile(async |gpu| {
+                    let [_, d_k, d_v] = case.gradients(&gpu).await;
+                    assert_close(&d_k, &want_k, 1e-5);
+                    assert_close(&d_v, &want_v, 1e-5);
+                    let [_, again_k, again_v] = case.gradients(&gpu).await;
+                    assert!(d_k == again_k && d_v == again_v);
+                })
+                .await;
+            }
+        }
+
+        /// A row's keys get what they get when it runs alone, the prefix the sum over all rows.
+        async fn attention_backward_dkv_equals_its_rows_one_by_one() {
+            let (prefix, rows) = (21, [8, 1, 40, 3]);
+            for window in [0, 16] {
+                let case = Case::new(tree(prefix, &rows, false), 0, [4, 1, 32]).window(window);
+                let width = (case.shape.kv_heads * case.shape.head_dim) as usize;
+                let split = prefix as usize * width;
+                for_each_profile(async |gpu| {
+                    let [_, packed @ ..] = case.gradients(&gpu).await;
+                    let mut sums = [(); 2].map(|()| vec![0.0; split]);
+                    let mut start = prefix;
+                    for (n, row) in rows.into_iter().enumerate() {
+                        let mut one = case.alone(prefix, start..start + row);
+                        if n > 0 {
+                            // The prefix's own outputs exist once.
+                            one.d_o[..(prefix * case.shape.heads * case.shape.head_dim) as usize].fill(0.0);
+                        }
+                        let [_, alone @ ..] = one.gradients(&gpu).await;
+                        for i in 0..2 {
+                            let want = wide(&alone[i][split..]);
+                            assert_close(&packed[i][start as usize * width..][..want.len()], &want, 1e-6);
+                            sums[i].iter_mut().zip(&alone[i]).for_each(|(s, a)| *s += f64::from(*a));
+                        }
+                        start += row;
+                    }
+                    for i in 0..2 {
+                        assert_close(&packed[i][..split], &sums[i], 1e-6);
+                    }
+                })
+                .await;
+            }
+        }
+
+        /// What sees only itself does so with weight 1, whatever the score. The first case has more
+        /// workgroups than one dimension holds.
+        async fn attention_backward_of_tokens_that_see_only_themselves() {
+            for case in [
+                Case::new(tree(0, &vec![1; 66_000], false), 0, [4, 4, 4]),
+                Case::new(tree(5, &[2], false), 0, [3, 3, 16]).window(1),
+                Case::new(tree(0, &[1], false), 0, [1, 1, 4]),
+            ] {
+                for_each_profile(async |gpu| {
+                    let [d_q, d_k, d_v] = case.gradients(&gpu).await;
+                    assert_close(&d_v, &wide(&case.d_o), 1e-6);
+                    assert!(d_q.iter().chain(&d_k).all(|d| d.abs() < 1e-5));
+                })
+                .await;
+            }
+        }
+    }
+
+    // As for attention_backward_dq.
+    #[test]
+    fn reference_agrees_with_finite_differences() {
+        for case in small_cases() {
+            let [q, k, v, d_o] = case.wide();
+            let (d_k, d_v) = reference(&case.shape, &case.meta, &q, &k, &v, &d_o);
+            let loss = |k: &[f64], v: &[f64]| {
+                dot(&attention::reference(&case.shape, &case.meta, &q, k, v).0, &d_o)
+            };
+            let numeric_k = finite_difference(&k, |k| loss(k, &v));
+            let numeric_v = finite_difference(&v, |v| loss(&k, v));
+            for (a, b) in d_k.iter().chain(&d_v).zip(numeric_k.iter().chain(&numeric_v)) {
+                assert!((a - b).abs() < 1e-7, "{a} {b}");
+            }
+        }
+    }
 }

@@ -6,7 +6,11 @@
 use bytemuck::{Pod, Zeroable};
 use hearth_gpu::{Access, Commands, Kernel, Slice};
 
-use crate::{attention::Shape, grid::grid, shader::wgsl};
+use crate::{
+    attention::{Shape, dot},
+    grid::grid,
+    shader::wgsl,
+};
 
 /// The kernel.
 pub static ATTENTION_BACKWARD_DOT: Kernel = Kernel {
@@ -49,4 +53,47 @@ pub fn record(commands: &mut Commands, op: &AttentionBackwardDot) {
         grid(rows.div_ceil(64)),
         2 * u64::from(rows) * u64::from(op.shape.head_dim),
     );
+}
+
+/// The same on the CPU in f64, without lse: `(T, H)`. `o` and `d_o` are `(T, H, D)`.
+pub fn reference(o: &[f64], d_o: &[f64], head_dim: u32) -> Vec<f64> {
+    let heads = |x| <[f64]>::chunks_exact(x, head_dim as usize);
+    heads(o).zip(heads(d_o)).map(|(o, d_o)| dot(o, d_o)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Numbers, assert_close, for_each_profile, gpu_test, wide};
+
+    async fn check(tokens: u32, heads: u32, head_dim: u32) {
+        let mut numbers = Numbers::new(tokens);
+        let [o, d_o] = [(); 2].map(|()| numbers.repeating((tokens * heads * head_dim) as usize));
+        let lse = numbers.repeating((tokens * heads) as usize);
+        let want = reference(&wide(&o), &wide(&d_o), head_dim);
+        let shape = Shape { tokens, heads, head_dim, ..Shape::default() };
+        for_each_profile(async |gpu| {
+            let [o_, d_o_, lse_] =
+                [&o, &d_o, &lse].map(|v| gpu.buffer_from("test", v).unwrap().all());
+            let rows = gpu.buffer("test", 2 * lse_.bytes()).unwrap().all();
+            let mut commands = Commands::new();
+            record(
+                &mut commands,
+                &AttentionBackwardDot { shape, o: &o_, d_o: &d_o_, lse: &lse_, rows: &rows },
+            );
+            gpu.run(&commands).await.unwrap();
+            let got: Vec<[f32; 2]> = gpu.read(rows).await.unwrap();
+            assert_eq!(got.iter().map(|row| row[0]).collect::<Vec<_>>(), lse);
+            assert_close(&got.iter().map(|row| row[1]).collect::<Vec<_>>(), &want, 1e-5);
+        })
+        .await;
+    }
+
+    gpu_test! {
+        async fn attention_backward_dot_of_awkward_shapes() {
+            for (tokens, heads, head_dim) in [(1, 1, 4), (33, 2, 12), (65, 3, 256), (1_050_000, 4, 4)] {
+                check(tokens, heads, head_dim).await;
+            }
+        }
+    }
 }

@@ -169,14 +169,10 @@ fn gguf_metadata_is_read() {
 #[cfg(not(target_arch = "wasm32"))]
 #[test]
 fn gemma_3_270m_in_gguf_equals_its_config_json() {
-    let Some(home) = std::env::var_os("HOME") else {
+    let Some(path) = hearth_testing::real_model() else {
+        println!("skipped: no real model here; cargo xtask test --real fetches it");
         return;
     };
-    let path = std::path::Path::new(&home).join(".cache/hearth/gemma-3-270m-q4_k_m.gguf");
-    if !path.is_file() {
-        println!("skipped: no {}; cargo xtask test --real fetches it", path.display());
-        return;
-    }
     let source = hearth_formats::source::FileSource::open(&path).unwrap();
     let header = block_on(Header::read(&source)).unwrap();
     assert_eq!(Config::from_gguf(&header).unwrap(), gemma_3_270m());

@@ -28,8 +28,14 @@ pub async fn forward(model: &Model, bytes: &[u8]) -> Result<Vec<Row>, ModelError
     Ok(rows)
 }
 
-async fn sequence(model: &Model, golden: &Tensors<'_>, name: &str, rows: &mut Vec<Row>) -> Result<(), ModelError> {
-    let ids: Vec<u32> = golden.i32(&format!("{name}.input_ids"))?.iter().map(|&id| id as u32).collect();
+async fn sequence(
+    model: &Model,
+    golden: &Tensors<'_>,
+    name: &str,
+    rows: &mut Vec<Row>,
+) -> Result<(), ModelError> {
+    let ids: Vec<u32> =
+        golden.i32(&format!("{name}.input_ids"))?.iter().map(|&id| id as u32).collect();
     let gpu = &model.gpu;
     let (t, c, v) = (ids.len(), model.config.hidden, model.config.vocab);
     let packed = Packed::new(&[batch::Row { tokens: &ids, id: 0 }], 0)?;
@@ -53,7 +59,13 @@ async fn sequence(model: &Model, golden: &Tensors<'_>, name: &str, rows: &mut Ve
     let mut commands = Commands::new();
     model.final_norm(&mut commands, &ws);
     gpu.run(&commands).await?;
-    compare(golden, &format!("{name}.hidden_final_norm"), &gpu.read::<f32>(&ws.hidden).await?, c, rows)?;
+    compare(
+        golden,
+        &format!("{name}.hidden_final_norm"),
+        &gpu.read::<f32>(&ws.hidden).await?,
+        c,
+        rows,
+    )?;
 
     let logits = all_logits(model, &ws).await?;
     compare(golden, &format!("{name}.logits"), &logits, v, rows)?;
@@ -93,16 +105,29 @@ async fn all_logits(model: &Model, ws: &Workspace) -> Result<Vec<f32>, ModelErro
 }
 
 /// Compares with the tensor of that name, or with its `_last` form, where the file has them.
-fn compare(golden: &Tensors, key: &str, got: &[f32], width: usize, rows: &mut Vec<Row>) -> Result<(), ModelError> {
+fn compare(
+    golden: &Tensors,
+    key: &str,
+    got: &[f32],
+    width: usize,
+    rows: &mut Vec<Row>,
+) -> Result<(), ModelError> {
     let last = format!("{key}_last");
     if let Some(shape) = golden.shape(key) {
         let count = shape.iter().product::<usize>();
-        rows.push(Row::compare(key, &got[..count.min(got.len())], &golden.f32(key)?, Limit::Relative(1e-4)));
+        rows.push(Row::compare(
+            key,
+            &got[..count.min(got.len())],
+            &golden.f32(key)?,
+            Limit::Relative(1e-4),
+        ));
     } else if golden.shape(&last).is_some() {
-        let tokens = golden.shape(&key.replace(key.split_once('.').map_or("", |k| k.1), "input_ids"));
+        let tokens =
+            golden.shape(&key.replace(key.split_once('.').map_or("", |k| k.1), "input_ids"));
         let t = tokens.map_or(1, |s| s[0]);
         let got = &got[(t - 1) * width..t * width];
-        let limit = if key.ends_with("logits") { Limit::MaxAbs(1e-3) } else { Limit::Relative(1e-4) };
+        let limit =
+            if key.ends_with("logits") { Limit::MaxAbs(1e-3) } else { Limit::Relative(1e-4) };
         rows.push(Row::compare(&last, got, &golden.f32(&last)?, limit));
     }
     Ok(())
@@ -113,9 +138,8 @@ fn order(name: &str, got: &[f32], want: &[f32], rows: &mut Vec<Row>) {
     let mut by_want: Vec<usize> = (0..want.len()).collect();
     by_want.sort_by(|&a, &b| want[b].total_cmp(&want[a]));
     let top = &by_want[..by_want.len().min(20)];
-    let swapped = |pair: &[usize]| {
-        want[pair[0]] - want[pair[1]] > 2e-3 && got[pair[0]] <= got[pair[1]]
-    };
+    let swapped =
+        |pair: &[usize]| want[pair[0]] - want[pair[1]] > 2e-3 && got[pair[0]] <= got[pair[1]];
     // Nothing from outside may climb over the twentieth either.
     let floor = top.last().map_or(f32::MIN, |&i| want[i]) + 2e-3;
     let climbed = by_want[top.len()..].iter().any(|&i| got[i] > floor);

@@ -2,6 +2,11 @@ use hearth_gpu::Gpu;
 
 use super::*;
 use crate::testing::{Numbers, assert_close, for_each_profile, gpu_test, relative, wide};
+use crate::{
+    attention_backward_dkv::{self, AttentionBackwardDkv},
+    attention_backward_dot::{self, AttentionBackwardDot},
+    attention_backward_dq::{self, AttentionBackwardDq},
+};
 
 /// A packed tree of a prefix and rows; `prefix` keys are cached, or the first tokens of the batch.
 pub(crate) fn tree(prefix: u32, rows: &[u32], prefix_is_cached: bool) -> Vec<TokenMeta> {
@@ -37,6 +42,7 @@ pub(crate) struct Case {
     pub(crate) q: Vec<f32>,
     pub(crate) k: Vec<f32>,
     pub(crate) v: Vec<f32>,
+    pub(crate) d_o: Vec<f32>,
 }
 
 impl Case {
@@ -48,11 +54,12 @@ impl Case {
         let q = numbers.normal((tokens * heads * head_dim) as usize, 1.0);
         let [k, v] = [(); 2]
             .map(|()| numbers.normal(((cached + tokens) * kv_heads * head_dim) as usize, 1.0));
+        let d_o = numbers.normal(q.len(), 1.0);
         let (window, softcap, scale) = (0, 0.0, 1.5 / (head_dim as f32).sqrt());
         let pairs = visible_pairs(&meta, cached, 0);
         let shape =
             Shape { tokens, heads, kv_heads, head_dim, cached, window, scale, softcap, pairs };
-        Self { shape, meta, q, k, v }
+        Self { shape, meta, q, k, v, d_o }
     }
 
     pub(crate) fn window(mut self, window: u32) -> Self {
@@ -87,6 +94,38 @@ impl Case {
         (gpu.read(o).await.unwrap(), gpu.read(lse).await.unwrap())
     }
 
+    /// d_q, d_k and d_v.
+    pub(crate) async fn gradients(&self, gpu: &Gpu) -> [Vec<f32>; 3] {
+        let (o, lse) = self.run(gpu).await;
+        let [q, k, v, d_o, o, lse] = [&self.q, &self.k, &self.v, &self.d_o, &o, &lse]
+            .map(|x| gpu.buffer_from("test", x).unwrap().all());
+        let tokens_meta = gpu.buffer_from("test", &self.meta).unwrap().all();
+        let empty = |bytes| gpu.buffer("test", bytes).unwrap().all();
+        let [rows, d_q, d_k, d_v] = [2 * lse.bytes(), q.bytes(), k.bytes(), v.bytes()].map(empty);
+        let (shape, tokens_meta) = (self.shape, &tokens_meta);
+        let (q, k, v, d_o, rows) = (&q, &k, &v, &d_o, &rows);
+        let mut c = Commands::new();
+        attention_backward_dot::record(
+            &mut c,
+            &AttentionBackwardDot { shape, o: &o, d_o, lse: &lse, rows },
+        );
+        attention_backward_dq::record(
+            &mut c,
+            &AttentionBackwardDq { shape, q, k, v, tokens_meta, d_o, rows, d_q: &d_q },
+        );
+        attention_backward_dkv::record(
+            &mut c,
+            &AttentionBackwardDkv { shape, q, k, v, tokens_meta, d_o, rows, d_k: &d_k, d_v: &d_v },
+        );
+        gpu.run(&c).await.unwrap();
+        [gpu.read(d_q).await.unwrap(), gpu.read(d_k).await.unwrap(), gpu.read(d_v).await.unwrap()]
+    }
+
+    /// q, k, v and d_o in f64.
+    pub(crate) fn wide(&self) -> [Vec<f64>; 4] {
+        [&self.q, &self.k, &self.v, &self.d_o].map(|x| wide(x))
+    }
+
     pub(crate) fn reference(&self) -> (Vec<f64>, Vec<f64>) {
         reference(&self.shape, &self.meta, &wide(&self.q), &wide(&self.k), &wide(&self.v))
     }
@@ -103,10 +142,36 @@ impl Case {
             [part(0..prefix), part(row.clone())].concat()
         };
         one.q = pick(&self.q, heads * head_dim);
+        one.d_o = pick(&self.d_o, heads * head_dim);
         one.k = pick(&self.k, kv_heads * head_dim);
         one.v = pick(&self.v, kv_heads * head_dim);
         one
     }
+}
+
+/// Small enough for finite differences: a shared key head, a window smaller than the prefix, a cap.
+pub(crate) fn small_cases() -> Vec<Case> {
+    let case = |prefix, rows: &[u32], dims| Case::new(tree(prefix, rows, false), 0, dims);
+    vec![
+        case(3, &[2, 1], [2, 1, 4]),
+        case(3, &[1, 3], [4, 2, 4]).window(2),
+        case(0, &[3, 1], [2, 2, 4]).softcap(1.5),
+    ]
+}
+
+/// Gradients of what a kernel may meet: two tokens, 33 rows of one token, no prefix, no rows, windows
+/// smaller than the prefix, a cap, several key heads, more than a tile of everything, 7 keys and 5.
+pub(crate) fn gradient_cases() -> Vec<Case> {
+    let case = |prefix, rows: &[u32], dims| Case::new(tree(prefix, rows, false), 0, dims);
+    vec![
+        case(0, &[2], [1, 1, 4]),
+        case(0, &[3, 1, 130], [3, 1, 8]),
+        case(70, &[1; 33], [8, 1, 64]),
+        case(9, &[], [6, 2, 20]),
+        case(21, &[40, 7, 1], [4, 1, 256]),
+        case(20, &[9, 1, 30], [4, 2, 16]).window(6),
+        case(20, &[9, 1, 30], [2, 2, 16]).window(24).softcap(2.0),
+    ]
 }
 
 async fn check(case: Case) {
@@ -238,5 +303,44 @@ fn pairs_are_counted_as_they_are_seen() {
             .filter(|&(t, j)| case.shape.sees(&case.meta, t, j))
             .count();
         assert_eq!(visible_pairs(&case.meta, cached, window), seen as u64);
+    }
+}
+gpu_test! {
+    async fn zz_measure() {
+        let n = 3;
+        let prof = std::env::var("PAIRS").is_ok();
+        let gpu = Gpu::open(&hearth_gpu::GpuOptions::with_profile(hearth_gpu::Profile::Default)).await.unwrap();
+        println!("{} {prof}", gpu.adapter());
+        let last = |s| vec![TokenMeta { position: s, prefix_end: 0, own_start: 0, seen_until: s + 1 }];
+        for (name, case) in [
+            ("train 270M", Case::new(tree(21, &[32, 31, 33, 20, 40, 25, 35, 37], false), 0, [4, 1, 256])),
+            ("train 2B", Case::new(tree(21, &[32, 31, 33, 20, 40, 25, 35, 37], false), 0, [8, 1, 256])),
+            ("one row 512", Case::new(tree(0, &[512], false), 0, [4, 1, 256])),
+            ("decode 200", Case::new(last(200), 200, [4, 1, 256])),
+            ("decode 2048", Case::new(last(2048), 2048, [4, 1, 256])),
+        ] {
+            let [q, k, v, o, d_q, d_o] = [&case.q, &case.k, &case.v, &case.q, &case.q, &case.q].map(|x| gpu.buffer_from("t", x).unwrap().all());
+            let [d_k, d_v] = [(); 2].map(|()| gpu.buffer("t", k.bytes()).unwrap().all());
+            let tokens_meta = &gpu.buffer_from("t", &case.meta).unwrap().all();
+            let lse = gpu.buffer("t", q.bytes() / 256).unwrap().all();
+            let rows = &gpu.buffer("t", q.bytes() / 128).unwrap().all();
+            let (shape, q, k, v, d_o) = (case.shape, &q, &k, &v, &d_o);
+            let mut c = Commands::new();
+            for _ in 0..n {
+                record(&mut c, &Attention { shape, q, k, v, tokens_meta, o: &o, lse: &lse });
+                if shape.cached == 0 {
+                    attention_backward_dot::record(&mut c, &AttentionBackwardDot { shape, o: &o, d_o, lse: &lse, rows });
+                    attention_backward_dq::record(&mut c, &AttentionBackwardDq { shape, q, k, v, tokens_meta, d_o, rows, d_q: &d_q });
+                    attention_backward_dkv::record(&mut c, &AttentionBackwardDkv { shape, q, k, v, tokens_meta, d_o, rows, d_k: &d_k, d_v: &d_v });
+                }
+            }
+            gpu.time(&c).await.unwrap();
+            let t = gpu.time(&c).await.unwrap();
+            let per = t.len() / n;
+            for i in 0..per {
+                let best = t.iter().skip(i).step_by(per).map(|t| t.seconds).fold(1e9, f64::min);
+                println!("{name}: {} {:.2} ms {:.1} GFLOP/s", t[i].label, best * 1e3, t[i].cost as f64 / best / 1e9);
+            }
+        }
     }
 }

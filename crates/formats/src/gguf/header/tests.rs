@@ -333,14 +333,10 @@ proptest! {
 #[cfg(not(target_arch = "wasm32"))]
 #[test]
 fn gemma_3_270m_is_read() {
-    let Some(home) = std::env::var_os("HOME") else {
+    let Some(path) = hearth_testing::real_model() else {
+        println!("skipped: no real model here; cargo xtask test --real fetches it");
         return;
     };
-    let path = std::path::Path::new(&home).join(".cache/hearth/gemma-3-270m-q4_k_m.gguf");
-    if !path.is_file() {
-        println!("skipped: no {}; cargo xtask test --real fetches it", path.display());
-        return;
-    }
     let header = block_on(Header::read(&crate::source::FileSource::open(&path).unwrap())).unwrap();
     assert_eq!(header.require::<&str>("general.architecture"), Ok("gemma3"));
     assert_eq!(header.tensors().len(), 236);

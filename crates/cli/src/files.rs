@@ -1,0 +1,192 @@
+//! Which files a model consists of.
+//!
+//! A model is named by a `.gguf` file, a `.safetensors` file (one shard stands for all), an
+//! `.index.json`, a `config.json`, or a folder that holds such. `config.json` and `tokenizer.json`
+//! are found beside.
+
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use anyhow::{Context, Result, bail};
+use hearth_formats::{
+    safetensors::Index,
+    source::{ByteSource, FileSource},
+};
+
+/// The files of a model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelFiles {
+    /// Weights, index, `config.json`.
+    pub parts: Vec<PathBuf>,
+    /// `tokenizer.json` beside them.
+    pub tokenizer: Option<PathBuf>,
+}
+
+impl ModelFiles {
+    /// Finds the files of the model that `path` names.
+    pub fn find(path: &Path) -> Result<Self> {
+        if path.is_dir() {
+            return Self::in_folder(path);
+        }
+        if !path.is_file() {
+            bail!("{}: there is no such file or folder", path.display());
+        }
+        let (name, folder) = (name_of(path), folder_of(path));
+        let weights = if name.ends_with(".index.json") {
+            shards_of_index(path)?
+        } else if name == "config.json" {
+            return Self::in_folder(folder);
+        } else if name.ends_with(".json") {
+            bail!("{}: this is no model; give a .gguf or .safetensors file, or the model's folder", path.display());
+        } else {
+            shards_beside(path)?
+        };
+        Ok(Self::with(weights, folder))
+    }
+
+    fn in_folder(folder: &Path) -> Result<Self> {
+        let mut all: Vec<PathBuf> = std::fs::read_dir(folder)
+            .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect())
+            .with_context(|| format!("{}: reading the folder", folder.display()))?;
+        all.sort();
+        let ending = |end: &str| all.iter().filter(|p| name_of(p).ends_with(end)).cloned().collect::<Vec<_>>();
+        if let [index] = &ending(".safetensors.index.json")[..] {
+            return Ok(Self::with(shards_of_index(index)?, folder));
+        }
+        // An adapter may lie in the model's folder.
+        let (mut tensors, gguf) = (ending(".safetensors"), ending(".gguf"));
+        tensors.retain(|path| !name_of(path).starts_with("adapter"));
+        match (&tensors[..], &gguf[..]) {
+            ([], [one]) => Ok(Self::with(vec![one.clone()], folder)),
+            ([], []) => bail!("{}: the folder holds no .gguf or .safetensors file", folder.display()),
+            (_, []) => Ok(Self::with(tensors, folder)),
+            _ => bail!(
+                "{}: the folder holds several models ({}); name one of the files",
+                folder.display(),
+                tensors.iter().chain(&gguf).map(|p| name_of(p)).collect::<Vec<_>>().join(", ")
+            ),
+        }
+    }
+
+    /// Adds what lies beside.
+    fn with(mut parts: Vec<PathBuf>, folder: &Path) -> Self {
+        let beside = |name: &str| Some(folder.join(name)).filter(|path| path.is_file());
+        let is_gguf = parts.len() == 1 && name_of(&parts[0]).ends_with(".gguf");
+        if !is_gguf {
+            parts.extend(beside("config.json"));
+        }
+        Self { parts, tokenizer: beside("tokenizer.json") }
+    }
+
+    /// Opens them.
+    pub fn sources(&self) -> Result<Vec<Rc<dyn ByteSource>>> {
+        let open = |path: &PathBuf| Ok(Rc::new(FileSource::open(path)?) as Rc<dyn ByteSource>);
+        self.parts.iter().map(open).collect()
+    }
+}
+
+fn name_of(path: &Path) -> String {
+    path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+/// The index and the files it names.
+fn shards_of_index(index: &Path) -> Result<Vec<PathBuf>> {
+    let json = std::fs::read(index).with_context(|| format!("{}: reading", index.display()))?;
+    let mut names: Vec<String> =
+        Index::parse(&index.display().to_string(), &json)?.weight_map.into_values().collect();
+    names.sort();
+    names.dedup();
+    let mut parts = vec![index.to_owned()];
+    for name in names {
+        let path = folder_of(index).join(&name);
+        if Path::new(&name).components().count() != 1 || !path.is_file() {
+            bail!("{}: it names '{name}', which is not beside it", index.display());
+        }
+        parts.push(path);
+    }
+    Ok(parts)
+}
+
+/// The shards that belong to `model-00001-of-00003.safetensors`; any other file alone.
+fn shards_beside(path: &Path) -> Result<Vec<PathBuf>> {
+    let name = name_of(path);
+    let shard = name
+        .strip_suffix(".safetensors")
+        .and_then(|stem| stem.rsplit_once("-of-"))
+        .and_then(|(front, count)| Some((front.rsplit_once('-')?.0.to_owned(), count.to_owned())));
+    let Some((front, count)) = shard else { return Ok(vec![path.to_owned()]) };
+    let folder = folder_of(path);
+    let index = folder.join(format!("{front}.safetensors.index.json"));
+    if index.is_file() {
+        return shards_of_index(&index);
+    }
+    let end = format!("-of-{count}.safetensors");
+    let mut all: Vec<PathBuf> = std::fs::read_dir(folder)?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|p| name_of(p).starts_with(&format!("{front}-")) && name_of(p).ends_with(&end))
+        .collect();
+    all.sort();
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A folder with these files; the index names the two shards.
+    fn folder(test: &str, files: &[&str]) -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("hearth-files-{test}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir_all(&folder).unwrap();
+        for file in files {
+            let map = r#"{"weight_map":{"a":"m-00001-of-00002.safetensors","b":"m-00002-of-00002.safetensors"}}"#;
+            std::fs::write(folder.join(file), if file.contains("index") { map } else { "" }).unwrap();
+        }
+        folder
+    }
+
+    fn names(files: &ModelFiles) -> Vec<String> {
+        files.parts.iter().map(|p| name_of(p)).collect()
+    }
+
+    const SHARDS: [&str; 2] = ["m-00001-of-00002.safetensors", "m-00002-of-00002.safetensors"];
+
+    #[test]
+    fn one_shard_stands_for_all() {
+        let dir = folder("shards", &[SHARDS[0], SHARDS[1], "config.json", "tokenizer.json", "x-00001-of-00002.safetensors"]);
+        let found = ModelFiles::find(&dir.join(SHARDS[1])).unwrap();
+        assert_eq!(names(&found), [SHARDS[0], SHARDS[1], "config.json"]);
+        assert_eq!(found.tokenizer, Some(dir.join("tokenizer.json")));
+        let index = "m.safetensors.index.json";
+        let dir = folder("index", &[SHARDS[0], SHARDS[1], index, "config.json"]);
+        for given in ["", index, SHARDS[0], "config.json"] {
+            let found = ModelFiles::find(&dir.join(given)).unwrap();
+            assert_eq!(names(&found), [index, SHARDS[0], SHARDS[1], "config.json"], "{given}");
+        }
+        std::fs::remove_file(dir.join(SHARDS[1])).unwrap();
+        let error = ModelFiles::find(&dir).unwrap_err().to_string();
+        assert!(error.contains(SHARDS[1]) && error.contains("not beside"), "{error}");
+    }
+
+    #[test]
+    fn folders_with_one_model_and_with_several() {
+        let dir = folder("one", &["a.gguf", "config.json"]);
+        assert_eq!(names(&ModelFiles::find(&dir).unwrap()), ["a.gguf"]);
+        let dir = folder("safetensors", &["model.safetensors", "adapter_model.safetensors", "config.json"]);
+        assert_eq!(names(&ModelFiles::find(&dir).unwrap()), ["model.safetensors", "config.json"]);
+        let dir = folder("two", &["a.gguf", "b.gguf"]);
+        let error = ModelFiles::find(&dir).unwrap_err().to_string();
+        assert!(error.contains("a.gguf, b.gguf"), "{error}");
+        let dir = folder("none", &["notes.txt", "tokenizer.json"]);
+        assert!(ModelFiles::find(&dir).unwrap_err().to_string().contains("no .gguf"));
+        assert!(ModelFiles::find(&dir.join("tokenizer.json")).unwrap_err().to_string().contains("no model"));
+        assert!(ModelFiles::find(&dir.join("absent")).unwrap_err().to_string().contains("no such file"));
+    }
+}

@@ -1,0 +1,63 @@
+//! The learning rate over a run.
+
+use serde::{Deserialize, Serialize};
+
+/// Shape of the decay after warm-up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Decay {
+    /// None.
+    Constant,
+    /// To zero at the last step, in a line.
+    Linear,
+    /// To zero, as half a cosine (Loshchilov and Hutter 2016, without restarts).
+    Cosine,
+}
+
+/// Learning rate: a linear warm-up from zero, then a decay.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Schedule {
+    /// The largest rate.
+    pub rate: f64,
+    /// Steps of warm-up.
+    pub warmup: u32,
+    /// Steps of the whole run.
+    pub steps: u32,
+    /// Shape.
+    pub decay: Decay,
+}
+
+impl Schedule {
+    /// The rate of a step, counted from 0, as `transformers.get_scheduler` gives it: step 0 of a
+    /// warm-up has rate 0.
+    pub fn at(&self, step: u32) -> f64 {
+        if step < self.warmup {
+            return self.rate * f64::from(step) / f64::from(self.warmup);
+        }
+        let rest = f64::from(self.steps.saturating_sub(self.warmup).max(1));
+        let done = (f64::from(step - self.warmup) / rest).min(1.0);
+        self.rate
+            * match self.decay {
+                Decay::Constant => 1.0,
+                Decay::Linear => 1.0 - done,
+                Decay::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * done).cos()),
+            }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_are_those_of_transformers() {
+        let schedule = |decay| Schedule { rate: 1.0, warmup: 2, steps: 6, decay };
+        let rates = |decay| (0..7).map(|s| schedule(decay).at(s)).collect::<Vec<_>>();
+        assert_eq!(rates(Decay::Constant), [0.0, 0.5, 1.0, 1.0, 1.0, 1.0, 1.0]);
+        assert_eq!(rates(Decay::Linear), [0.0, 0.5, 1.0, 0.75, 0.5, 0.25, 0.0]);
+        let cosine = rates(Decay::Cosine);
+        assert!((cosine[4] - 0.5).abs() < 1e-12 && cosine[6].abs() < 1e-12);
+        let none = Schedule { rate: 1.0, warmup: 0, steps: 0, decay: Decay::Linear };
+        assert_eq!((none.at(0), none.at(5)), (1.0, 0.0));
+    }
+}

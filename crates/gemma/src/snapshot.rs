@@ -1,0 +1,195 @@
+//! A training run frozen in bytes: what bit-identical resume needs, behind a checksum.
+//!
+//! The container is a safetensors file: the flat buffers as f32 tensors, everything else as JSON in
+//! the metadata, and a SHA-256 over both. Where it lies (two slots in turn, files or OPFS) is the
+//! front end's business.
+
+use std::collections::{BTreeMap, HashMap};
+
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::ModelError;
+
+/// Raised when the meaning of anything in a snapshot changes.
+pub const SNAPSHOT_VERSION: u32 = 1;
+
+/// A run at one step.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Snapshot {
+    /// What must be equal for the run to go on: name and value of each thing, so that a refusal can
+    /// say which differs. Model, data set, recipe, adapter, kernel variants, micro-batches.
+    pub identity: BTreeMap<String, String>,
+    /// The run's own bookkeeping: order, counters, history. Opaque here.
+    pub state: String,
+    /// Flat buffers by name: parameters, moments, best parameters, optimizer state (as bits).
+    pub buffers: BTreeMap<String, Vec<f32>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Meta {
+    version: u32,
+    identity: BTreeMap<String, String>,
+    state: String,
+}
+
+impl Snapshot {
+    /// To bytes.
+    ///
+    /// # Errors
+    /// When the container cannot be written.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, ModelError> {
+        let meta = Meta {
+            version: SNAPSHOT_VERSION,
+            identity: self.identity.clone(),
+            state: self.state.clone(),
+        };
+        let meta = serde_json::to_string(&meta).map_err(|e| fault(&e))?;
+        let sum = checksum(&meta, &self.buffers);
+        let metadata =
+            HashMap::from([("hearth_snapshot".to_owned(), meta), ("sha256".to_owned(), sum)]);
+        let views = self
+            .buffers
+            .iter()
+            .map(|(name, data)| {
+                let view =
+                    TensorView::new(Dtype::F32, vec![data.len()], bytemuck::cast_slice(data));
+                Ok((name.as_str(), view.map_err(|e| fault(&e))?))
+            })
+            .collect::<Result<Vec<_>, ModelError>>()?;
+        safetensors::serialize(views, Some(metadata)).map_err(|e| fault(&e))
+    }
+
+    /// From bytes.
+    ///
+    /// # Errors
+    /// When they are damaged, cut short, or of another version.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, ModelError> {
+        let file = SafeTensors::deserialize(bytes).map_err(|e| fault(&e))?;
+        let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| fault(&e))?;
+        let metadata = header.metadata().clone().unwrap_or_default();
+        let (Some(text), Some(sum)) = (metadata.get("hearth_snapshot"), metadata.get("sha256"))
+        else {
+            return Err(fault(&"this is no snapshot of a training run"));
+        };
+        let meta: Meta = serde_json::from_str(text).map_err(|e| fault(&e))?;
+        if meta.version != SNAPSHOT_VERSION {
+            return Err(ModelError::Options(format!(
+                "the snapshot has version {}, this build reads {SNAPSHOT_VERSION}: finish the run with the build that began it",
+                meta.version
+            )));
+        }
+        let mut buffers = BTreeMap::new();
+        for (name, view) in file.iter() {
+            if view.dtype() != Dtype::F32 {
+                return Err(fault(&format!("{name} is not f32")));
+            }
+            let numbers =
+                view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+            buffers.insert(name.to_owned(), numbers.collect());
+        }
+        if checksum(text, &buffers) != *sum {
+            return Err(fault(&"its checksum does not match"));
+        }
+        Ok(Self { identity: meta.identity, state: meta.state, buffers })
+    }
+
+    /// Checks that a run with this identity may go on from the snapshot.
+    ///
+    /// # Errors
+    /// Names everything that differs.
+    pub fn check_identity(&self, wanted: &BTreeMap<String, String>) -> Result<(), ModelError> {
+        let keys: std::collections::BTreeSet<_> =
+            self.identity.keys().chain(wanted.keys()).collect();
+        let differences: Vec<_> = keys
+            .into_iter()
+            .filter(|key| self.identity.get(*key) != wanted.get(*key))
+            .map(|key| {
+                let show = |map: &BTreeMap<String, String>| {
+                    map.get(key).map_or("nothing".to_owned(), Clone::clone)
+                };
+                format!("{key} was {}, now is {}", show(&self.identity), show(wanted))
+            })
+            .collect();
+        if differences.is_empty() {
+            return Ok(());
+        }
+        Err(ModelError::Options(format!(
+            "the snapshot belongs to another run: {}. Start a new run, or restore what changed",
+            differences.join("; ")
+        )))
+    }
+}
+
+/// Of two slots written in turn, the newest that is whole. `order` tells a snapshot's age.
+pub fn newest(slots: &[Vec<u8>], order: impl Fn(&Snapshot) -> u64) -> Option<Snapshot> {
+    slots.iter().filter_map(|bytes| Snapshot::from_bytes(bytes).ok()).max_by_key(order)
+}
+
+fn checksum(meta: &str, buffers: &BTreeMap<String, Vec<f32>>) -> String {
+    let mut hash = Sha256::new();
+    hash.update(meta);
+    for (name, data) in buffers {
+        hash.update(name);
+        hash.update((data.len() as u64).to_le_bytes());
+        hash.update(bytemuck::cast_slice::<f32, u8>(data));
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn fault(reason: &dyn std::fmt::Display) -> ModelError {
+    ModelError::Options(format!(
+        "snapshot: {reason}: it is damaged, use the other slot or start again"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn snapshot(step: u32) -> Snapshot {
+        Snapshot {
+            identity: BTreeMap::from([("model".to_owned(), "a".to_owned())]),
+            state: step.to_string(),
+            // A NaN and a subnormal keep their bits.
+            buffers: BTreeMap::from([
+                ("m".to_owned(), vec![1.5, f32::from_bits(1)]),
+                ("p".to_owned(), vec![step as f32]),
+            ]),
+        }
+    }
+
+    #[test]
+    fn a_round_trip_keeps_everything() {
+        let one = snapshot(3);
+        assert_eq!(Snapshot::from_bytes(&one.to_bytes().unwrap()).unwrap(), one);
+    }
+
+    #[test]
+    fn damage_anywhere_is_found_and_the_other_slot_is_used() {
+        let bytes = snapshot(4).to_bytes().unwrap();
+        for at in 0..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 0x10;
+            assert!(Snapshot::from_bytes(&damaged).is_err(), "byte {at}");
+            assert!(Snapshot::from_bytes(&bytes[..at]).is_err(), "cut at {at}");
+        }
+        let older = snapshot(3).to_bytes().unwrap();
+        let age = |s: &Snapshot| s.state.parse().unwrap();
+        assert_eq!(newest(&[older.clone(), bytes.clone()], age).unwrap().state, "4");
+        assert_eq!(newest(&[older, bytes[..50].to_vec()], age).unwrap().state, "3");
+        assert!(newest(&[vec![], vec![1, 2]], age).is_none());
+    }
+
+    #[test]
+    fn another_identity_is_refused_by_name() {
+        let wanted = BTreeMap::from([
+            ("model".to_owned(), "b".to_owned()),
+            ("rank".to_owned(), "8".to_owned()),
+        ]);
+        let text = snapshot(1).check_identity(&wanted).unwrap_err().to_string();
+        assert!(text.contains("model was a, now is b; rank was nothing, now is 8"), "{text}");
+        assert!(snapshot(1).check_identity(&snapshot(2).identity).is_ok());
+    }
+}

@@ -1,0 +1,312 @@
+//! Training steps: micro-batches forward and backward, then one update, all on the device.
+//!
+//! A batch is the rows of one optimizer step and belongs to the recipe; memory only decides how it
+//! is cut into micro-batches. The loss is normalized over the whole batch, so the cut does not
+//! change the result beyond rounding. Nothing is read back inside a step: the few numbers of a step
+//! arrive while the next one runs.
+
+mod loss;
+mod optimizer;
+
+use hearth_gpu::{Buffer, Commands, Staging};
+use serde::{Deserialize, Serialize};
+
+pub use self::loss::Head;
+pub(crate) use self::loss::class_rows;
+pub use self::optimizer::{Adam, Numbers};
+use crate::{
+    BackwardPass, Lora, LoraConfig, LoraLayout, Model, ModelError, Pass,
+    batch::shared_prefix,
+    dropout,
+    schedule::Schedule,
+    targets::{Example, Loss, pack},
+    workspace::{Activations, Sizes, Workspace},
+};
+
+/// What a run computes with.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrainConfig {
+    /// The adapter.
+    pub lora: LoraConfig,
+    /// The loss.
+    pub loss: Loss,
+    /// Class tokens in the order of the classes; for [`Loss::Choice`].
+    pub classes: Vec<u32>,
+    /// The learning rate.
+    pub schedule: Schedule,
+    /// The optimizer.
+    pub adam: Adam,
+}
+
+/// What memory decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepPlan {
+    /// Most tokens of a micro-batch.
+    pub tokens: usize,
+    /// Most predictions of a micro-batch.
+    pub targets: usize,
+    /// What forward keeps for backward.
+    pub activations: Activations,
+}
+
+/// What one step reported.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct StepReport {
+    /// Step of the schedule, from 0.
+    pub step: u32,
+    /// Weighted mean loss of the batch before the update.
+    pub loss: f32,
+    /// Share of predictions whose largest logit was the target.
+    pub accuracy: f32,
+    /// Norm of all gradients before clipping.
+    pub grad_norm: f32,
+    /// Whether the update was skipped because loss or gradient was not finite.
+    pub skipped: bool,
+    /// Skipped steps in a row, this one included.
+    pub skipped_in_a_row: u32,
+    /// Tokens computed.
+    pub tokens: u32,
+    /// Tokens that padded rows of equal length would have taken.
+    pub unpacked_tokens: u32,
+}
+
+/// Trains one adapter on one model.
+pub struct Trainer<'m> {
+    model: &'m Model,
+    config: TrainConfig,
+    plan: StepPlan,
+    lora: Lora,
+    d_params: Buffer,
+    adam: optimizer::State,
+    head: Head,
+    ws: Workspace,
+    step: u32,
+    pending: Option<Pending>,
+}
+
+/// A step whose numbers are on their way.
+struct Pending {
+    staging: Staging,
+    step: u32,
+    tokens: u32,
+    unpacked_tokens: u32,
+    predictions: u32,
+}
+
+impl<'m> Trainer<'m> {
+    /// Starts from the adapter's initial numbers, or from given ones.
+    ///
+    /// # Errors
+    /// Options out of range, device memory.
+    pub async fn new(
+        model: &'m Model,
+        config: TrainConfig,
+        plan: StepPlan,
+        start: Option<&[f32]>,
+    ) -> Result<Self, ModelError> {
+        let gpu = &model.gpu;
+        let layout = LoraLayout::new(&config.lora, &model.config)?;
+        let head = Head::new(model, &config, plan.targets).await?;
+        let initial = layout.initial();
+        let adam = optimizer::State::new(gpu, &layout, &config.adam)?;
+        let d_params = gpu.buffer("lora gradients", 4 * layout.len as u64)?;
+        let sizes = Sizes {
+            tokens: plan.tokens,
+            chosen: plan.targets,
+            lora: Some(config.lora.clone()),
+            training: Some(plan.activations),
+        };
+        let ws = Workspace::new(gpu, &model.config, sizes)?;
+        let lora = Lora::new(gpu, layout, start.unwrap_or(&initial))?;
+        Ok(Self { model, config, plan, lora, d_params, adam, head, ws, step: 0, pending: None })
+    }
+
+    /// The adapter as it is now, on the device.
+    pub fn lora(&self) -> &Lora {
+        &self.lora
+    }
+
+    /// Steps done.
+    pub fn step_count(&self) -> u32 {
+        self.step
+    }
+
+    /// Runs one optimizer step on the rows of a batch and returns the report of the step before.
+    ///
+    /// # Errors
+    /// A row that does not fit the plan, tokens beyond the vocabulary, the device.
+    pub async fn step(&mut self, batch: &[Example]) -> Result<Option<StepReport>, ModelError> {
+        let gpu = &self.model.gpu;
+        let mut commands = Commands::new();
+        commands.clear(&self.d_params);
+        self.adam.begin(&mut commands);
+        gpu.run(&commands).await?;
+        let (tokens, predictions) = self.accumulate(batch).await?;
+        let mut commands = Commands::new();
+        let rate = self.config.schedule.at(self.step);
+        self.adam.update(&mut commands, &self.config.adam, &self.lora.params, &self.d_params, rate);
+        gpu.run(&commands).await?;
+
+        let before = self.last_report().await?;
+        let longest = batch.iter().map(|e| e.tokens.len()).max().unwrap_or(0);
+        self.pending = Some(Pending {
+            staging: gpu.start_read(self.adam.numbers()),
+            step: self.step,
+            tokens,
+            unpacked_tokens: (longest * batch.len()) as u32,
+            predictions,
+        });
+        self.step += 1;
+        Ok(before)
+    }
+
+    /// Adds up gradients of all micro-batches. Returns tokens computed and predictions made.
+    async fn accumulate(&mut self, batch: &[Example]) -> Result<(u32, u32), ModelError> {
+        let total: f64 = batch.iter().flat_map(|e| &e.targets).map(|t| f64::from(t.weight)).sum();
+        if total <= 0.0 {
+            return Err(ModelError::Empty("a batch needs targets of positive weight"));
+        }
+        let dropout = (self.config.lora.dropout > 0.0).then_some(dropout::Step {
+            seed: self.config.lora.seed as u32,
+            step: self.step,
+            probability: self.config.lora.dropout,
+        });
+        let (mut tokens, mut predictions) = (0, 0);
+        for (rows, prefix) in micro_batches(batch, &self.plan)? {
+            let examples: Vec<_> = batch[rows].iter().collect();
+            let (packed, targets) = pack(&examples, prefix)?;
+            packed.check(self.model.config.vocab, self.model.max_positions())?;
+            tokens += packed.len() as u32;
+            predictions += targets.places.len() as u32;
+            let gpu = &self.model.gpu;
+            self.ws.set_batch(gpu, packed, Some(targets.places.clone()))?;
+            self.head.set_targets(gpu, &targets, (1.0 / total) as f32)?;
+            let mut commands = Commands::new();
+            let pass = Pass { lora: Some(&self.lora), dropout };
+            self.model.forward(&mut commands, &self.ws, pass, None)?;
+            self.head.record(&mut commands, self.model, &self.ws, &self.adam.loss().all())?;
+            let pass = BackwardPass { lora: &self.lora, d_params: &self.d_params, dropout };
+            self.model.backward(&mut commands, &self.ws, pass)?;
+            gpu.run(&commands).await?;
+        }
+        Ok((tokens, predictions))
+    }
+
+    /// Loss and gradients of a batch without an update, for comparison with a reference: the
+    /// weighted mean loss and the flat gradients.
+    ///
+    /// # Errors
+    /// As [`Trainer::step`].
+    pub async fn gradients(&mut self, batch: &[Example]) -> Result<(f32, Vec<f32>), ModelError> {
+        let gpu = &self.model.gpu;
+        let mut commands = Commands::new();
+        commands.clear(&self.d_params);
+        self.adam.begin(&mut commands);
+        gpu.run(&commands).await?;
+        self.accumulate(batch).await?;
+        let numbers: Vec<Numbers> = gpu.read(self.adam.numbers()).await?;
+        let gradients = gpu.read(&self.d_params).await?;
+        Ok((numbers[0].loss, gradients))
+    }
+
+    /// The report of the last step, once it is there.
+    ///
+    /// # Errors
+    /// The device.
+    pub async fn last_report(&mut self) -> Result<Option<StepReport>, ModelError> {
+        let Some(pending) = self.pending.take() else { return Ok(None) };
+        let numbers: Vec<Numbers> = self.model.gpu.finish_read(pending.staging).await?;
+        let n = numbers[0];
+        Ok(Some(StepReport {
+            step: pending.step,
+            loss: n.loss,
+            accuracy: n.correct as f32 / pending.predictions.max(1) as f32,
+            grad_norm: n.grad_norm,
+            skipped: n.skipped_in_a_row > 0,
+            skipped_in_a_row: n.skipped_in_a_row,
+            tokens: pending.tokens,
+            unpacked_tokens: pending.unpacked_tokens,
+        }))
+    }
+
+    /// The adapter's flat numbers.
+    ///
+    /// # Errors
+    /// The device.
+    pub async fn params(&self) -> Result<Vec<f32>, ModelError> {
+        Ok(self.model.gpu.read(&self.lora.params).await?)
+    }
+
+    /// Everything that a bit-identical continuation needs of the device, by name.
+    ///
+    /// # Errors
+    /// The device.
+    pub async fn buffers(
+        &self,
+    ) -> Result<std::collections::BTreeMap<String, Vec<f32>>, ModelError> {
+        let gpu = &self.model.gpu;
+        let mut all = self.adam.buffers(gpu).await?;
+        all.insert("params".to_owned(), gpu.read(&self.lora.params).await?);
+        Ok(all)
+    }
+
+    /// Goes on from what [`Trainer::buffers`] gave at a step.
+    ///
+    /// # Errors
+    /// Buffers that are missing or of another length.
+    pub fn restore(
+        &mut self,
+        step: u32,
+        buffers: &std::collections::BTreeMap<String, Vec<f32>>,
+    ) -> Result<(), ModelError> {
+        let gpu = &self.model.gpu;
+        let params = buffers.get("params").filter(|p| p.len() == self.lora.layout.len);
+        let params = params.ok_or(ModelError::Empty("the snapshot's adapter has another size"))?;
+        self.adam.restore(gpu, buffers)?;
+        gpu.write(&self.lora.params, 0, params);
+        self.step = step;
+        self.pending = None;
+        Ok(())
+    }
+}
+
+/// Cuts a batch into runs of rows that fit the plan, each with the prefix its rows share.
+///
+/// # Errors
+/// A row that does not fit alone.
+pub fn micro_batches(
+    batch: &[Example],
+    plan: &StepPlan,
+) -> Result<Vec<(std::ops::Range<usize>, usize)>, ModelError> {
+    let size = |rows: std::ops::Range<usize>| {
+        let prefix = shared_prefix(batch[rows.clone()].iter().map(|e| e.tokens.as_slice()));
+        let own: usize = batch[rows.clone()].iter().map(|e| e.tokens.len() - prefix).sum();
+        let targets: usize = batch[rows].iter().map(|e| e.targets.len()).sum();
+        (prefix, prefix + own, targets)
+    };
+    let mut cuts = Vec::new();
+    let mut start = 0;
+    while start < batch.len() {
+        let mut end = start;
+        let mut prefix = 0;
+        while end < batch.len() {
+            let (shared, tokens, targets) = size(start..end + 1);
+            if tokens > plan.tokens || targets > plan.targets {
+                break;
+            }
+            (prefix, end) = (shared, end + 1);
+        }
+        if end == start {
+            return Err(ModelError::Memory(format!(
+                "a row of {} tokens and {} predictions exceeds the plan of {} and {}: lower max_tokens",
+                batch[start].tokens.len(),
+                batch[start].targets.len(),
+                plan.tokens,
+                plan.targets
+            )));
+        }
+        cuts.push((start..end, prefix));
+        start = end;
+    }
+    Ok(cuts)
+}
