@@ -49,20 +49,55 @@ fn report(failures: &[String]) {
 #[test]
 fn every_shader_is_valid_and_equals_its_rust_side() {
     let sources = RustSources::read();
+    report(&list::all().iter().flat_map(|kernel| check(kernel, &sources)).collect::<Vec<_>>());
+}
+
+/// All that is wrong with a kernel.
+fn check(kernel: &Kernel, sources: &RustSources) -> Vec<String> {
     let mut failures = Vec::new();
-    for kernel in list::all() {
-        let mut fail = |what: String| failures.push(format!("{}: {what}", kernel.label));
-        match parse(kernel) {
-            Ok((module, info)) => {
-                check_names(kernel, &module, &mut fail);
-                check_bindings(kernel, &module, &mut fail);
-                check_structs(kernel, &module, &sources, &mut fail);
-                check_limits(kernel, &module, &info, &mut fail);
-            }
-            Err(error) => fail(error),
+    let mut fail = |what: String| failures.push(format!("{}: {what}", kernel.label));
+    match parse(kernel) {
+        Ok((module, info)) => {
+            check_names(kernel, &module, &mut fail);
+            check_bindings(kernel, &module, &mut fail);
+            check_structs(kernel, &module, sources, &mut fail);
+            check_limits(kernel, &module, &info, &mut fail);
         }
+        Err(error) => fail(error),
     }
-    report(&failures);
+    failures
+}
+
+/// Copies of a sound kernel, each with one fault.
+#[test]
+fn the_checks_find_what_is_wrong() {
+    let sources = RustSources::read();
+    let sound = list::all().into_iter().find(|kernel| kernel.name == "rms_norm").unwrap();
+    assert_eq!(check(sound, &sources), Vec::<String>::new());
+    for (from, to, complaint) in [
+        ("let scale = ", "let scale: u32 = ", "rms_norm"),
+        ("fn rms_norm(", "fn another(", "entry points"),
+        ("@binding(3)", "@binding(4)", "bindings differ"),
+        ("var<storage, read_write> y", "var<storage, read> y", "rms_norm"),
+        ("var<storage, read> gain", "var<storage, read_write> gain", "bindings differ"),
+        ("    eps: f32,", "    eps: f32,\n    more: u32,", "struct Params differs"),
+        ("columns4", "columns5", "struct Params differs"),
+        ("array<f32, WG>", "array<f32, 64u * WG>", ""),
+        ("array<f32, WG>", "array<f32, 65u * WG>", "workgroup memory"),
+        ("WG: u32 = 64u", "WG: u32 = 512u", "invocations"),
+        ("WG: u32 = 64u", "WG: u32", "overrides"),
+    ] {
+        let source = sound.source.replace(from, to);
+        assert_ne!(source, sound.source, "{from}");
+        let bad = Kernel { source: source.leak(), ..*sound };
+        let found = check(&bad, &sources);
+        let as_expected = if complaint.is_empty() {
+            found.is_empty()
+        } else {
+            found.iter().any(|failure| failure.contains(complaint))
+        };
+        assert!(as_expected, "{from} -> {to}: {found:?}");
+    }
 }
 
 #[test]
@@ -93,47 +128,72 @@ fn labels_are_unique() {
     report(&twice.map(|kernel| kernel.label.to_owned()).collect::<Vec<_>>());
 }
 
-/// What drivers get wrong, and what would make a result depend on scheduling.
 #[test]
 fn shaders_leave_out_what_is_not_portable() {
-    let banned = [
-        ("sin", "WGSL promises it to 2^-11 only; tables come from the host"),
-        ("cos", "WGSL promises it to 2^-11 only; tables come from the host"),
-        ("pow", "it is as exact as exp2(y * log2(x)); multiply, or send the value"),
-        ("loop", "loops count to a bound: the guard against endless loops is off"),
-        ("while", "loops count to a bound: the guard against endless loops is off"),
-        ("unpack2x16float", "it may flush subnormals; use half()"),
-    ];
     let mut failures = Vec::new();
     for path in files(&folder("../../shaders"), "wgsl") {
-        let text = fs::read_to_string(&path).unwrap();
-        for (number, line) in (1..).zip(text.lines()) {
-            let code = line.split("//").next().unwrap_or("");
-            let mut fail = |why: &str| {
-                let file = path.file_name().unwrap().display();
-                failures.push(format!("{file}:{number}: {why}"));
-            };
-            let words: Vec<&str> = code.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
-            for (word, why) in banned {
-                if words.contains(&word) {
-                    fail(&format!("{word}: {why}"));
-                }
-            }
-            if words.iter().any(|word| word.starts_with("atomic")) {
-                fail("atomics: the order of a sum would depend on scheduling");
-            }
-            // Some drivers compute tanh by exponentials that overflow.
-            if code.matches("tanh(").count() != code.matches("tanh(clamp(").count() {
-                fail("the argument of tanh is not clamped: write tanh(clamp(x, -15.0, 15.0))");
-            }
-            if let Some((_, header)) = code.split_once("for (")
-                && header.split(';').nth(1).is_none_or(|condition| condition.trim().is_empty())
-            {
-                fail("a for loop without a bound on its line");
-            }
+        let file = path.file_name().unwrap().display().to_string();
+        for (number, line) in (1..).zip(fs::read_to_string(&path).unwrap().lines()) {
+            failures.extend(not_portable(line).iter().map(|why| format!("{file}:{number}: {why}")));
         }
     }
     report(&failures);
+}
+
+#[test]
+fn what_is_not_portable_is_found() {
+    for bad in [
+        "let a = sin(x);",
+        "let a = cos( x );",
+        "let a = pow(x, 2.0);",
+        "loop {",
+        "while i < n {",
+        "let h = unpack2x16float(word);",
+        "atomicAdd(&sum, 1u);",
+        "var<storage, read_write> sum: atomic<u32>;",
+        "let y = tanh(x);",
+        "for (;;) {",
+        "for (var i = 0u; ; i++) {",
+    ] {
+        assert_eq!(not_portable(bad).len(), 1, "{bad}");
+    }
+    for good in [
+        "// sin, cos and pow have no place in a loop",
+        "let cosine = cos_table[i];",
+        "let y = tanh(clamp(x, -15.0, 15.0));",
+        "for (var i = 0u; i < n; i++) {",
+    ] {
+        assert!(not_portable(good).is_empty(), "{good}");
+    }
+}
+
+/// What drivers get wrong in a line of WGSL, and what would make a result depend on scheduling.
+fn not_portable(line: &str) -> Vec<&'static str> {
+    const BANNED: [(&str, &str); 6] = [
+        ("sin", "sin: WGSL promises it to 2^-11 only; tables come from the host"),
+        ("cos", "cos: WGSL promises it to 2^-11 only; tables come from the host"),
+        ("pow", "pow: as exact as exp2(y * log2(x)) only; multiply, or send the value"),
+        ("loop", "loop: loops count to a bound, the guard against endless ones is off"),
+        ("while", "while: loops count to a bound, the guard against endless ones is off"),
+        ("unpack2x16float", "unpack2x16float: it may flush subnormals; use half()"),
+    ];
+    let code = line.split("//").next().unwrap_or("");
+    let words: Vec<&str> = code.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+    let mut found: Vec<_> =
+        BANNED.iter().filter(|(word, _)| words.contains(word)).map(|(_, why)| *why).collect();
+    if words.iter().any(|word| word.starts_with("atomic")) {
+        found.push("atomics: the order of a sum would depend on scheduling");
+    }
+    // Some drivers compute tanh by exponentials that overflow.
+    if code.matches("tanh(").count() != code.matches("tanh(clamp(").count() {
+        found.push("the argument of tanh is not clamped: write tanh(clamp(x, -15.0, 15.0))");
+    }
+    if let Some((_, header)) = code.split_once("for (")
+        && header.split(';').nth(1).is_none_or(|condition| condition.trim().is_empty())
+    {
+        found.push("a for loop without a bound on its line");
+    }
+    found
 }
 
 fn parse(kernel: &Kernel) -> Result<(Module, ModuleInfo), String> {
