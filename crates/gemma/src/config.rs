@@ -7,7 +7,7 @@
 
 mod gguf;
 mod json;
-#[cfg(test)]
+#[cfg(all(test, not(target_arch = "wasm32")))]
 mod tests;
 
 use hearth_formats::gguf::header::HeaderError;

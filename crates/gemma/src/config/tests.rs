@@ -166,7 +166,6 @@ fn gguf_metadata_is_read() {
 }
 
 /// The real file, where the model is in the user's cache.
-#[cfg(not(target_arch = "wasm32"))]
 #[test]
 fn gemma_3_270m_in_gguf_equals_its_config_json() {
     let Some(path) = hearth_testing::real_model() else {
