@@ -128,13 +128,9 @@ fn the_heap_stays_small_whatever_the_file() {
     assert!(large < small + (1 << 20), "{small} grew to {large}");
     measure("to q4", Rc::new(Endless::new(2_000, 3_072)), Some(WeightLayout::Q4));
 
-    let Some(home) = std::env::home_dir() else {
+    let Some(path) = hearth_testing::real_model() else {
+        println!("the real 270M is not on this machine: not measured");
         return;
     };
-    let path = home.join(".cache/hearth/gemma-3-270m-q4_k_m.gguf");
-    if !path.exists() {
-        println!("the real 270M is not in the cache: not measured");
-        return;
-    }
     measure("270M", Rc::new(FileSource::open(&path).unwrap()), None);
 }
