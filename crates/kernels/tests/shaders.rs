@@ -1,6 +1,7 @@
 //! Every shader, checked without a GPU: valid WGSL, within WebGPU's default limits, and the same
 //! as its Rust side in names, bindings and structs. All failures are reported together.
 #![cfg(not(target_arch = "wasm32"))]
+#![allow(clippy::unwrap_used, reason = "a test may panic, and so may its helpers")]
 
 use std::{
     collections::BTreeSet,
