@@ -137,7 +137,7 @@ mod tests {
                 }
                 WeightLayout::Quant { scale: ScaleForm::TwoLevel, .. } => {
                     let block = row_words / (columns / 256);
-                    if i % row_words % block == 0 {
+                    if (i % row_words).is_multiple_of(block) {
                         half_word(numbers)
                     } else {
                         numbers.bits() as u32
