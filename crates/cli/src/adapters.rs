@@ -20,7 +20,13 @@ pub async fn run(options: &Options) -> Result<Outcome> {
         let all: Vec<_> = found
             .into_iter()
             .enumerate()
-            .map(|(number, a)| Adapter { number, name: a.name, kind: a.kind, backend: a.backend, driver: a.driver })
+            .map(|(number, a)| Adapter {
+                number,
+                name: a.name,
+                kind: a.kind,
+                backend: a.backend,
+                driver: a.driver,
+            })
             .collect();
         output::json(&serde_json::json!({ "adapters": all }))?;
     } else if found.is_empty() {

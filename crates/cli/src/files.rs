@@ -37,7 +37,10 @@ impl ModelFiles {
         } else if name == "config.json" {
             return Self::in_folder(folder);
         } else if name.ends_with(".json") {
-            bail!("{}: this is no model; give a .gguf or .safetensors file, or the model's folder", path.display());
+            bail!(
+                "{}: this is no model; give a .gguf or .safetensors file, or the model's folder",
+                path.display()
+            );
         } else {
             shards_beside(path)?
         };
@@ -49,7 +52,9 @@ impl ModelFiles {
             .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect())
             .with_context(|| format!("{}: reading the folder", folder.display()))?;
         all.sort();
-        let ending = |end: &str| all.iter().filter(|p| name_of(p).ends_with(end)).cloned().collect::<Vec<_>>();
+        let ending = |end: &str| {
+            all.iter().filter(|p| name_of(p).ends_with(end)).cloned().collect::<Vec<_>>()
+        };
         if let [index] = &ending(".safetensors.index.json")[..] {
             return Ok(Self::with(shards_of_index(index)?, folder));
         }
@@ -58,7 +63,9 @@ impl ModelFiles {
         tensors.retain(|path| !name_of(path).starts_with("adapter"));
         match (&tensors[..], &gguf[..]) {
             ([], [one]) => Ok(Self::with(vec![one.clone()], folder)),
-            ([], []) => bail!("{}: the folder holds no .gguf or .safetensors file", folder.display()),
+            ([], []) => {
+                bail!("{}: the folder holds no .gguf or .safetensors file", folder.display())
+            }
             (_, []) => Ok(Self::with(tensors, folder)),
             _ => bail!(
                 "{}: the folder holds several models ({}); name one of the files",
@@ -142,12 +149,14 @@ mod tests {
 
     /// A folder with these files; the index names the two shards.
     fn folder(test: &str, files: &[&str]) -> PathBuf {
-        let folder = std::env::temp_dir().join(format!("hearth-files-{test}-{}", std::process::id()));
+        let folder =
+            std::env::temp_dir().join(format!("hearth-files-{test}-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&folder);
         std::fs::create_dir_all(&folder).unwrap();
         for file in files {
             let map = r#"{"weight_map":{"a":"m-00001-of-00002.safetensors","b":"m-00002-of-00002.safetensors"}}"#;
-            std::fs::write(folder.join(file), if file.contains("index") { map } else { "" }).unwrap();
+            std::fs::write(folder.join(file), if file.contains("index") { map } else { "" })
+                .unwrap();
         }
         folder
     }
@@ -160,7 +169,16 @@ mod tests {
 
     #[test]
     fn one_shard_stands_for_all() {
-        let dir = folder("shards", &[SHARDS[0], SHARDS[1], "config.json", "tokenizer.json", "x-00001-of-00002.safetensors"]);
+        let dir = folder(
+            "shards",
+            &[
+                SHARDS[0],
+                SHARDS[1],
+                "config.json",
+                "tokenizer.json",
+                "x-00001-of-00002.safetensors",
+            ],
+        );
         let found = ModelFiles::find(&dir.join(SHARDS[1])).unwrap();
         assert_eq!(names(&found), [SHARDS[0], SHARDS[1], "config.json"]);
         assert_eq!(found.tokenizer, Some(dir.join("tokenizer.json")));
@@ -179,14 +197,24 @@ mod tests {
     fn folders_with_one_model_and_with_several() {
         let dir = folder("one", &["a.gguf", "config.json"]);
         assert_eq!(names(&ModelFiles::find(&dir).unwrap()), ["a.gguf"]);
-        let dir = folder("safetensors", &["model.safetensors", "adapter_model.safetensors", "config.json"]);
+        let dir = folder(
+            "safetensors",
+            &["model.safetensors", "adapter_model.safetensors", "config.json"],
+        );
         assert_eq!(names(&ModelFiles::find(&dir).unwrap()), ["model.safetensors", "config.json"]);
         let dir = folder("two", &["a.gguf", "b.gguf"]);
         let error = ModelFiles::find(&dir).unwrap_err().to_string();
         assert!(error.contains("a.gguf, b.gguf"), "{error}");
         let dir = folder("none", &["notes.txt", "tokenizer.json"]);
         assert!(ModelFiles::find(&dir).unwrap_err().to_string().contains("no .gguf"));
-        assert!(ModelFiles::find(&dir.join("tokenizer.json")).unwrap_err().to_string().contains("no model"));
-        assert!(ModelFiles::find(&dir.join("absent")).unwrap_err().to_string().contains("no such file"));
+        assert!(
+            ModelFiles::find(&dir.join("tokenizer.json"))
+                .unwrap_err()
+                .to_string()
+                .contains("no model")
+        );
+        assert!(
+            ModelFiles::find(&dir.join("absent")).unwrap_err().to_string().contains("no such file")
+        );
     }
 }

@@ -84,9 +84,8 @@ impl Generate {
     fn prompt(&self) -> Result<String> {
         match (&self.prompt, &self.prompt_file) {
             (Some(prompt), _) => Ok(prompt.clone()),
-            (None, Some(path)) => {
-                std::fs::read_to_string(path).with_context(|| format!("{}: reading the prompt", path.display()))
-            }
+            (None, Some(path)) => std::fs::read_to_string(path)
+                .with_context(|| format!("{}: reading the prompt", path.display())),
             (None, None) => bail!("a prompt is needed: --prompt TEXT or --prompt-file FILE"),
         }
     }
@@ -121,7 +120,9 @@ pub async fn run(options: &Options, args: &Generate) -> Result<Outcome> {
         tokens.push(token);
         let piece = stream.push(tokenizer, token);
         text.push_str(&piece);
-        if !options.json && let Err(error) = output::print(&piece) {
+        if !options.json
+            && let Err(error) = output::print(&piece)
+        {
             failed = Some(error);
         }
         failed.is_none() && !interrupt::asked()

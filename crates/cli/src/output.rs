@@ -77,7 +77,8 @@ impl Bar {
 
     fn new(options: &Options, what: &str, total: u64, form: &str) -> Self {
         let hidden = options.json || !io::stderr().is_terminal();
-        let target = if hidden { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+        let target =
+            if hidden { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
         let bar = ProgressBar::with_draw_target(Some(total), target);
         // The forms above are sound; a plain bar would do as well.
         if let Ok(style) = ProgressStyle::with_template(form) {
@@ -105,7 +106,9 @@ mod tests {
 
     #[test]
     fn causes_are_said_once() {
-        let error = Error::msg("weights.bin: damaged").context("reading weights.bin: damaged").context("loading");
+        let error = Error::msg("weights.bin: damaged")
+            .context("reading weights.bin: damaged")
+            .context("loading");
         assert_eq!(words(&error), "loading: reading weights.bin: damaged");
         assert_eq!(words(&Error::msg("b").context("x")), "x: b");
     }

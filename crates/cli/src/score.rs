@@ -62,8 +62,8 @@ impl Score {
     fn texts(&self) -> Result<Vec<String>> {
         let mut texts = self.text.clone();
         if let Some(path) = &self.file {
-            let file =
-                std::fs::read_to_string(path).with_context(|| format!("{}: reading texts", path.display()))?;
+            let file = std::fs::read_to_string(path)
+                .with_context(|| format!("{}: reading texts", path.display()))?;
             texts.extend(file.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned));
             if texts.is_empty() {
                 bail!("{}: the file holds no text", path.display());
@@ -78,7 +78,12 @@ impl Score {
 
 /// Ids that all rows share, and what follows in each. A text may merge with its continuation, so
 /// whole rows are tokenized and compared.
-fn split(tokenizer: &Tokenizer, text: &str, continuations: &[String], special: Special) -> (Vec<u32>, Vec<Vec<u32>>) {
+fn split(
+    tokenizer: &Tokenizer,
+    text: &str,
+    continuations: &[String],
+    special: Special,
+) -> (Vec<u32>, Vec<Vec<u32>>) {
     let alone = tokenizer.encode_with_bos(text, special);
     let whole = |c: &String| tokenizer.encode_with_bos(&format!("{text}{c}"), special);
     let rows: Vec<Vec<u32>> = continuations.iter().map(whole).collect();
@@ -104,11 +109,18 @@ pub async fn run(options: &Options, args: &Score) -> Result<Outcome> {
             .await
             .with_context(|| format!("text {}", number + 1))?;
         let total: f64 = logs.iter().map(|log| log.exp()).sum();
-        let continuations = args.continuation.iter().zip(tails).zip(&logs).map(|((text, tokens), &log)| {
-            let probability = log.exp();
-            let share = if total > 0.0 { probability / total } else { 0.0 };
-            Continuation { text: text.clone(), tokens, log_probability: log, probability, share }
-        });
+        let continuations =
+            args.continuation.iter().zip(tails).zip(&logs).map(|((text, tokens), &log)| {
+                let probability = log.exp();
+                let share = if total > 0.0 { probability / total } else { 0.0 };
+                Continuation {
+                    text: text.clone(),
+                    tokens,
+                    log_probability: log,
+                    probability,
+                    share,
+                }
+            });
         rows.push(Row { text, continuations: continuations.collect() });
         bar.at(number as u64 + 1);
         if interrupt::asked() {
@@ -124,7 +136,10 @@ pub async fn run(options: &Options, args: &Score) -> Result<Outcome> {
         output::line(&row.text)?;
         for c in &row.continuations {
             let (p, log, share) = (c.probability, c.log_probability, 100.0 * c.share);
-            output::line(&format!("  {:<24} p {p:<12.6} log p {log:<10.4} share {share:.1} %", format!("{:?}", c.text)))?;
+            output::line(&format!(
+                "  {:<24} p {p:<12.6} log p {log:<10.4} share {share:.1} %",
+                format!("{:?}", c.text)
+            ))?;
         }
     }
     Ok(Outcome::Done)

@@ -81,7 +81,9 @@ impl Stats {
             output::bytes(self.heap_peak_bytes),
             output::bytes(self.tokenizer_heap_bytes)
         ));
-        let reserved = self.gpu_reserved_bytes.map_or(String::new(), |b| format!(", {} reserved", output::bytes(b)));
+        let reserved = self
+            .gpu_reserved_bytes
+            .map_or(String::new(), |b| format!(", {} reserved", output::bytes(b)));
         output::note(&format!("GPU memory {}{reserved}", output::bytes(self.gpu_bytes)));
     }
 }
@@ -123,7 +125,9 @@ impl Session {
         };
         let (tokens, vocab) = (tokenizer.vocab_size(), self.model.config.vocab);
         if tokens > vocab {
-            bail!("the tokenizer has {tokens} tokens, the model {vocab}: they do not belong together");
+            bail!(
+                "the tokenizer has {tokens} tokens, the model {vocab}: they do not belong together"
+            );
         }
         Ok(tokenizer)
     }
@@ -145,7 +149,12 @@ impl Session {
 }
 
 /// Streams a checkpoint onto the device, with a progress bar.
-pub async fn load(options: &Options, gpu: &Gpu, checkpoint: &Checkpoint, precision: Precision) -> Result<Model> {
+pub async fn load(
+    options: &Options,
+    gpu: &Gpu,
+    checkpoint: &Checkpoint,
+    precision: Precision,
+) -> Result<Model> {
     let total = checkpoint.tensors().map(|t| t.stored_bytes()).sum();
     let bar = Bar::of_bytes(options, "loading", total);
     let progress = |state: hearth_gemma::LoadProgress| {
@@ -161,17 +170,21 @@ pub async fn tokenizer_of(
     checkpoint: &Checkpoint,
     named: Option<&Path>,
 ) -> Result<Option<Tokenizer>> {
-    if named.is_none() && let Some(header) = checkpoint.gguf() {
+    if named.is_none()
+        && let Some(header) = checkpoint.gguf()
+    {
         return Ok(Some(Tokenizer::from_gguf(header)?));
     }
     let Some(path) = named.or(files.tokenizer.as_deref()) else { return Ok(None) };
     let at = || format!("{}: reading the tokenizer", path.display());
     let files = if path.is_dir() { path.join("tokenizer.json") } else { path.to_owned() };
     let mut magic = [0; 4];
-    let read = std::fs::File::open(&files).and_then(|mut file| std::io::Read::read_exact(&mut file, &mut magic));
+    let read = std::fs::File::open(&files)
+        .and_then(|mut file| std::io::Read::read_exact(&mut file, &mut magic));
     // A file of less than four bytes is no GGUF; the JSON reader says what is wrong with it.
     if read.is_ok() && magic == *b"GGUF" {
-        let checkpoint = Checkpoint::open(ModelFiles { parts: vec![files], tokenizer: None }.sources()?).await?;
+        let checkpoint =
+            Checkpoint::open(ModelFiles { parts: vec![files], tokenizer: None }.sources()?).await?;
         return Ok(checkpoint.gguf().map(Tokenizer::from_gguf).transpose()?);
     }
     let bytes = std::fs::read(&files).with_context(at)?;

@@ -8,7 +8,7 @@ mod scorer;
 
 use std::ops::Range;
 
-use hearth_gpu::{Commands, Slice};
+use hearth_gpu::Commands;
 
 use crate::{
     Lora, Model, ModelError, Packed, Pass, Row,
