@@ -47,6 +47,8 @@ pub struct StepPlan {
     pub targets: usize,
     /// What forward keeps for backward.
     pub activations: Activations,
+    /// Whether rows share their prefix; off only to measure what that saves.
+    pub share_prefix: bool,
 }
 
 /// What one step reported.
@@ -279,7 +281,8 @@ pub fn micro_batches(
     plan: &StepPlan,
 ) -> Result<Vec<(std::ops::Range<usize>, usize)>, ModelError> {
     let size = |rows: std::ops::Range<usize>| {
-        let prefix = shared_prefix(batch[rows.clone()].iter().map(|e| e.tokens.as_slice()));
+        let rows_of = batch[rows.clone()].iter().map(|e| e.tokens.as_slice());
+        let prefix = if plan.share_prefix { shared_prefix(rows_of) } else { 0 };
         let own: usize = batch[rows.clone()].iter().map(|e| e.tokens.len() - prefix).sum();
         let targets: usize = batch[rows].iter().map(|e| e.targets.len()).sum();
         (prefix, prefix + own, targets)

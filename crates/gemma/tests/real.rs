@@ -42,7 +42,10 @@ async fn gradients_equal_the_reference() {
     let golden = include_bytes!("golden/gemma3_270m/lora_qv_r4_labelonly.safetensors");
     for activations in [Activations::Keep, Activations::Recompute] {
         let rows = verify::lora(&model, golden, activations).await.unwrap();
-        for row in rows.iter().filter(|row| !row.name.contains("layers.") || row.name.contains("layers.0.")) {
+        for row in rows
+            .iter()
+            .filter(|row| !row.name.contains("layers.") || row.name.contains("layers.0."))
+        {
             println!("{row:?}");
         }
         assert!(rows.iter().all(|row| row.ok), "{rows:#?}");

@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc, Mutex, PoisonError,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use crate::{
@@ -34,6 +34,7 @@ pub(crate) struct Shared {
     pub(crate) queue: wgpu::Queue,
     pub(crate) pipelines: Mutex<Pipelines>,
     pub(crate) pending: Mutex<Queue>,
+    pub(crate) readbacks: AtomicU64,
     account: Arc<Account>,
     failure: Arc<Failure>,
     adapter: AdapterDescription,
@@ -109,6 +110,7 @@ impl Gpu {
                 pending: Mutex::new(Queue::default()),
                 device,
                 queue,
+                readbacks: AtomicU64::new(0),
                 account,
                 failure,
                 adapter: description,
@@ -223,6 +225,11 @@ impl Gpu {
             last[..bytes.len() - whole].copy_from_slice(&bytes[whole..]);
             self.shared.queue.write_buffer(raw, at + whole as u64, &last);
         }
+    }
+
+    /// Readbacks started since the device was opened: tests hold training steps to one.
+    pub fn readbacks(&self) -> u64 {
+        self.shared.readbacks.load(Ordering::Relaxed)
     }
 
     /// Whether the device is gone.

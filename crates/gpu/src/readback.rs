@@ -1,5 +1,7 @@
 //! Reading device memory without blocking a browser.
 
+use std::sync::atomic::Ordering;
+
 use crate::{Gpu, GpuError, Slice, signal::signal};
 
 impl Gpu {
@@ -18,6 +20,7 @@ impl Gpu {
     /// Queues the copy of a range into host-visible memory without waiting, so that the host can go
     /// on recording; [`Gpu::finish_read`] collects it.
     pub fn start_read(&self, range: Slice) -> Staging {
+        self.shared.readbacks.fetch_add(1, Ordering::Relaxed);
         let raw = self.shared.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("readback"),
             size: range.bytes,

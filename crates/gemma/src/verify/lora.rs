@@ -15,7 +15,11 @@ use crate::{
 ///
 /// # Errors
 /// A file that is not of this form, or the device.
-pub async fn lora(model: &Model, bytes: &[u8], activations: Activations) -> Result<Vec<Row>, ModelError> {
+pub async fn lora(
+    model: &Model,
+    bytes: &[u8],
+    activations: Activations,
+) -> Result<Vec<Row>, ModelError> {
     let golden = Tensors::new(bytes)?;
     let batch = batch_of(&golden)?;
     let config = config_of(&golden)?;
@@ -35,7 +39,12 @@ pub async fn lora(model: &Model, bytes: &[u8], activations: Activations) -> Resu
         losses.extend(trainer.last_report().await?.map(|r| r.loss));
     }
     losses.push(trainer.gradients(&batch).await?.0);
-    rows.push(Row::compare("adam_losses", &losses, &golden.f32("adam_losses")?, Limit::Relative(1e-3)));
+    rows.push(Row::compare(
+        "adam_losses",
+        &losses,
+        &golden.f32("adam_losses")?,
+        Limit::Relative(1e-3),
+    ));
     // Adam divides by the size of gradients, also of those that are almost zero.
     let after = trainer.params().await?;
     compare(&golden, &layout, &after, ".after_adam3", Limit::Relative(1e-2), &mut rows)?;
@@ -86,7 +95,9 @@ pub async fn trajectory(model: &Model, bytes: &[u8], json: &[u8]) -> Result<Vec<
     let start = flat(&golden, &layout, ".init")?;
     let batches: Vec<_> = examples.chunks(told.batch.max(1)).collect();
     let plans = batches.iter().map(|batch| plan(batch, Activations::Keep));
-    let largest = plans.max_by_key(|plan| plan.tokens).ok_or(ModelError::Empty("the trajectory has no rows"))?;
+    let largest = plans
+        .max_by_key(|plan| plan.tokens)
+        .ok_or(ModelError::Empty("the trajectory has no rows"))?;
     let mut trainer = Trainer::new(model, config, largest, Some(&start)).await?;
     let (mut losses, mut norms) = (Vec::new(), Vec::new());
     for batch in batches {
@@ -149,14 +160,17 @@ fn plan(batch: &[Example], activations: Activations) -> StepPlan {
         tokens: batch.iter().map(|e| e.tokens.len()).sum(),
         targets: batch.iter().map(|e| e.targets.len()).sum(),
         activations,
+        share_prefix: true,
     }
 }
 
 /// Rows without their padding, and a target for every label that is not -100.
 fn batch_of(golden: &Tensors) -> Result<Vec<Example>, ModelError> {
-    let (ids, mask, labels) = (golden.i32("input_ids")?, golden.i32("attention_mask")?, golden.i32("labels")?);
+    let (ids, mask, labels) =
+        (golden.i32("input_ids")?, golden.i32("attention_mask")?, golden.i32("labels")?);
     let width = golden.shape("input_ids").and_then(|s| s.last().copied()).unwrap_or(1);
-    let rows = ids.chunks_exact(width).zip(mask.chunks_exact(width)).zip(labels.chunks_exact(width));
+    let rows =
+        ids.chunks_exact(width).zip(mask.chunks_exact(width)).zip(labels.chunks_exact(width));
     Ok(rows
         .zip(0..)
         .map(|(((ids, mask), labels), id)| {
@@ -166,7 +180,11 @@ fn batch_of(golden: &Tensors) -> Result<Vec<Example>, ModelError> {
                 token: labels[t] as u32,
                 weight: 1.0,
             });
-            Example { tokens: kept.map(|(id, _)| *id as u32).collect(), targets: targets.collect(), id }
+            Example {
+                tokens: kept.map(|(id, _)| *id as u32).collect(),
+                targets: targets.collect(),
+                id,
+            }
         })
         .collect())
 }
@@ -175,8 +193,14 @@ fn batch_of(golden: &Tensors) -> Result<Vec<Example>, ModelError> {
 fn flat(golden: &Tensors, layout: &LoraLayout, suffix: &str) -> Result<Vec<f32>, ModelError> {
     let mut all = vec![0.0; layout.len];
     for (layer, projection, slot) in layout.slots() {
-        let name = |factor| format!("model.layers.{layer}.{}.{factor}{suffix}", projection.module());
-        layout.set_factors(&mut all, slot, &golden.f32(&name("lora_A"))?, &golden.f32(&name("lora_B"))?);
+        let name =
+            |factor| format!("model.layers.{layer}.{}.{factor}{suffix}", projection.module());
+        layout.set_factors(
+            &mut all,
+            slot,
+            &golden.f32(&name("lora_A"))?,
+            &golden.f32(&name("lora_B"))?,
+        );
     }
     Ok(all)
 }

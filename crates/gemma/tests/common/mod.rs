@@ -1,0 +1,92 @@
+//! What the integration tests share.
+#![allow(dead_code, reason = "not every test file uses everything")]
+
+use std::rc::Rc;
+
+use hearth_formats::{
+    checkpoint::Checkpoint,
+    source::{ByteSource, MemorySource},
+};
+use hearth_gemma::{
+    LoraConfig, Model, Precision,
+    rng::Rng,
+    schedule::{Decay, Schedule},
+    targets::{Example, Loss},
+    train::{Adam, StepPlan, TrainConfig},
+    workspace::Activations,
+};
+use hearth_gpu::{Gpu, GpuOptions, Profile};
+
+/// The tiny Gemma 3: windows of 8, global layers, norms of q and k.
+pub const GEMMA3: [(&str, &[u8]); 2] = [
+    ("config.json", include_bytes!("../golden/tiny_gemma3/model/config.json")),
+    ("model.safetensors", include_bytes!("../golden/tiny_gemma3/model/model.safetensors")),
+];
+
+/// The tiny Gemma 2: soft-caps, two key heads.
+pub const GEMMA2: [(&str, &[u8]); 2] = [
+    ("config.json", include_bytes!("../golden/tiny_gemma2/model/config.json")),
+    ("model.safetensors", include_bytes!("../golden/tiny_gemma2/model/model.safetensors")),
+];
+
+pub async fn load(profile: Profile, files: &[(&str, &'static [u8])]) -> Model {
+    let gpu = Gpu::open(&GpuOptions::with_profile(profile)).await.unwrap();
+    let sources = files
+        .iter()
+        .map(|&(name, bytes)| Rc::new(MemorySource::new(name, bytes)) as Rc<dyn ByteSource>)
+        .collect();
+    let checkpoint = Checkpoint::open(sources).await.unwrap();
+    Model::load(&gpu, &checkpoint, Precision::Exact, |_| true).await.unwrap()
+}
+
+/// An adapter whose B is not zero, so that every gradient is alive.
+pub fn alive(len: usize) -> Vec<f32> {
+    let mut rng = Rng::new(5);
+    (0..len).map(|_| (rng.uniform() as f32 - 0.5) * 0.1).collect()
+}
+
+pub fn config(loss: Loss) -> TrainConfig {
+    TrainConfig {
+        lora: LoraConfig::all_seven(),
+        loss,
+        classes: vec![7, 9, 11],
+        schedule: Schedule { rate: 5e-3, warmup: 2, steps: 40, decay: Decay::Linear },
+        adam: Adam::default(),
+    }
+}
+
+pub fn plan(tokens: usize) -> StepPlan {
+    StepPlan { tokens, targets: 4096, activations: Activations::Keep, share_prefix: true }
+}
+
+/// Rows that share `prefix` tokens, of own lengths from one to `longest`, with unequal weights.
+pub fn rows(count: usize, prefix: usize, longest: usize, loss: Loss, seed: u64) -> Vec<Example> {
+    let mut rng = Rng::new(seed);
+    let mut token = || 12 + rng.below(490) as u32;
+    let front: Vec<u32> = (0..prefix).map(|_| token()).collect();
+    let mut lengths = Rng::new(seed + 1);
+    (0..count)
+        .map(|row| {
+            let own = if row == 0 {
+                1
+            } else if row == 1 {
+                longest
+            } else {
+                1 + lengths.below(longest)
+            };
+            let mut prompt = front.clone();
+            prompt.extend((0..own).map(|_| token()));
+            let class = lengths.below(3);
+            let weight = 0.5 + row as f32 * 0.25;
+            Example::new(
+                loss,
+                &prompt,
+                class as u32,
+                [7, 9, 11][class],
+                Some(1),
+                weight,
+                row as u32,
+            )
+        })
+        .collect()
+}

@@ -1,0 +1,187 @@
+//! Whole runs: bit-identical repeats and resumes, skipped steps, dropout, and what a step costs.
+
+mod common;
+
+use common::{GEMMA3, config, load, plan, rows};
+use hearth_gemma::{
+    KvCache, Lora, LoraLayout, Model, Packed, Pass, Row,
+    snapshot::Snapshot,
+    targets::{Example, Loss},
+    train::{StepPlan, StepReport, TrainConfig, Trainer},
+    workspace::{Activations, Sizes, Workspace},
+};
+use hearth_gpu::{Commands, Profile};
+use wasm_bindgen_test::wasm_bindgen_test;
+
+const STEPS: u32 = 20;
+
+fn batch(step: u32) -> Vec<Example> {
+    rows(4, 5, 8, Loss::Choice, 100 + u64::from(step))
+}
+
+/// Runs steps `from..STEPS`; gives the reports and the final parameters.
+async fn run(trainer: &mut Trainer<'_>, from: u32) -> (Vec<StepReport>, Vec<f32>) {
+    let mut reports = vec![];
+    for step in from..STEPS {
+        reports.extend(trainer.step(&batch(step)).await.unwrap());
+    }
+    reports.extend(trainer.last_report().await.unwrap());
+    (reports, trainer.params().await.unwrap())
+}
+
+async fn start(model: &Model, config: TrainConfig) -> Trainer<'_> {
+    Trainer::new(model, config, plan(200), None).await.unwrap()
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|v| v.to_bits()).collect()
+}
+
+#[wasm_bindgen_test(unsupported = pollster::test)]
+async fn two_runs_and_every_resumed_run_are_equal_to_the_bit() {
+    let model = load(Profile::Full, &GEMMA3).await;
+    let mut config = config(Loss::Choice);
+    config.lora.dropout = 0.1;
+    let (reports, params) = run(&mut start(&model, config.clone()).await, 0).await;
+    assert_eq!(reports.len(), STEPS as usize);
+    let (again, same) = run(&mut start(&model, config.clone()).await, 0).await;
+    assert_eq!((reports.clone(), bits(&params)), (again, bits(&same)));
+
+    for killed_at in 0..STEPS {
+        let mut first = start(&model, config.clone()).await;
+        for step in 0..killed_at {
+            first.step(&batch(step)).await.unwrap();
+        }
+        let snapshot = Snapshot {
+            identity: Default::default(),
+            state: killed_at.to_string(),
+            buffers: first.buffers().await.unwrap(),
+        };
+        drop(first);
+        let snapshot = Snapshot::from_bytes(&snapshot.to_bytes().unwrap()).unwrap();
+        let mut second = start(&model, config.clone()).await;
+        second.restore(snapshot.state.parse().unwrap(), &snapshot.buffers).unwrap();
+        let (rest, resumed) = run(&mut second, killed_at).await;
+        assert_eq!(rest[..], reports[killed_at as usize..], "resumed at {killed_at}");
+        assert_eq!(bits(&resumed), bits(&params), "resumed at {killed_at}");
+    }
+}
+
+#[wasm_bindgen_test(unsupported = pollster::test)]
+async fn recomputed_activations_give_the_bits_of_kept_ones_with_dropout_too() {
+    for profile in [Profile::Default, Profile::Full] {
+        let model = load(profile, &GEMMA3).await;
+        let mut config = config(Loss::Sequence);
+        config.lora.dropout = 0.3;
+        let batch = rows(4, 5, 8, Loss::Sequence, 1);
+        let mut results = vec![];
+        for activations in [Activations::Keep, Activations::Recompute] {
+            let plan = StepPlan { activations, ..plan(200) };
+            let layout = LoraLayout::new(&config.lora, &model.config).unwrap();
+            let alive = common::alive(layout.len);
+            let mut trainer =
+                Trainer::new(&model, config.clone(), plan, Some(&alive)).await.unwrap();
+            let (loss, gradient) = trainer.gradients(&batch).await.unwrap();
+            results.push((loss.to_bits(), bits(&gradient)));
+        }
+        assert_eq!(results[0], results[1]);
+        // And the mask does something.
+        config.lora.dropout = 0.0;
+        let layout = LoraLayout::new(&config.lora, &model.config).unwrap();
+        let alive = common::alive(layout.len);
+        let mut trainer = Trainer::new(&model, config, plan(200), Some(&alive)).await.unwrap();
+        assert_ne!(trainer.gradients(&batch).await.unwrap().0.to_bits(), results[0].0);
+    }
+}
+
+#[wasm_bindgen_test(unsupported = pollster::test)]
+async fn training_lowers_the_loss() {
+    let model = load(Profile::Full, &GEMMA3).await;
+    let mut trainer = start(&model, config(Loss::Choice)).await;
+    let mut losses = vec![];
+    for _ in 0..STEPS {
+        losses.extend(trainer.step(&batch(0)).await.unwrap().map(|r| r.loss));
+    }
+    let last = trainer.last_report().await.unwrap().unwrap();
+    assert!(last.loss < 0.5 * losses[0], "{losses:?}");
+    assert_eq!(last.accuracy, 1.0);
+}
+
+#[wasm_bindgen_test(unsupported = pollster::test)]
+async fn a_step_that_is_not_finite_is_skipped_and_the_next_one_counts() {
+    let model = load(Profile::Full, &GEMMA3).await;
+    let mut trainer = start(&model, config(Loss::Choice)).await;
+    trainer.step(&batch(0)).await.unwrap();
+    trainer.step(&batch(1)).await.unwrap();
+    let before = trainer.params().await.unwrap();
+    let mut bad = batch(2);
+    bad[1].targets[0].weight = f32::INFINITY;
+    for in_a_row in 1..=2 {
+        trainer.step(&bad).await.unwrap();
+        let report = trainer.last_report().await.unwrap().unwrap();
+        assert_eq!((report.skipped, report.skipped_in_a_row), (true, in_a_row));
+        assert_eq!(bits(&trainer.params().await.unwrap()), bits(&before));
+    }
+    trainer.step(&batch(3)).await.unwrap();
+    let report = trainer.last_report().await.unwrap().unwrap();
+    assert_eq!((report.skipped, report.skipped_in_a_row), (false, 0));
+    let after = trainer.params().await.unwrap();
+    assert!(after.iter().all(|v| v.is_finite()) && bits(&after) != bits(&before));
+}
+
+#[wasm_bindgen_test(unsupported = pollster::test)]
+async fn a_step_reads_back_once_and_launches_as_many_kernels_as_it_always_did() {
+    let model = load(Profile::Full, &GEMMA3).await;
+    let mut trainer = start(&model, config(Loss::Choice)).await;
+    trainer.step(&batch(0)).await.unwrap();
+    let before = model.gpu.readbacks();
+    trainer.step(&batch(1)).await.unwrap();
+    assert_eq!(model.gpu.readbacks() - before, 1);
+
+    // Forward: 2 norms, 7 projections and their 7 z, 2 head norms, 2 rotations, attention, GeGLU,
+    // 2 post-norms: 24 a layer. In front embedding, gathering of chosen rows, final norm.
+    let config = config(Loss::Choice);
+    let layout = LoraLayout::new(&config.lora, &model.config).unwrap();
+    let lora = Lora::new(&model.gpu, layout.clone(), &layout.initial()).unwrap();
+    let sizes =
+        Sizes { tokens: 64, chosen: 8, lora: Some(config.lora), training: Some(Activations::Keep) };
+    let mut ws = Workspace::new(&model.gpu, &model.config, sizes).unwrap();
+    let ids: Vec<u32> = (2..20).collect();
+    let packed = Packed::new(&[Row { tokens: &ids, id: 0 }], 3).unwrap();
+    ws.set_batch(&model.gpu, packed, Some(vec![17])).unwrap();
+    let mut commands = Commands::new();
+    model.forward(&mut commands, &ws, Pass { lora: Some(&lora), dropout: None }, None).unwrap();
+    assert_eq!(commands.dispatches(), 24 * 3 + 3);
+
+    // Backward: 7 projections with 4 each (dB, dZ, dA, dX), 2 norms, 2 post-norms, 2 head norms, 2
+    // rotations, 3 of attention, GeGLU: 40 a layer; 3 dX and a norm fewer in the lowest one. Before
+    // them the final norm's, between them the scattering of chosen rows.
+    let d_params = model.gpu.buffer("d", 4 * layout.len as u64).unwrap();
+    let pass = hearth_gemma::BackwardPass { lora: &lora, d_params: &d_params, dropout: None };
+    let mut commands = Commands::new();
+    model.backward(&mut commands, &ws, pass).unwrap();
+    assert_eq!(commands.dispatches(), 40 * 3 - 4 + 2);
+}
+
+#[wasm_bindgen_test(unsupported = pollster::test)]
+async fn a_cache_of_one_adapter_is_refused_to_another() {
+    let model = load(Profile::Full, &GEMMA3).await;
+    let layout = LoraLayout::new(&config(Loss::Choice).lora, &model.config).unwrap();
+    let adapters: Vec<Lora> =
+        (0..2).map(|_| Lora::new(&model.gpu, layout.clone(), &layout.initial()).unwrap()).collect();
+    let sizes = Sizes { tokens: 16, chosen: 16, lora: Some(layout.config.clone()), training: None };
+    let mut ws = Workspace::new(&model.gpu, &model.config, sizes).unwrap();
+    let mut cache = KvCache::new(&model.gpu, &model.config, 32).unwrap();
+    let ids = [2, 30, 31];
+    for (cached, adapter, fine) in
+        [(0, Some(0), true), (3, Some(0), true), (6, Some(1), false), (6, None, false)]
+    {
+        let packed = Packed::after_cache(&[Row { tokens: &ids, id: 0 }], cached).unwrap();
+        ws.set_batch(&model.gpu, packed, None).unwrap();
+        let lora = adapter.map(|i: usize| &adapters[i]);
+        let mut commands = Commands::new();
+        let result =
+            model.forward(&mut commands, &ws, Pass { lora, dropout: None }, Some(&mut cache));
+        assert_eq!(result.is_ok(), fine);
+    }
+}
