@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use hearth_formats::{checkpoint::Checkpoint, layout::WeightLayout};
 use hearth_gemma::{Model, Precision, generate::Generator};
 use hearth_gpu::{Commands, Gpu};
@@ -123,9 +123,12 @@ pub async fn run(options: &Options, args: &Bench) -> Result<Outcome> {
         (None, None) => None,
     };
     if let Some(checkpoint) = &checkpoint {
-        let name = match (&args.model, args.synthetic) {
+        let made_up = args.synthetic.and_then(|shape| shape.to_possible_value());
+        let name = match (&args.model, made_up) {
             (Some(path), _) => path.display().to_string(),
-            (None, shape) => format!("made up, {shape:?}"),
+            (None, shape) => {
+                format!("made-up {}", shape.as_ref().map_or("model", |s| s.get_name()))
+            }
         };
         report.model = Some(measure_model(options, args, &gpu, checkpoint, name).await?);
     }

@@ -135,11 +135,10 @@ pub async fn run(options: &Options, args: &Score) -> Result<Outcome> {
     for row in &rows {
         output::line(&row.text)?;
         for c in &row.continuations {
-            let (p, log, share) = (c.probability, c.log_probability, 100.0 * c.share);
-            output::line(&format!(
-                "  {:<24} p {p:<12.6} log p {log:<10.4} share {share:.1} %",
-                format!("{:?}", c.text)
-            ))?;
+            let (text, log, share) = (format!("{:?}", c.text), c.log_probability, 100.0 * c.share);
+            let p = c.probability;
+            let p = if p < 1e-4 { format!("{p:.3e}") } else { format!("{p:.6}") };
+            output::line(&format!("  {text:<24} p {p:<10} log p {log:<10.4} share {share:.1} %"))?;
         }
     }
     Ok(Outcome::Done)

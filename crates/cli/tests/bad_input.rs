@@ -1,0 +1,139 @@
+//! Bad input ends with code 2 and an error that names it and says what to do.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod command;
+
+use command::{fixture, folder, golden, model_with_tokenizer, refused};
+
+fn model(family: usize) -> String {
+    format!("{}/model", golden(family))
+}
+
+#[test]
+fn wrong_usage() {
+    refused(&[], &["Usage"]);
+    refused(&["generate"], &["--model"]);
+    refused(&["generate", "--model", "x"], &["--prompt"]);
+    refused(&["frobnicate"], &["frobnicate"]);
+    refused(&["verify", "x", "--only", "everything"], &["everything", "forward"]);
+    refused(&["bench", "--shape", "12"], &["256x2048x640"]);
+    refused(&["adapters", "--profile", "best"], &["best", "default"]);
+    refused(&["score", "--model", "x", "--text", "y"], &["--continuation"]);
+    refused(
+        &["generate", "--model", "x", "--prompt", "y", "--greedy", "--top-k", "3"],
+        &["--greedy"],
+    );
+}
+
+#[test]
+fn files_that_are_not_there() {
+    for args in [
+        &["inspect", "no/such.gguf"][..],
+        &["generate", "--model", "no/such.gguf", "--prompt", "x"],
+        &["bench", "--model", "no/such.gguf"],
+        &["score", "--model", "no/such.gguf", "--text", "a", "--continuation", "b"],
+    ] {
+        refused(args, &["no/such.gguf", "no such file"]);
+    }
+    refused(&["verify", "no/such/folder"], &["no/such/folder"]);
+    let model = model(1);
+    refused(&["verify", &model], &["model", "nothing of that to compare"]);
+    refused(&["generate", "--model", &model, "--prompt-file", "no.txt"], &["no.txt"]);
+    refused(&["score", "--model", &model, "--file", "no.txt", "--continuation", "b"], &["no.txt"]);
+    refused(
+        &["generate", "--model", &model, "--prompt", "x"],
+        &["no tokenizer.json", "--tokenizer"],
+    );
+    let tokenizer = ["generate", "--model", &model, "--prompt", "x", "--tokenizer", "no.json"];
+    refused(&tokenizer, &["no.json"]);
+}
+
+#[test]
+fn adapters_that_are_not_there() {
+    let model = model(1);
+    let args = ["bench", "--model", &model, "--adapter", "Voodo 2"];
+    refused(&args, &["Voodo 2", "available"]);
+}
+
+#[test]
+fn files_that_are_no_models() {
+    let dir = folder("no-models");
+    let write = |name: &str, bytes: &[u8]| {
+        let path = dir.join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path.display().to_string()
+    };
+    let tiny = std::fs::read(fixture("formats/tests/fixtures/small.gguf")).unwrap();
+    let mut magic = tiny.clone();
+    magic[0] = b'X';
+    for (name, bytes) in [
+        ("magic.gguf", &magic[..]),
+        ("cut.gguf", &tiny[..100]),
+        ("empty.gguf", b""),
+        ("short.gguf", b"GG"),
+        ("huge.safetensors", &[0xff; 64]),
+        ("text.safetensors", b"hello, this is a text and no model at all"),
+    ] {
+        let path = write(name, bytes);
+        refused(&["inspect", &path], &[name]);
+        refused(&["generate", "--model", &path, "--prompt", "x"], &[name]);
+    }
+    let path = write("tokenizer.json", b"{}");
+    refused(&["inspect", &path], &["tokenizer.json", "no model"]);
+    // A whole GGUF, but not of a Gemma.
+    refused(&["bench", "--model", &fixture("formats/tests/fixtures/small.gguf")], &["small.gguf"]);
+}
+
+#[test]
+fn settings_out_of_range() {
+    let model = model_with_tokenizer("settings");
+    let with = |more: &[&str], words: &[&str]| {
+        refused(&[&["generate", "--model", &model, "--prompt", "x"], more].concat(), words);
+    };
+    with(&["--temperature=-1"], &["temperature -1"]);
+    with(&["--temperature", "NaN"], &["temperature"]);
+    with(&["--top-p", "1.5"], &["top-p 1.5"]);
+    with(&["--top-p", "0"], &["top-p 0"]);
+    let long = "the quick brown fox ".repeat(300);
+    refused(&["generate", "--model", &model, "--prompt", &long], &["longest is 512"]);
+    refused(
+        &["score", "--model", &model, "--text", &long, "--continuation", "x"],
+        &["text 1", "longest is 512"],
+    );
+    refused(
+        &["score", "--model", &model, "--text", "a", "--continuation", ""],
+        &["continuation is empty"],
+    );
+    refused(&["bench", "--layout", "q5"], &["q5"]);
+    refused(&["bench", "--shape", "4x4x30", "--layout", "q8"], &["4x4x30", "multiple of 32"]);
+    refused(&["bench", "--model", &model, "--prefill", "0"], &["--prefill"]);
+}
+
+#[test]
+fn tokenizers_of_other_models() {
+    let model = model(3);
+    let large = fixture("formats/tests/fixtures/tokenizer/tiny.json");
+    let args = ["generate", "--model", &model, "--prompt", "x", "--tokenizer", &large];
+    refused(&args, &["554 tokens", "512"]);
+}
+
+#[test]
+fn golden_folders_that_do_not_fit() {
+    let dir = folder("golden-misfit");
+    std::fs::copy(format!("{}/forward.safetensors", golden(1)), dir.join("forward.safetensors"))
+        .unwrap();
+    let path = dir.to_str().unwrap();
+    refused(&["verify", path], &["golden.json"]);
+    std::fs::write(dir.join("golden.json"), r#"{"model_sha256": "00ff"}"#).unwrap();
+    refused(&["verify", path], &["00ff", "--model"]);
+    let weights = format!("{}/model.safetensors", model(1));
+    refused(&["verify", path, "--model", &weights], &["model.safetensors", "sha256", "00ff"]);
+    std::fs::write(dir.join("golden.json"), "{}").unwrap();
+    refused(&["verify", path], &["names no model"]);
+    std::fs::write(dir.join("golden.json"), "[").unwrap();
+    refused(&["verify", path], &["golden.json", "not of the expected form"]);
+    std::fs::write(dir.join("forward.safetensors"), "no tensors").unwrap();
+    std::fs::write(dir.join("golden.json"), format!(r#"{{"model": "{}"}}"#, model(1))).unwrap();
+    refused(&["verify", path], &["forward.safetensors"]);
+    refused(&["verify", path, "--only", "tokenizer"], &["nothing of that"]);
+}
