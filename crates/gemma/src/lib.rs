@@ -1,5 +1,6 @@
 //! Gemma 1, 2 and 3: configuration, weights, forward, backward, LoRA, optimizer, generation, memory plan.
 
+pub mod adapter_file;
 mod backward;
 mod batch;
 mod cache;

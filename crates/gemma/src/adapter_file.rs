@@ -1,0 +1,253 @@
+//! Adapters between their file and the device: PEFT's named factors and the flat numbers of
+//! [`LoraLayout`].
+//!
+//! A file may hold fewer matrices than targets × layers. The missing ones become zeros: both factors
+//! zero add nothing, and their gradients stay zero in training.
+
+use std::collections::BTreeMap;
+
+use hearth_formats::peft::{Adapter, LoraPair};
+
+use crate::{Config, LoraConfig, LoraLayout, ModelError, Projection};
+
+/// The adapter that the flat numbers are, for writing. `base_model` is where PEFT is to find the
+/// model; it may be empty.
+pub fn to_adapter(layout: &LoraLayout, flat: &[f32], base_model: &str) -> Adapter {
+    let tensors = layout.slots().map(|(layer, projection, slot)| {
+        let (a, b) = layout.factors(flat, slot);
+        let pair = LoraPair { inputs: slot.inputs, outputs: slot.outputs, a, b };
+        (format!("model.layers.{layer}.{}", projection.module()), pair)
+    });
+    let config = &layout.config;
+    Adapter {
+        rank: config.rank as usize,
+        alpha: config.alpha,
+        rslora: config.rslora,
+        dropout: config.dropout,
+        base_model: base_model.to_owned(),
+        targets: config.targets.iter().map(|&projection| name(projection).to_owned()).collect(),
+        tensors: tensors.collect(),
+    }
+}
+
+/// Layout and flat numbers of an adapter that was read. The seed of its initial numbers is not in
+/// the file: it becomes 0.
+///
+/// # Errors
+/// A module that the model does not have, factors of another size than its matrices, settings out of
+/// range.
+pub fn from_adapter(
+    adapter: &Adapter,
+    model: &Config,
+) -> Result<(LoraLayout, Vec<f32>), ModelError> {
+    let mut pairs = BTreeMap::new();
+    for (module, pair) in &adapter.tensors {
+        let (layer, projection) = place(module).ok_or_else(|| {
+            ModelError::Options(format!(
+                "adapter: '{module}' is no projection of a Gemma layer; Hearth adapts {}",
+                Projection::ALL.map(name).join(", ")
+            ))
+        })?;
+        if layer >= model.layers.len() {
+            return Err(ModelError::Options(format!(
+                "adapter: '{module}' is in layer {layer}, but the model has {} layers, counted \
+                 from 0: the adapter belongs to another model",
+                model.layers.len()
+            )));
+        }
+        check_shape(module, pair, adapter.rank, projection.shape(model))?;
+        pairs.insert((layer, projection), pair);
+    }
+    let targets = Projection::ALL.into_iter().filter(|p| pairs.keys().any(|(_, q)| p == q));
+    let config = LoraConfig {
+        // A rank beyond u32 is out of range like any other that is too large.
+        rank: u32::try_from(adapter.rank).unwrap_or(u32::MAX),
+        alpha: adapter.alpha,
+        rslora: adapter.rslora,
+        dropout: adapter.dropout,
+        targets: targets.collect(),
+        seed: 0,
+    };
+    let layout = LoraLayout::new(&config, model)?;
+    let mut flat = vec![0.0; layout.len];
+    for (layer, projection, slot) in layout.slots() {
+        if let Some(pair) = pairs.get(&(layer, projection)) {
+            layout.set_factors(&mut flat, slot, &pair.a, &pair.b);
+        }
+    }
+    Ok((layout, flat))
+}
+
+/// PEFT's name of a target, `q_proj`.
+fn name(projection: Projection) -> &'static str {
+    let module = projection.module();
+    module.rsplit_once('.').map_or(module, |(_, name)| name)
+}
+
+/// Layer and projection of `model.layers.N.self_attn.q_proj`.
+fn place(module: &str) -> Option<(usize, Projection)> {
+    let (layer, rest) = module.strip_prefix("model.layers.")?.split_once('.')?;
+    let projection = Projection::ALL.into_iter().find(|p| p.module() == rest)?;
+    Some((layer.parse().ok()?, projection))
+}
+
+fn check_shape(
+    module: &str,
+    pair: &LoraPair,
+    rank: usize,
+    (inputs, outputs): (usize, usize),
+) -> Result<(), ModelError> {
+    if (pair.inputs, pair.outputs) != (inputs, outputs) {
+        return Err(ModelError::Options(format!(
+            "adapter: '{module}' is for a matrix of [{}, {}], but the model's is [{outputs}, \
+             {inputs}]: the adapter belongs to another model",
+            pair.outputs, pair.inputs
+        )));
+    }
+    for (factor, found, shape) in
+        [("lora_A", pair.a.len(), [rank, inputs]), ("lora_B", pair.b.len(), [outputs, rank])]
+    {
+        if shape[0].checked_mul(shape[1]) != Some(found) {
+            return Err(ModelError::Options(format!(
+                "adapter: '{module}.{factor}' has {found} numbers, expected {shape:?}: the adapter \
+                 is damaged"
+            )));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use wasm_bindgen_test::wasm_bindgen_test;
+
+    use super::*;
+    use crate::rng::Rng;
+
+    fn model() -> Config {
+        Config::from_json(include_str!("../tests/fixtures/configs/tiny_gemma3.json")).unwrap()
+    }
+
+    fn config(rank: u32, rslora: bool, targets: &[Projection]) -> LoraConfig {
+        LoraConfig {
+            rank,
+            rslora,
+            dropout: 0.1,
+            targets: targets.to_vec(),
+            ..LoraConfig::all_seven()
+        }
+    }
+
+    /// Random factors, zero in the padding.
+    fn flat(layout: &LoraLayout) -> Vec<f32> {
+        let mut rng = Rng::new(3);
+        let mut draw = |count| (0..count).map(|_| rng.uniform() as f32 - 0.5).collect::<Vec<_>>();
+        let rank = layout.config.rank as usize;
+        let mut flat = vec![0.0; layout.len];
+        for (_, _, slot) in layout.slots() {
+            let (a, b) = (draw(rank * slot.inputs), draw(slot.outputs * rank));
+            layout.set_factors(&mut flat, slot, &a, &b);
+        }
+        flat
+    }
+
+    fn bits(values: &[f32]) -> Vec<u32> {
+        values.iter().map(|v| v.to_bits()).collect()
+    }
+
+    fn example() -> Adapter {
+        let layout = LoraLayout::new(&config(4, false, &[Projection::Q]), &model()).unwrap();
+        to_adapter(&layout, &flat(&layout), "")
+    }
+
+    fn refused(adapter: &Adapter, words: &str) {
+        let error = from_adapter(adapter, &model()).unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    }
+
+    #[wasm_bindgen_test(unsupported = test)]
+    fn what_becomes_an_adapter_comes_back_to_the_bit() {
+        for (rank, rslora, targets) in [
+            (8, false, &Projection::ALL[..]),
+            (3, false, &Projection::ALL),
+            (3, true, &[Projection::Q, Projection::V]),
+            (1, true, &[Projection::Down]),
+        ] {
+            let layout = LoraLayout::new(&config(rank, rslora, targets), &model()).unwrap();
+            let flat = flat(&layout);
+            let adapter = to_adapter(&layout, &flat, "google/gemma");
+            assert_eq!(adapter.scaling(), layout.config.scale());
+            assert_eq!(adapter.tensors.len(), 3 * targets.len());
+            assert_eq!(adapter.base_model, "google/gemma");
+            let numbers: usize = adapter.tensors.values().map(|p| p.a.len() + p.b.len()).sum();
+            assert_eq!(numbers, layout.parameters());
+            let (same, again) = from_adapter(&adapter, &model()).unwrap();
+            assert_eq!(same, layout);
+            assert_eq!(bits(&again), bits(&flat));
+        }
+    }
+
+    #[wasm_bindgen_test(unsupported = test)]
+    fn factors_keep_their_rows_and_columns() {
+        let layout = LoraLayout::new(&config(3, false, &[Projection::V]), &model()).unwrap();
+        let mut numbers = vec![0.0; layout.len];
+        let slot = layout.slot(1, Projection::V).unwrap();
+        // The device pads the rank of 3 to 4: row 2 of A, and column 2 of row 5 of B.
+        numbers[slot.a + 2 * slot.inputs + 7] = 1.5;
+        numbers[slot.b + 5 * 4 + 2] = -2.5;
+        let adapter = to_adapter(&layout, &numbers, "");
+        let pair = &adapter.tensors["model.layers.1.self_attn.v_proj"];
+        assert_eq!((pair.inputs, pair.outputs), (64, 32));
+        assert_eq!((pair.a[2 * 64 + 7], pair.b[5 * 3 + 2]), (1.5, -2.5));
+        assert_eq!(pair.a.iter().chain(&pair.b).filter(|v| **v != 0.0).count(), 2);
+    }
+
+    #[wasm_bindgen_test(unsupported = test)]
+    fn a_matrix_that_the_file_lacks_adds_nothing() {
+        let mut adapter = example();
+        adapter.tensors.remove("model.layers.1.self_attn.q_proj").unwrap();
+        let (layout, flat) = from_adapter(&adapter, &model()).unwrap();
+        let sum = |layer| {
+            let (a, b) = layout.factors(&flat, layout.slot(layer, Projection::Q).unwrap());
+            a.iter().chain(&b).map(|v| v.abs()).sum::<f32>()
+        };
+        assert!(sum(0) > 0.0 && sum(2) > 0.0);
+        assert_eq!(sum(1), 0.0);
+    }
+
+    #[wasm_bindgen_test(unsupported = test)]
+    fn adapters_of_other_models_are_refused_in_words() {
+        let pair = example().tensors.into_values().next().unwrap();
+        let with = |module: &str, change: fn(&mut LoraPair)| {
+            let (mut adapter, mut pair) = (example(), pair.clone());
+            change(&mut pair);
+            adapter.tensors.insert(module.to_owned(), pair);
+            adapter
+        };
+        let q = "model.layers.0.self_attn.q_proj";
+        refused(&with("model.layers.3.self_attn.q_proj", |_| ()), "has 3 layers");
+        refused(&with("model.layers.0.self_attn.qkv_proj", |_| ()), "Hearth adapts q_proj, k_proj");
+        refused(&with("model.layers.x.self_attn.q_proj", |_| ()), "no projection of a Gemma layer");
+        refused(&with("lm_head", |_| ()), "'lm_head' is no projection");
+        refused(
+            &with("model.layers.0.self_attn.k_proj", |_| ()),
+            "is for a matrix of [128, 64], but the model's is [32, 64]",
+        );
+        refused(&with(q, |p| p.inputs = 640), "[128, 640], but the model's is [128, 64]");
+        refused(&with(q, |p| p.a.truncate(255)), "q_proj.lora_A' has 255 numbers, expected [4, 64]");
+        refused(&with(q, |p| p.b.push(0.0)), "q_proj.lora_B' has 513 numbers, expected [128, 4]");
+    }
+
+    #[wasm_bindgen_test(unsupported = test)]
+    fn settings_out_of_range_are_refused_in_words() {
+        let none = Adapter { tensors: BTreeMap::new(), ..example() };
+        refused(&none, "no target");
+        refused(&Adapter { alpha: 0.0, ..example() }, "alpha 0 is not a positive number");
+        refused(&Adapter { dropout: 1.0, ..example() }, "dropout 1 is not in 0..1");
+        let large =
+            LoraPair { inputs: 64, outputs: 128, a: vec![0.0; 257 * 64], b: vec![0.0; 128 * 257] };
+        let module = "model.layers.0.self_attn.q_proj".to_owned();
+        let large = Adapter { rank: 257, tensors: [(module, large)].into(), ..example() };
+        refused(&large, "rank 257 is not between 1 and 256");
+    }
+}
