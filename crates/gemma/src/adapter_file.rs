@@ -234,7 +234,10 @@ mod tests {
             "is for a matrix of [128, 64], but the model's is [32, 64]",
         );
         refused(&with(q, |p| p.inputs = 640), "[128, 640], but the model's is [128, 64]");
-        refused(&with(q, |p| p.a.truncate(255)), "q_proj.lora_A' has 255 numbers, expected [4, 64]");
+        refused(
+            &with(q, |p| p.a.truncate(255)),
+            "q_proj.lora_A' has 255 numbers, expected [4, 64]",
+        );
         refused(&with(q, |p| p.b.push(0.0)), "q_proj.lora_B' has 513 numbers, expected [128, 4]");
     }
 
