@@ -112,9 +112,14 @@ fn in_browser(steps: &mut Steps, packages: &[Package]) {
         cargo.env("PATH", &path);
         cargo
     };
+    // in the page's profile, whose macros and build scripts the page's build uses again
     steps.run(
         "clippy for wasm32",
-        cargo().arg("clippy").args(WASM).args(&compiled).args(DENY_WARNINGS),
+        cargo()
+            .args(["clippy", "--profile", "wasm"])
+            .args(WASM)
+            .args(&compiled)
+            .args(DENY_WARNINGS),
     );
     if !tested.is_empty() {
         let runner = ["test", "--tests", "--no-fail-fast"];
