@@ -24,6 +24,7 @@ pub(crate) type Site = (usize, Projection);
 
 impl Model {
     /// The inputs of A: x itself, or with dropout a thinned copy of it in `ws.dropped`.
+    #[expect(clippy::too_many_arguments, reason = "a projection and where it stands")]
     pub(crate) fn drop_inputs(
         &self,
         c: &mut Commands,
@@ -40,6 +41,7 @@ impl Model {
     }
 
     /// Adds what comes back through A, in `ws.dropped`, to the gradient of x, through the mask.
+    #[expect(clippy::too_many_arguments, reason = "a projection and where it stands")]
     pub(crate) fn d_drop_inputs(
         &self,
         c: &mut Commands,

@@ -12,7 +12,7 @@ use hearth_gpu::{Buffer, Commands, Staging};
 use serde::{Deserialize, Serialize};
 
 pub use self::loss::Head;
-pub(crate) use self::loss::class_rows;
+pub use self::loss::logit_columns;
 pub use self::optimizer::{Adam, Numbers};
 use crate::{
     BackwardPass, Lora, LoraConfig, LoraLayout, Model, ModelError, Pass,

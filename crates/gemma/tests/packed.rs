@@ -1,5 +1,6 @@
 //! A packed batch with a shared prefix equals its rows computed one by one: the loss and every
 //! gradient, natively and in the browser.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "tests")]
 
 mod common;
 

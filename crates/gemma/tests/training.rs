@@ -1,4 +1,5 @@
 //! Whole runs: bit-identical repeats and resumes, skipped steps, dropout, and what a step costs.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "tests")]
 
 mod common;
 

@@ -40,7 +40,7 @@ pub fn record(commands: &mut Commands, op: &SoftCap) {
         &SOFT_CAP,
         &[("WG", 64)],
         &Params { count: op.count, softcap: op.softcap },
-        &[op.y.clone()],
+        std::slice::from_ref(op.y),
         grid(op.count.div_ceil(64)),
         10 * u64::from(op.count),
     );

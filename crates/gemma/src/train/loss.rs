@@ -155,8 +155,8 @@ impl Head {
     }
 }
 
-/// Columns of logits that are held at once.
-pub(crate) fn logit_columns(config: &TrainConfig, vocab: usize, targets: usize) -> usize {
+/// Columns of logits that are held at once; the memory plan needs to know.
+pub fn logit_columns(config: &TrainConfig, vocab: usize, targets: usize) -> usize {
     match config.loss {
         Loss::Choice => config.classes.len().max(1),
         Loss::Label | Loss::Sequence => {
