@@ -12,6 +12,7 @@ mod inspect;
 mod interrupt;
 mod options;
 mod output;
+mod quantize;
 mod score;
 mod session;
 mod synthetic;
@@ -22,7 +23,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use options::Options;
 
-/// Gemma on any GPU: inspect, generate, score, verify, bench.
+/// Gemma on any GPU: inspect, generate, score, verify, bench, quantize.
 #[derive(Parser)]
 #[command(name = "hearth", version, propagate_version = true)]
 struct Cli {
@@ -39,6 +40,7 @@ enum Command {
     Score(score::Score),
     Verify(verify::Verify),
     Bench(bench::Bench),
+    Quantize(quantize::Quantize),
     /// List this machine's GPU adapters, best first.
     Adapters,
 }
@@ -59,6 +61,7 @@ fn main() -> ExitCode {
             Command::Score(args) => score::run(&options, &args).await,
             Command::Verify(args) => verify::run(&options, &args).await,
             Command::Bench(args) => bench::run(&options, &args).await,
+            Command::Quantize(args) => quantize::run(&options, &args).await,
             Command::Adapters => adapters::run(&options).await,
         }
     });

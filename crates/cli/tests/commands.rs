@@ -10,7 +10,7 @@ use serde_json::Value;
 fn help_names_every_command() {
     let ran = run(&["--help"]);
     assert_eq!(ran.code, Some(0));
-    for command in ["inspect", "generate", "score", "verify", "bench", "adapters"] {
+    for command in ["inspect", "generate", "score", "verify", "bench", "quantize", "adapters"] {
         assert!(ran.out.contains(command), "{command}");
         assert_eq!(run(&[command, "--help"]).code, Some(0));
     }
