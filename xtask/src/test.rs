@@ -50,6 +50,7 @@ pub fn test(options: &Options) -> Result<ExitCode> {
         }
     }
     match hearth_testing::real_model() {
+        _ if options.browser_only => {}
         Some(model) if options.real => println!("\nThe real model: {}", model.display()),
         Some(model) => println!(
             "\nThe real model, everyday checks only (--real runs them all): {}",
