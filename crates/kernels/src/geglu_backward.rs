@@ -70,11 +70,13 @@ mod tests {
 
     gpu_test! {
         async fn geglu_backward_of_awkward_sizes_and_large_gates() {
-            for (count, scale) in [(4, 1.0), (260, 3.0), (64 * 65_536 + 4, 1.0), (1024, 40.0)] {
+            // The third has more workgroups than one dimension holds.
+            for (count, scale) in [(4, 1.0), (260, 3.0), (256 * 65_536 + 4, 1.0), (1024, 40.0)] {
                 for_each_profile(async |gpu| {
                     let mut numbers = Numbers::new(count);
-                    let [d_y, up] = [(); 2].map(|()| numbers.normal(count as usize, 1.0));
-                    let gate = numbers.normal(count as usize, scale);
+                    let [d_y, up] = [(); 2].map(|()| numbers.repeating(count as usize));
+                    let gate: Vec<f32> =
+                        numbers.repeating(count as usize).iter().map(|g| scale * g).collect();
                     let [dy_, gate_, up_] = [&d_y, &gate, &up].map(|v| gpu.buffer_from("test", v).unwrap().all());
                     let mut commands = Commands::new();
                     record(&mut commands, &GegluBackward { d_y: &dy_, gate: &gate_, up: &up_, count });

@@ -107,7 +107,12 @@ mod tests {
             if add {
                 want.iter_mut().zip(&before).for_each(|(w, b)| *w += f64::from(*b));
             }
-            assert_close(&gpu.read(dx_).await.unwrap(), &want, 1e-5);
+            let got = gpu.read(dx_.clone()).await.unwrap();
+            assert_close(&got, &want, 1e-5);
+            if !add {
+                gpu.run(&commands).await.unwrap();
+                assert_eq!(got, gpu.read::<f32>(dx_).await.unwrap(), "not the same bits twice");
+            }
         })
         .await;
     }
