@@ -177,6 +177,48 @@ pub fn slab_rows(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::{Numbers, for_each_profile, gpu_test, quantized};
+
+    gpu_test! {
+        async fn rows_written_in_pieces_land_in_the_slabs_that_own_them() {
+            for_each_profile(async |gpu| {
+                for layout in [WeightLayout::F32, WeightLayout::Q8, WeightLayout::Q4] {
+                    let (whole, _) = quantized(&gpu, &mut Numbers::new(3), 37, 64, layout);
+                    let read = async |matrix: &Matrix| {
+                        let (mut quants, mut scales) = (vec![], vec![]);
+                        for slab in &matrix.slabs {
+                            quants.extend(gpu.read::<u32>(slab.quants.clone()).await.unwrap());
+                            scales.extend(gpu.read::<u32>(slab.scales.clone()).await.unwrap());
+                        }
+                        (quants, scales)
+                    };
+                    let (quants, scales) = read(&whole).await;
+                    let mut split = whole.clone();
+                    split.slabs = [(0, 16), (16, 16), (32, 5)]
+                        .map(|(first_row, rows)| {
+                            let part = Matrix::new(&gpu, "test", rows, 64, layout).unwrap();
+                            Slab { first_row, ..part.slabs[0].clone() }
+                        })
+                        .to_vec();
+                    // Pieces that end within a slab, with it, and beyond the next one.
+                    for rows in [0..3, 3..16, 16..20, 20..37] {
+                        let words = |all: &[u32], width: usize| {
+                            all[rows.start * width..rows.end * width].to_vec()
+                        };
+                        let mut piece = PackedRows::new(layout, 64).unwrap();
+                        piece.rows = rows.len();
+                        piece.quants = words(&quants, layout.quant_words(64));
+                        piece.scales = words(&scales, layout.scale_words(64));
+                        split.write_rows(&gpu, rows.start as u32, &piece);
+                    }
+                    let (got, got_scales) = read(&split).await;
+                    assert_eq!(got, quants);
+                    assert!(layout == WeightLayout::F32 || got_scales == scales);
+                }
+            })
+            .await;
+        }
+    }
 
     #[test]
     fn slabs_cover_all_rows_once_and_fit() {
