@@ -90,6 +90,20 @@ impl PackedTargets {
     }
 }
 
+/// The number of predictions that [`pack`] makes of rows that share `prefix` tokens.
+pub fn prediction_count(examples: &[Example], prefix: usize) -> usize {
+    let mut shared = std::collections::BTreeSet::new();
+    let mut own = 0;
+    for target in examples.iter().flat_map(|e| &e.targets) {
+        if target.position + 1 < prefix {
+            shared.insert((target.position, target.token));
+        } else {
+            own += 1;
+        }
+    }
+    shared.len() + own
+}
+
 /// Packs rows and their targets. A prediction inside the shared prefix is the same for all rows
 /// and becomes one entry with the rows' weights added up; at the branch every row has its own.
 ///
@@ -156,5 +170,6 @@ mod tests {
         assert_eq!(targets.tokens, [5, 6, 9, 7, 8]);
         assert_eq!(targets.weights, [1.5, 1.0, 1.0, 0.5, 0.5]);
         assert_eq!(targets.weight(), 4.5);
+        assert_eq!(prediction_count(&[one, two], 2), 5);
     }
 }

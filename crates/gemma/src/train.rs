@@ -19,7 +19,7 @@ use crate::{
     batch::shared_prefix,
     dropout,
     schedule::Schedule,
-    targets::{Example, Loss, pack},
+    targets::{Example, Loss, pack, prediction_count},
     workspace::{Activations, Sizes, Workspace},
 };
 
@@ -284,8 +284,7 @@ pub fn micro_batches(
         let rows_of = batch[rows.clone()].iter().map(|e| e.tokens.as_slice());
         let prefix = if plan.share_prefix { shared_prefix(rows_of) } else { 0 };
         let own: usize = batch[rows.clone()].iter().map(|e| e.tokens.len() - prefix).sum();
-        let targets: usize = batch[rows].iter().map(|e| e.targets.len()).sum();
-        (prefix, prefix + own, targets)
+        (prefix, prefix + own, prediction_count(&batch[rows], prefix))
     };
     let mut cuts = Vec::new();
     let mut start = 0;

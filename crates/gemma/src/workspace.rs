@@ -168,7 +168,9 @@ pub(crate) struct Widths {
 impl Widths {
     pub(crate) fn new(config: &Config, sizes: &Sizes) -> Self {
         Self {
-            t: sizes.tokens,
+            // At a branch every row has a prediction of its own, so that there can be more of them
+            // than tokens, and the last MLP runs on them.
+            t: sizes.tokens.max(sizes.chosen),
             m: sizes.chosen,
             c: config.hidden,
             f: config.intermediate,
