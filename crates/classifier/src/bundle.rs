@@ -68,7 +68,7 @@ pub struct BaseModel {
     pub name: String,
     /// Its architecture, such as `gemma3`.
     pub architecture: String,
-    /// Sha256 of the weights file, in hex; none for a model of several files.
+    /// The checkpoint's identity, a sha256 in hex.
     pub sha256: Option<String>,
     /// Layers.
     pub layers: usize,

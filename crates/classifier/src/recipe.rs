@@ -1,5 +1,6 @@
 //! The training recipe: what is learned, how fast, how long. Every field says in one sentence what it does.
 
+use hearth_gemma::schedule::Decay;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -91,6 +92,10 @@ pub struct Recipe {
     pub validation_share: f64,
     /// Keep the epoch that does best on the validation rows.
     pub best_epoch: bool,
+    /// Stop after so many epochs without a better one on the validation rows; 0 never stops early.
+    pub patience: usize,
+    /// Average the adapter over this last share of the steps; 0 switches it off.
+    pub average: f64,
     /// Seed of everything random.
     pub seed: u64,
 }
@@ -114,10 +119,13 @@ impl Default for Recipe {
             clip_norm: 1.0,
             batch: 8,
             epochs: 4,
-            length_grouped: true,
+            // rows are packed without padding: grouping saves nothing here and makes the largest batch larger
+            length_grouped: false,
             class_weights: false,
             validation_share: 0.2,
             best_epoch: true,
+            patience: 0,
+            average: 0.0,
             seed: 0,
         }
     }
@@ -158,7 +166,6 @@ impl Recipe {
             warmup: 0.0,
             clip_norm: 0.0,
             batch: 4,
-            length_grouped: false,
             validation_share: 0.0,
             best_epoch: false,
             ..Self::default()
@@ -179,19 +186,23 @@ impl Recipe {
         &FIELDS
     }
 
+    /// The learning rate of a run of `steps` steps.
+    pub fn schedule_of(&self, steps: usize) -> hearth_gemma::schedule::Schedule {
+        hearth_gemma::schedule::Schedule {
+            rate: self.rate,
+            warmup: (self.warmup * steps as f64).ceil() as u32,
+            steps: steps as u32,
+            decay: match self.schedule {
+                Schedule::Constant => Decay::Constant,
+                Schedule::Linear => Decay::Linear,
+                Schedule::Cosine => Decay::Cosine,
+            },
+        }
+    }
+
     /// The learning rate of a step (from 0) of `steps`.
     pub fn rate_at(&self, step: usize, steps: usize) -> f64 {
-        let warmup = (self.warmup * steps as f64).ceil() as usize;
-        if step < warmup {
-            return self.rate * (step + 1) as f64 / (warmup + 1) as f64;
-        }
-        let done = (step - warmup) as f64 / steps.saturating_sub(warmup).max(1) as f64;
-        let factor = match self.schedule {
-            Schedule::Constant => 1.0,
-            Schedule::Linear => 1.0 - done,
-            Schedule::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * done).cos()),
-        };
-        self.rate * factor.max(0.0)
+        self.schedule_of(steps).at(step as u32)
     }
 
     /// The factor on the adapter's output.
@@ -250,11 +261,12 @@ impl Recipe {
             self.validation_share,
             share(self.validation_share),
             "0 or more, below 1",
-        )
+        )?;
+        number("average", self.average, share(self.average), "0 or more, below 1")
     }
 }
 
-const FIELDS: [FieldDoc; 20] = [
+const FIELDS: [FieldDoc; 22] = [
     doc(
         "loss",
         "What is learned: the choice among the classes, the label token, or every token of the prompt.",
@@ -285,13 +297,24 @@ const FIELDS: [FieldDoc; 20] = [
     doc("clip_norm", "Longest step that one batch may cause; 0 switches the limit off."),
     doc("batch", "Rows an optimizer step looks at together."),
     doc("epochs", "How many times the training rows are gone through."),
-    doc("length_grouped", "Puts rows of like length into one batch."),
+    doc(
+        "length_grouped",
+        "Puts rows of like length into one batch; nothing is padded here, so this saves no time.",
+    ),
     doc("class_weights", "Gives rare classes the same say as frequent ones."),
     doc(
         "validation_share",
         "Share of the training rows kept aside to choose epoch, threshold and temperature.",
     ),
     doc("best_epoch", "Keeps the epoch that does best on the validation rows instead of the last."),
+    doc(
+        "patience",
+        "Stops after so many epochs that did no better on the validation rows; 0 never stops early.",
+    ),
+    doc(
+        "average",
+        "Averages the adapter over this last share of the steps, which smooths its way; 0 switches it off.",
+    ),
     doc("seed", "The same seed on the same machine gives the same classifier."),
 ];
 
@@ -339,7 +362,8 @@ mod tests {
     fn rates_rise_and_fall() {
         let recipe = Recipe { rate: 1.0, ..Default::default() };
         let rates: Vec<f64> = (0..20).map(|s| recipe.rate_at(s, 20)).collect();
-        assert_eq!((rates[0], rates[1], rates[2]), (1.0 / 3.0, 2.0 / 3.0, 1.0));
+        // as transformers.get_scheduler: the first step of a warm-up has rate 0
+        assert_eq!((rates[0], rates[1], rates[2]), (0.0, 0.5, 1.0));
         assert!(rates[2..].windows(2).all(|w| w[0] > w[1]) && rates[19] > 0.0);
         let cosine = Recipe { schedule: Schedule::Cosine, warmup: 0.0, ..recipe.clone() };
         assert!((cosine.rate_at(10, 20) - 0.5).abs() < 1e-12);
