@@ -5,17 +5,24 @@
 
 mod adapters;
 mod bench;
+mod clock;
+mod data;
 mod files;
 mod generate;
 mod heap;
 mod inspect;
 mod interrupt;
+mod measure;
 mod options;
 mod output;
 mod quantize;
+mod run_folder;
 mod score;
 mod session;
 mod synthetic;
+mod train;
+mod train_args;
+mod train_progress;
 mod verify;
 
 use std::process::ExitCode;
@@ -35,6 +42,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Train(train::Train),
     Inspect(inspect::Inspect),
     Generate(generate::Generate),
     Score(score::Score),
@@ -56,6 +64,7 @@ fn main() -> ExitCode {
     interrupt::watch();
     let outcome = pollster::block_on(async {
         match command {
+            Command::Train(args) => train::run(&options, &args).await,
             Command::Inspect(args) => inspect::run(&options, &args).await,
             Command::Generate(args) => generate::run(&options, &args).await,
             Command::Score(args) => score::run(&options, &args).await,

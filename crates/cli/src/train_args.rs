@@ -1,0 +1,164 @@
+//! The flags of `hearth train` and `hearth sweep` that make recipe and prompt.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, ValueEnum};
+use hearth_classifier::{
+    prompt::{ClassWord, PromptSpec},
+    recipe::{Loss, Recipe},
+};
+
+/// The prompt.
+#[derive(Args)]
+pub struct PromptArgs {
+    /// What is asked about the text; say what is meant by the classes
+    #[arg(long, value_name = "QUESTION")]
+    question: Option<String>,
+    /// A word that stands for a class, Label=Word; once for each class
+    #[arg(long, value_name = "LABEL=WORD")]
+    word: Vec<String>,
+    /// Between question, text and answer [default: a new line]
+    #[arg(long)]
+    separator: Option<String>,
+    /// Longest prompt in tokens; longer texts are cut, never the ending
+    #[arg(long, value_name = "N")]
+    max_tokens: Option<usize>,
+    /// Wrap the prompt in the chat template of instruct models
+    #[arg(long)]
+    chat: bool,
+}
+
+/// The recipe.
+#[derive(Args)]
+pub struct RecipeArgs {
+    /// Where the recipe and the prompt start from
+    #[arg(long, value_enum, default_value = "default")]
+    preset: Preset,
+    /// A recipe in JSON, as metrics.json and the page keep it
+    #[arg(long, value_name = "FILE", conflicts_with = "preset")]
+    recipe: Option<PathBuf>,
+    /// Passes over the training rows
+    #[arg(long)]
+    pub epochs: Option<usize>,
+    /// Seed of everything random
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// What is learned
+    #[arg(long, value_enum)]
+    loss: Option<LossName>,
+    /// Rank of the adapter
+    #[arg(long)]
+    rank: Option<usize>,
+    /// LoRA's alpha
+    #[arg(long)]
+    alpha: Option<f64>,
+    /// Highest learning rate
+    #[arg(long)]
+    lr: Option<f64>,
+    /// Rows an optimizer step
+    #[arg(long)]
+    batch: Option<usize>,
+    /// Share of the training rows that choose epoch, temperature and threshold
+    #[arg(long, value_name = "SHARE")]
+    validation: Option<f64>,
+    /// Stop after so many epochs without a better one
+    #[arg(long, value_name = "EPOCHS")]
+    patience: Option<usize>,
+    /// Average the adapter over this last share of the steps
+    #[arg(long, value_name = "SHARE")]
+    average: Option<f64>,
+    /// How much faster an adapter's second matrix learns (LoRA+)
+    #[arg(long, value_name = "RATIO")]
+    lora_plus: Option<f64>,
+    /// Give rare classes the same say as frequent ones
+    #[arg(long)]
+    class_weights: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Preset {
+    /// Measured on ETHOS with Gemma 3 270M
+    Default,
+    /// The codelab's recipe and prompt
+    Codelab,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum LossName {
+    /// The choice among the classes
+    Choice,
+    /// The label token, and the end after it
+    Label,
+    /// Every token
+    Sequence,
+}
+
+/// Recipe and prompt.
+pub fn settings(recipe: &RecipeArgs, prompt: &PromptArgs) -> Result<(Recipe, PromptSpec)> {
+    Ok((recipe.recipe()?, prompt.spec(recipe.preset == Preset::Codelab)?))
+}
+
+impl RecipeArgs {
+    fn recipe(&self) -> Result<Recipe> {
+        let mut recipe = match (&self.recipe, self.preset) {
+            (Some(path), _) => {
+                let at = || format!("{}: reading the recipe", path.display());
+                let text = std::fs::read_to_string(path).with_context(at)?;
+                serde_json::from_str(&text).with_context(at)?
+            }
+            (None, Preset::Default) => Recipe::default(),
+            (None, Preset::Codelab) => Recipe::codelab(),
+        };
+        fn set<T: Copy>(field: &mut T, given: Option<T>) {
+            if let Some(given) = given {
+                *field = given;
+            }
+        }
+        set(&mut recipe.epochs, self.epochs);
+        set(&mut recipe.seed, self.seed);
+        set(&mut recipe.rank, self.rank);
+        set(&mut recipe.alpha, self.alpha);
+        set(&mut recipe.rate, self.lr);
+        set(&mut recipe.batch, self.batch);
+        set(&mut recipe.validation_share, self.validation);
+        set(&mut recipe.patience, self.patience);
+        set(&mut recipe.average, self.average);
+        set(&mut recipe.b_rate_ratio, self.lora_plus);
+        recipe.class_weights |= self.class_weights;
+        let loss = self.loss.map(|loss| match loss {
+            LossName::Choice => Loss::Choice,
+            LossName::Label => Loss::Label,
+            LossName::Sequence => Loss::Sequence,
+        });
+        set(&mut recipe.loss, loss);
+        recipe.check()?;
+        Ok(recipe)
+    }
+}
+
+impl PromptArgs {
+    fn spec(&self, codelab: bool) -> Result<PromptSpec> {
+        let mut spec = if codelab { PromptSpec::codelab() } else { PromptSpec::default() };
+        if let Some(question) = &self.question {
+            spec.question = question.clone();
+        }
+        if let Some(separator) = &self.separator {
+            spec.separator = separator.clone();
+        }
+        if let Some(tokens) = self.max_tokens {
+            spec.max_tokens = tokens;
+        }
+        spec.chat |= self.chat;
+        for pair in &self.word {
+            let Some((class, word)) = pair.split_once('=') else {
+                bail!("--word {pair:?}: expected Label=Word");
+            };
+            if spec.words.iter().any(|w| w.class == class) {
+                bail!("--word: the class {class:?} has two words");
+            }
+            spec.words.push(ClassWord { class: class.to_owned(), word: word.to_owned() });
+        }
+        Ok(spec)
+    }
+}
