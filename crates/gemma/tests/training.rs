@@ -1,5 +1,11 @@
 //! Whole runs: bit-identical repeats and resumes, skipped steps, dropout, and what a step costs.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::type_complexity,
+    reason = "tests"
+)]
 
 mod common;
 
