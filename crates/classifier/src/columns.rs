@@ -1,6 +1,7 @@
 //! From a table to labelled examples: which column is what, what is wrong with the rows.
 
 mod guess;
+mod known;
 mod summary;
 mod template;
 
@@ -85,6 +86,19 @@ pub enum ColumnsError {
     #[error("which class is the positive one (the one to find): {}? F1, ROC-AUC and the threshold are about it", list(.classes))]
     PositiveNeeded {
         /// The two classes.
+        classes: Vec<String>,
+    },
+    /// A label that a trained classifier does not know.
+    #[error(
+        "row {row}: the label {found:?} is none of the classifier's classes {}; correct the label, or leave the row out",
+        list(.classes)
+    )]
+    UnknownClass {
+        /// Data row, from 1.
+        row: usize,
+        /// The label.
+        found: String,
+        /// The classifier's classes.
         classes: Vec<String>,
     },
     /// The positive class is not among the labels.

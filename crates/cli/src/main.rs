@@ -5,8 +5,10 @@
 
 mod adapters;
 mod bench;
+mod classifier_file;
 mod clock;
 mod data;
+mod eval;
 mod files;
 mod generate;
 mod heap;
@@ -15,10 +17,12 @@ mod interrupt;
 mod measure;
 mod options;
 mod output;
+mod predict;
 mod quantize;
 mod run_folder;
 mod score;
 mod session;
+mod sweep;
 mod synthetic;
 mod train;
 mod train_args;
@@ -43,6 +47,9 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Train(train::Train),
+    Eval(eval::Eval),
+    Predict(predict::Predict),
+    Sweep(sweep::Sweep),
     Inspect(inspect::Inspect),
     Generate(generate::Generate),
     Score(score::Score),
@@ -65,6 +72,9 @@ fn main() -> ExitCode {
     let outcome = pollster::block_on(async {
         match command {
             Command::Train(args) => train::run(&options, &args).await,
+            Command::Eval(args) => eval::run(&options, &args).await,
+            Command::Predict(args) => predict::run(&options, &args).await,
+            Command::Sweep(args) => sweep::run(&options, &args).await,
             Command::Inspect(args) => inspect::run(&options, &args).await,
             Command::Generate(args) => generate::run(&options, &args).await,
             Command::Score(args) => score::run(&options, &args).await,

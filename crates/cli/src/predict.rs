@@ -1,0 +1,123 @@
+//! `hearth predict`
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use hearth_classifier::{
+    calibration::softmax, columns::texts, metrics::predict, predictions::PredictionsWriter,
+};
+use serde::Serialize;
+
+use crate::{
+    Outcome, classifier_file,
+    data::TableArgs,
+    measure::score,
+    options::Options,
+    output,
+    session::{ModelArgs, Session},
+};
+
+/// Add a trained classifier's predictions to a table, or classify single texts
+#[derive(Args)]
+pub struct Predict {
+    #[command(flatten)]
+    table: TableArgs,
+    /// A classifier's file, or the folder of the run that made it
+    #[arg(long, value_name = "FILE")]
+    classifier: PathBuf,
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Standard input holds a text a line, and no table
+    #[arg(long, conflicts_with_all = ["text", "delimiter", "no_header"])]
+    lines: bool,
+    /// Where the table goes [default: standard output]
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Overwrite --out
+    #[arg(long)]
+    force: bool,
+}
+
+#[derive(Serialize)]
+struct Row<'a> {
+    row: usize,
+    prediction: Option<&'a str>,
+    probabilities: &'a [f64],
+}
+
+/// The input: column names, cells, and the text of each row.
+type Input = (Vec<String>, Vec<Vec<String>>, Vec<String>);
+
+pub async fn run(options: &Options, args: &Predict) -> Result<Outcome> {
+    let bundle = classifier_file::read(&args.classifier)?;
+    if let Some(path) = args.out.as_ref().filter(|path| path.exists() && !args.force) {
+        bail!("{}: the file is there already; overwrite it with --force", path.display());
+    }
+    let (columns, cells, texts) = args.input()?;
+    // a row without text gets no prediction
+    let full: Vec<usize> = (0..texts.len()).filter(|&i| !texts[i].trim().is_empty()).collect();
+    if full.is_empty() {
+        bail!("{}: no row has a text", args.table.name());
+    }
+    if full.len() < texts.len() {
+        output::note(&format!(
+            "warning: {} rows have no text and get no prediction",
+            texts.len() - full.len()
+        ));
+    }
+    let session = Session::open(options, &args.model).await?;
+    let mut classifier = classifier_file::open(&session, &bundle).await?;
+    let asked: Vec<&str> = full.iter().map(|&i| texts[i].as_str()).collect();
+    let logs = score(options, "predicting", &mut classifier, &asked).await?;
+    let (classes, choice) = (classifier.classes(), classifier.choice());
+    let probabilities = softmax(&logs, classes.len(), choice.temperature);
+    let mut scored = vec![(None, &[][..]); texts.len()];
+    for (&i, row) in full.iter().zip(probabilities.chunks_exact(classes.len())) {
+        scored[i] = (Some(predict(row, classifier.positive(), choice.threshold)), row);
+    }
+    if options.json {
+        let row = |(i, (class, probabilities)): (usize, &(Option<usize>, &[f64]))| {
+            let prediction = class.map(|c| classes[c].as_str());
+            serde_json::json!(Row { row: i + 1, prediction, probabilities })
+        };
+        let rows: Vec<_> = scored.iter().enumerate().map(row).collect();
+        output::json(&serde_json::json!({ "classes": classes, "rows": rows }))?;
+        return Ok(Outcome::Done);
+    }
+    let to: Box<dyn Write> = match &args.out {
+        Some(path) => {
+            let at = || format!("{}: writing", path.display());
+            Box::new(io::BufWriter::new(std::fs::File::create(path).with_context(at)?))
+        }
+        None => Box::new(io::stdout().lock()),
+    };
+    let mut writer = PredictionsWriter::new(to, &columns, classes)?;
+    for (cells, (class, probabilities)) in cells.iter().zip(scored) {
+        writer.write(cells, class, probabilities)?;
+    }
+    writer.flush()?;
+    Ok(Outcome::Done)
+}
+
+impl Predict {
+    fn input(&self) -> Result<Input> {
+        if self.lines {
+            if self.table.name() != "-" {
+                bail!("--lines reads standard input: give - as the file");
+            }
+            let lines: Vec<String> = io::read_to_string(io::stdin().lock())
+                .context("reading standard input")?
+                .lines()
+                .map(str::to_owned)
+                .collect();
+            let cells = lines.iter().map(|line| vec![line.clone()]).collect();
+            return Ok((vec!["text".to_owned()], cells, lines));
+        }
+        let table = self.table.read()?;
+        let roles = self.table.roles(&table, None)?;
+        let (texts, _) = texts(&table, &roles);
+        Ok((table.columns, table.rows.into_iter().map(|row| row.fields).collect(), texts))
+    }
+}

@@ -1,0 +1,212 @@
+//! `hearth sweep`: training sizes × epochs × seeds.
+//!
+//! A size and a seed are trained once, for the most epochs asked for; the adapter after each epoch is measured
+//! on the test rows, as in the codelab's plots. The learning rate falls over the whole run, so the figure
+//! after two of eight epochs is not that of a run of two.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use hearth_classifier::{
+    error::ClassifierError,
+    estimator::TextClassifier,
+    fit::{Choice, FitOptions},
+    history::SweepPoint,
+    plots::SweepFigure,
+    recipe::Recipe,
+    report::Report,
+    split::Part,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Outcome, clock,
+    data::{LabelArgs, Prepared, SplitArgs, TableArgs, prepare},
+    measure::measure,
+    options::Options,
+    output,
+    run_folder::RunFolder,
+    session::{ModelArgs, Session},
+    train::command,
+    train_args::{PromptArgs, RecipeArgs, settings},
+    train_progress::Watch,
+};
+
+/// Train on several numbers of rows, epochs and seeds, and draw what each gives
+#[derive(Args)]
+pub struct Sweep {
+    #[command(flatten)]
+    table: TableArgs,
+    #[command(flatten)]
+    labels: LabelArgs,
+    #[command(flatten)]
+    split: SplitArgs,
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    prompt: PromptArgs,
+    #[command(flatten)]
+    recipe: RecipeArgs,
+    /// Numbers of training rows, validation rows included
+    #[arg(long, value_name = "N,N,…", value_delimiter = ',', default_values_t = [50, 100, 200])]
+    sizes: Vec<usize>,
+    /// Seeds
+    #[arg(long, value_name = "N,N,…", value_delimiter = ',', default_values_t = [0])]
+    seeds: Vec<u64>,
+    /// The folder for figures, plots and the run at work
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Go on where an earlier sweep in --out stopped
+    #[arg(long)]
+    resume: bool,
+    /// Overwrite what is in --out
+    #[arg(long, conflicts_with = "resume")]
+    force: bool,
+    /// Device memory that training may use, in GB
+    #[arg(long, value_name = "GB", default_value_t = 8.0)]
+    memory: f64,
+}
+
+/// `sweep.json`, and the result for machines.
+#[derive(Serialize, Deserialize)]
+struct State {
+    /// What must be equal for a sweep to go on.
+    settings: String,
+    points: Vec<SweepPoint>,
+}
+
+const STATE: &str = "sweep.json";
+
+pub async fn run(options: &Options, args: &Sweep) -> Result<Outcome> {
+    let (recipe, spec) = settings(&args.recipe, &args.prompt)?;
+    let whole = prepare(&args.table, &args.labels, &args.split, recipe.seed)?;
+    if let Some(size) = args.sizes.iter().find(|&&n| n > whole.part(Part::Train).len() || n == 0) {
+        bail!("--sizes: {size} rows, but there are 1 to {}", whole.part(Part::Train).len());
+    }
+    let folder = RunFolder::open(&args.out, args.resume, args.force)?;
+    let state = folder.file(STATE);
+    if state.exists() && !args.resume && !args.force {
+        bail!(
+            "{}: there is a sweep already; --resume goes on, --force starts anew",
+            state.display()
+        );
+    }
+    let session = Session::open(options, &args.model).await?;
+    let (model, tokenizer) = (&session.model, session.tokenizer()?);
+    let settings = serde_json::to_string(&(&recipe, &spec, &whole.split, &model.identity))?;
+    let mut done = State { settings, points: Vec::new() };
+    if args.resume && state.exists() {
+        let at = || format!("{}: reading", state.display());
+        let old: State =
+            serde_json::from_slice(&std::fs::read(&state).with_context(at)?).with_context(at)?;
+        if old.settings != done.settings {
+            bail!(
+                "{}: that sweep had another recipe, prompt, split or model; start anew with --force",
+                state.display()
+            );
+        }
+        done.points = old.points;
+    }
+    for &size in &args.sizes {
+        for &seed in &args.seeds {
+            let is_done = |p: &SweepPoint| (p.rows, p.seed) == (size, seed);
+            if done.points.iter().any(is_done) {
+                continue;
+            }
+            let recipe = Recipe { seed, ..recipe.clone() };
+            let mut prepared = prepare(&args.table, &args.labels, &args.split, recipe.seed)?;
+            prepared.split = whole.split.clone();
+            prepared.split.limit_train(size);
+            prepared.hold_out(recipe.validation_share, seed)?;
+            let (classes, positive) = (&prepared.data.classes, prepared.data.positive);
+            let mut classifier = TextClassifier::new(model, tokenizer, classes, positive, &spec)?;
+            output::note(&format!("sweep      {size} rows, seed {seed}"));
+            let points =
+                one(options, args, &prepared, &recipe, size, &mut classifier, &folder).await?;
+            done.points.extend(points);
+            folder.write(STATE, serde_json::to_string_pretty(&done)?.as_bytes())?;
+        }
+    }
+    for (name, figure) in [("f1.svg", SweepFigure::F1), ("auc.svg", SweepFigure::Auc)] {
+        let plot = hearth_classifier::plots::sweep(&done.points, figure)?;
+        folder.write(name, plot.as_bytes())?;
+    }
+    let report = Report {
+        title: "Sweep".to_owned(),
+        created: clock::now(),
+        command: command(),
+        model: args.model.model.display().to_string(),
+        adapter: model.gpu.adapter().to_string(),
+        data: whole.summary.clone(),
+        recipe,
+        prompt: spec,
+        sweep: done.points.clone(),
+        ..Report::default()
+    };
+    folder.write("report.html", report.to_html()?.as_bytes())?;
+    if options.json {
+        output::json(&serde_json::json!({ "points": done.points }))?;
+        return Ok(Outcome::Done);
+    }
+    for p in &done.points {
+        let figure = |x: Option<f64>| x.map_or("-".to_owned(), |x| format!("{x:.3}"));
+        output::line(&format!(
+            "{:>6} rows  {:>3} epochs  seed {:<4} F1 {}  ROC-AUC {}",
+            p.rows,
+            p.epochs,
+            p.seed,
+            figure(p.f1),
+            figure(p.auc)
+        ))?;
+    }
+    Ok(Outcome::Done)
+}
+
+/// Trains one size and seed, and measures every epoch.
+async fn one(
+    options: &Options,
+    args: &Sweep,
+    prepared: &Prepared,
+    recipe: &Recipe,
+    size: usize,
+    classifier: &mut TextClassifier<'_>,
+    folder: &RunFolder,
+) -> Result<Vec<SweepPoint>> {
+    let (train, validation) = (prepared.rows(Part::Train), prepared.rows(Part::Validation));
+    let mut store = folder.snapshots();
+    let mut fit_options = FitOptions {
+        memory: (args.memory * 1e9) as u64,
+        keep_epochs: true,
+        resume: args.resume,
+        ..FitOptions::default()
+    };
+    let mut watch = Watch::new(options);
+    let mut see = |p: &hearth_classifier::fit::Progress<'_>| watch.see(p);
+    let fitted =
+        classifier.fit(&train, Some(&validation), recipe, &fit_options, Some(&mut store), &mut see);
+    let fitted = match fitted.await {
+        // the snapshot, if any, is of another of the sweep's runs
+        Err(ClassifierError::NothingToResume | ClassifierError::Model(_)) if args.resume => {
+            fit_options.resume = false;
+            let store = Some(&mut store as &mut dyn hearth_classifier::fit::SnapshotStore);
+            classifier.fit(&train, Some(&validation), recipe, &fit_options, store, &mut see).await?
+        }
+        fitted => fitted?,
+    };
+    drop(watch);
+    let test = prepared.rows(Part::Test);
+    let mut points = Vec::new();
+    for (epoch, params) in fitted.epochs.iter().enumerate() {
+        classifier.set_fitted(&fitted.layout, params, Choice::default())?;
+        let evaluation = measure(options, "testing", classifier, &test).await?.evaluation;
+        points.push(SweepPoint {
+            rows: size,
+            epochs: epoch + 1,
+            seed: recipe.seed,
+            f1: evaluation.f1.value,
+            auc: evaluation.roc_auc.value,
+        });
+    }
+    Ok(points)
+}
