@@ -1,0 +1,157 @@
+"""Plants faults one by one and checks that the tests named for them turn red.
+
+    python3 tools/planted_faults.py                  all faults, then the table on the screen
+    python3 tools/planted_faults.py NAME ...         only these
+    python3 tools/planted_faults.py --list           their names
+    python3 tools/planted_faults.py --write          all, then docs/planted-faults.md
+
+The last commit is checked out into a scratch worktree (git's, removed at the end), so the working
+tree is never touched. First the named tests must be green there without a fault. Then each fault is
+an exact text replacement that has to match once, has to compile, and has to turn every test named
+for it red. Built files stay in target/planted-faults. Each fault rebuilds the crates it touches.
+"""
+
+import argparse
+import datetime
+import os
+import re
+import subprocess
+import sys
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+from planted_faults_list import FAULTS, Fault
+
+ROOT = Path(__file__).resolve().parent.parent
+SCRATCH = ROOT / "target" / "planted-faults"
+DOCUMENT = ROOT / "docs" / "planted-faults.md"
+
+
+def git(*arguments, cwd=ROOT):
+    subprocess.run(["git", *arguments], cwd=cwd, check=True, stdout=subprocess.DEVNULL)
+
+
+def by_binary(tests):
+    """`(crate, --lib or --test NAME)` to test names, of tests written `crate/binary::name`."""
+    binaries = defaultdict(list)
+    for test in sorted(tests):
+        crate, rest = test.split("/")
+        binary, name = rest.split("::", 1)
+        binaries[crate, binary].append(name)
+    return binaries
+
+
+def run(tree, tests):
+    """Runs the tests; gives each one's outcome, 'ok' or 'FAILED'."""
+    outcome = {}
+    for (crate, binary), names in by_binary(tests).items():
+        place = ["--lib"] if binary == "lib" else ["--test", binary]
+        command = ["cargo", "test", "--package", crate, *place, "--", "--exact", *names]
+        environment = {**os.environ, "CARGO_TARGET_DIR": str(SCRATCH / "build")}
+        done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True)
+        found = dict(re.findall(r"^test (\S+) \.\.\. (ok|FAILED)$", done.stdout, re.MULTILINE))
+        if missing := [name for name in names if name not in found]:
+            sys.exit(f"{crate} {binary}: {missing} did not run\n{done.stderr[-3000:]}")
+        outcome |= {f"{crate}/{binary}::{name}": found[name] for name in names}
+    return outcome
+
+
+@dataclass
+class Planted:
+    """A fault put into a tree, for as long as the `with` lasts."""
+
+    tree: Path
+    fault: Fault
+
+    def __enter__(self):
+        for path, old, new in self.fault.edits:
+            text = (self.tree / path).read_text()
+            if text.count(old) != 1:
+                sys.exit(f"{self.fault.name}: {path} has {text.count(old)} times: {old}")
+            (self.tree / path).write_text(text.replace(old, new))
+
+    def __exit__(self, *_):
+        git("checkout", "--quiet", "--", ".", cwd=self.tree)
+
+
+def table(faults):
+    lines = ["| fault | how it is planted | tests that turn red |", "| --- | --- | --- |"]
+    for fault in faults:
+        tests = "<br>".join(f"`{test}`" for test in fault.tests)
+        lines.append(f"| {fault.title} | {fault.how} | {tests} |")
+    return "\n".join(lines)
+
+
+def document():
+    driver = subprocess.run(["vulkaninfo", "--summary"], capture_output=True, text=True).stdout
+    name = re.search(r"driverName\s*= (.*)", driver)
+    version = re.search(r"driverInfo\s*= (.*)", driver)
+    on = f"{name[1]}, {version[1]}" if name and version else "the default adapter"
+    forward = [f for f in FAULTS if f.part == "forward"]
+    training = [f for f in FAULTS if f.part == "training"]
+    return f"""# Planted faults
+
+Tests prove little until they have been seen to fail. Each fault below was put in alone, by an exact
+text replacement, and each test named beside it turned red; without the fault all of them are green.
+More tests than these may fail: named are those that say where the fault is, and one or two that see
+it from afar. Again by `python3 tools/planted_faults.py`, where the replacements are listed
+(`tools/planted_faults_list.py`).
+
+Run on {datetime.date.today()}, {on}.
+
+A test is written `crate/binary::name`; the binary is `lib` or a file in the crate's `tests/`.
+
+## Engine
+
+{table(forward)}
+
+## Training
+
+{table(training)}
+"""
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", help="faults to plant; all when left out")
+    parser.add_argument("--list", action="store_true", help="print the names and stop")
+    parser.add_argument("--write", action="store_true", help=f"write {DOCUMENT.relative_to(ROOT)}")
+    options = parser.parse_args()
+    if options.list:
+        print("\n".join(fault.name for fault in FAULTS))
+        return
+    if unknown := set(options.names) - {fault.name for fault in FAULTS}:
+        sys.exit(f"no such fault: {', '.join(sorted(unknown))}; --list prints the names")
+    if options.names and options.write:
+        sys.exit("--write is about all faults: give no names")
+    faults = [f for f in FAULTS if not options.names or f.name in options.names]
+
+    missed = []
+    tree = SCRATCH / "tree"
+    if tree.exists():  # of a run that was killed
+        git("worktree", "remove", "--force", str(tree))
+    git("worktree", "add", "--quiet", "--detach", str(tree), "HEAD")
+    try:
+        before = run(tree, {test for fault in faults for test in fault.tests})
+        if red := [test for test, outcome in before.items() if outcome != "ok"]:
+            sys.exit(f"red without any fault: {red}")
+        for fault in faults:
+            with Planted(tree, fault):
+                outcome = run(tree, fault.tests)
+            green = [test for test in fault.tests if outcome[test] == "ok"]
+            missed += green
+            print(f"{fault.name}: {f'NOT CAUGHT by {green}' if green else 'caught'}", flush=True)
+    finally:
+        git("worktree", "remove", "--force", str(tree))
+    if missed:
+        sys.exit(f"{len(missed)} named tests stayed green")
+    if options.write:
+        DOCUMENT.parent.mkdir(exist_ok=True)
+        DOCUMENT.write_text(document())
+    else:
+        print(table(faults))
+
+
+if __name__ == "__main__":
+    main()
