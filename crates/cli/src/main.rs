@@ -45,7 +45,7 @@ struct Cli {
 }
 
 #[derive(Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "made once, from the arguments")]
+#[allow(clippy::large_enum_variant, reason = "made once, from the arguments")]
 enum Command {
     Train(train::Train),
     Eval(eval::Eval),
