@@ -1,3 +1,4 @@
+#[cfg(not(target_arch = "wasm32"))]
 use proptest::prelude::*;
 
 use super::*;
@@ -105,6 +106,7 @@ fn senseless_fields_are_refused_by_name() {
     assert!(message(|c| c.evaluation.as_mut().unwrap().per_class.clear()).contains("evaluation"));
 }
 
+#[cfg(not(target_arch = "wasm32"))]
 proptest! {
     #![proptest_config(ProptestConfig { cases: 10_000, failure_persistence: None, ..Default::default() })]
 
