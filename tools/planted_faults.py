@@ -52,7 +52,7 @@ def run(tree, tests):
         done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True)
         found = dict(re.findall(r"^test (\S+) \.\.\. (ok|FAILED)$", done.stdout, re.MULTILINE))
         if missing := [name for name in names if name not in found]:
-            sys.exit(f"{crate} {binary}: {missing} did not run\n{done.stderr[-3000:]}")
+            sys.exit(f"{crate} {binary}: {missing} did not run (cargo: {done.returncode})\n{done.stderr[-3000:]}")
         outcome |= {f"{crate}/{binary}::{name}": found[name] for name in names}
     return outcome
 

@@ -219,7 +219,7 @@ impl Classifier {
             && e.per_class.len() == classes
             && e.score_histogram.len() == classes
             && e.score_histogram.iter().all(|bars| bars.len() <= 1000)
-            && e.confusion.iter().flatten().all(|&n| n <= 1 << 48);
+            && e.confusion.iter().flatten().all(|&n| (n as u64) < 1 << 48);
         let expected = "the figures of these classes";
         if fits {
             Ok(())
