@@ -253,6 +253,13 @@ impl<'m> TextClassifier<'m> {
         Ok(())
     }
 
+    /// Whether scoring keeps the keys and values of the prompts' common beginning, as it does unless told
+    /// otherwise, or computes every prompt whole, for comparison.
+    pub fn keep_prefix(&mut self, keep: bool) {
+        let prefix = if keep { self.prompter.usual_prefix() } else { Vec::new() };
+        self.scoring = Scoring::new(self.prompter.class_tokens(), &prefix);
+    }
+
     /// Takes a PEFT adapter.
     ///
     /// # Errors

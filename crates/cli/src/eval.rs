@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 use hearth_classifier::{
     columns::{Dataset, DatasetOptions},
-    estimator::Labelled,
+    estimator::{Labelled, TextClassifier},
     metrics::Evaluation,
     split::Part,
 };
@@ -15,7 +15,7 @@ use serde::Serialize;
 use crate::{
     Outcome, classifier_file,
     data::TableArgs,
-    measure::{self, measure},
+    measure::{self, Measured, measure},
     options::Options,
     output,
     session::{ModelArgs, Session},
@@ -37,6 +37,35 @@ pub struct Eval {
     /// Measure only the rows that this column calls test
     #[arg(long, value_name = "COL")]
     split: Option<String>,
+    /// Score again with every prompt computed whole, and compare with the kept beginning
+    #[arg(long)]
+    check_prefix: bool,
+}
+
+/// Scoring with the kept beginning against prompts computed whole.
+#[derive(Serialize)]
+struct PrefixCheck {
+    /// Largest difference of a class's probability.
+    max_difference: f64,
+    tokens: usize,
+    whole_tokens: usize,
+    rows_per_second: f64,
+    whole_rows_per_second: f64,
+}
+
+impl PrefixCheck {
+    fn words(&self) -> String {
+        format!(
+            "kept prefix: probabilities differ by at most {:.1e}; {} tokens computed instead of {} ({:.2} times fewer), {:.2} rows/s instead of {:.2} ({:.2} times faster)",
+            self.max_difference,
+            self.tokens,
+            self.whole_tokens,
+            self.whole_tokens as f64 / self.tokens as f64,
+            self.rows_per_second,
+            self.whole_rows_per_second,
+            self.rows_per_second / self.whole_rows_per_second
+        )
+    }
 }
 
 #[derive(Serialize)]
@@ -48,6 +77,8 @@ struct Report {
     score_rows_per_second: f64,
     temperature: f64,
     threshold: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prefix_check: Option<PrefixCheck>,
     evaluation: Evaluation,
 }
 
@@ -73,10 +104,17 @@ pub async fn run(options: &Options, args: &Eval) -> Result<Outcome> {
     let session = Session::open(options, &args.model).await?;
     let mut classifier = classifier_file::open(&session, &bundle).await?;
     let measured = measure(options, "measuring", &mut classifier, &rows).await?;
+    let prefix_check = match args.check_prefix {
+        true => Some(check_prefix(options, &mut classifier, &rows, &measured).await?),
+        false => None,
+    };
     let choice = classifier.choice();
     let evaluation = measured.evaluation;
     if !options.json {
         output::line(&measure::words(&evaluation))?;
+        if let Some(check) = &prefix_check {
+            output::line(&check.words())?;
+        }
         return Ok(Outcome::Done);
     }
     output::json(&Report {
@@ -87,7 +125,35 @@ pub async fn run(options: &Options, args: &Eval) -> Result<Outcome> {
         score_rows_per_second: measured.rows_per_second,
         temperature: choice.temperature,
         threshold: choice.threshold,
+        prefix_check,
         evaluation,
     })?;
     Ok(Outcome::Done)
+}
+
+async fn check_prefix(
+    options: &Options,
+    classifier: &mut TextClassifier<'_>,
+    rows: &[Labelled<'_>],
+    kept: &Measured,
+) -> Result<PrefixCheck> {
+    let prompts = classifier.prompter().rows(rows.iter().map(|row| row.0));
+    let whole_tokens = prompts.rows.iter().map(|row| row.ids.len()).sum();
+    let prefix = classifier.prompter().usual_prefix();
+    let tails = prompts.rows.iter().map(|row| match row.ids.starts_with(&prefix) {
+        true => row.ids.len() - prefix.len(),
+        false => row.ids.len(),
+    });
+    let tokens = prefix.len() + tails.sum::<usize>();
+    classifier.keep_prefix(false);
+    let whole = measure(options, "measuring whole prompts", classifier, rows).await?;
+    classifier.keep_prefix(true);
+    let pairs = kept.probabilities.iter().zip(&whole.probabilities);
+    Ok(PrefixCheck {
+        max_difference: pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f64::max),
+        tokens,
+        whole_tokens,
+        rows_per_second: kept.rows_per_second,
+        whole_rows_per_second: whole.rows_per_second,
+    })
 }

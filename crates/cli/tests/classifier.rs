@@ -105,6 +105,13 @@ fn train_eval_and_predict() {
         assert_eq!(again[figure], report[figure], "{figure}");
     }
 
+    // the kept prefix changes nothing but the work
+    let checked =
+        run_json(0, &[&["eval", &at("data.csv"), "--check-prefix"], &eval[..]].concat());
+    let check = &checked["prefix_check"];
+    assert!(check["max_difference"].as_f64().unwrap() <= 1e-4, "{check}");
+    assert!(check["tokens"].as_u64() < check["whole_tokens"].as_u64(), "{check}");
+
     // predictions of a table, and of lines
     std::fs::write(folder.join("new.csv"), "id,text\n1,it was so good\n2,\n3,this day is bad\n")
         .unwrap();
