@@ -1,27 +1,11 @@
-//! What the page and its worker say to each other.
+//! The page's two workers and what is said between them and the page.
+//!
+//! ```text
+//! page  <-- protocol -->  engine worker: GPU, user's data, runs; no foreign host
+//!   \---- protocol -->    loader worker: model files from the network; no user data
+//! ```
 
-use serde::{Deserialize, Serialize};
+pub mod protocol;
 
-/// From the page to the worker.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub enum ToWorker {
-    /// Open the GPU and say which it is.
-    OpenGpu,
-}
-
-/// From the worker to the page.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub enum FromWorker {
-    /// The worker listens now; what was sent before is lost.
-    Ready,
-    /// The GPU that the engine computes on.
-    Gpu {
-        /// The browser's name for it; may be empty.
-        name: String,
-    },
-    /// There is no GPU to compute on.
-    NoGpu {
-        /// Why, in words for the user.
-        reason: String,
-    },
-}
+#[cfg(target_arch = "wasm32")]
+pub mod wire;

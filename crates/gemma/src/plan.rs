@@ -2,7 +2,7 @@
 //! into micro-batches.
 
 use hearth_formats::checkpoint::Checkpoint;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     Config, KvCache, LoraConfig, LoraLayout, ModelError, Precision, config_of,
@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Bytes on the device, part by part.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemoryPlan {
     /// Name and bytes of every part.
     pub parts: Vec<(String, u64)>,

@@ -1,0 +1,227 @@
+//! Models, data and choices in messages.
+
+use hearth_classifier::{
+    columns::{BadRows, ClassCount, LabelRule, Roles, TokenHistogram},
+    metrics::Evaluation,
+    prompt::PromptSpec,
+    table::{Dialect, TableOptions},
+};
+use hearth_gemma::plan::MemoryPlan;
+use serde::{Deserialize, Serialize};
+
+/// The GPU in use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GpuSummary {
+    /// The browser's name for it; may be empty.
+    pub name: String,
+    /// A CPU pretends to be a GPU: everything takes long.
+    pub software: bool,
+    /// `shader-f16` is there.
+    pub f16: bool,
+    /// Largest buffer in one binding, in bytes.
+    pub max_binding: u64,
+}
+
+/// How weights are held on the GPU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WeightsAs {
+    /// As in the file.
+    #[default]
+    Exact,
+    /// Floats become 8 bits.
+    Q8,
+    /// Floats become 4 bits.
+    Q4,
+}
+
+/// A file of a model; its bytes ride along.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelFile {
+    /// Its name, without a path.
+    pub name: String,
+    /// Hashes of its pieces, made while it was downloaded.
+    pub pieces: Option<PieceHashes>,
+}
+
+/// A sha256 for every piece of a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PieceHashes {
+    /// Bytes of a piece; the last may be shorter.
+    pub size: u64,
+    /// In hex, in order.
+    pub sha256: Vec<String>,
+}
+
+/// A loaded model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelSummary {
+    /// Its name for people.
+    pub name: String,
+    /// `gemma`, `gemma2`, `gemma3`.
+    pub family: String,
+    /// Layers.
+    pub layers: usize,
+    /// Width.
+    pub hidden: usize,
+    /// Tokens in the vocabulary.
+    pub vocabulary: usize,
+    /// Longest text in tokens.
+    pub max_positions: usize,
+    /// Bytes on the GPU.
+    pub gpu_bytes: u64,
+    /// Tells models apart.
+    pub identity: String,
+    /// Whether it was tuned to chat, as far as its tokenizer and name tell.
+    pub instruct: bool,
+    /// Seconds it took.
+    pub seconds: f64,
+}
+
+/// A table that was read.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DataPreview {
+    /// The file's name.
+    pub name: String,
+    /// Its bytes.
+    pub bytes: u64,
+    /// How it was read.
+    pub dialect: Dialect,
+    /// What was overridden.
+    pub options: TableOptions,
+    /// Column names.
+    pub columns: Vec<String>,
+    /// Rows in all.
+    pub rows: usize,
+    /// The first rows; long cells are cut.
+    pub first: Vec<Vec<String>>,
+    /// What the columns seem to be.
+    pub roles: Roles,
+    /// Different values of each column with at most 50, most frequent first, with their rows; none for others.
+    pub values: Vec<Option<Vec<(String, usize)>>>,
+    /// Whether every cell of a column is a number.
+    pub numeric: Vec<bool>,
+    /// Told while a run is gone on with: more follows.
+    pub on_the_way: bool,
+}
+
+/// Which rows train and which measure.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub enum SplitChoice {
+    /// The file's split column where the roles name one, else a fifth of the rows at random.
+    #[default]
+    Auto,
+    /// By the roles' split column.
+    Column,
+    /// This share of the rows tests, at random within every class.
+    Share(f64),
+    /// The codelab's 800 and 198 rows of the public ETHOS file.
+    Codelab,
+}
+
+/// What the user says about a table.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DataChoices {
+    /// What the columns are.
+    pub roles: Roles,
+    /// How cells become classes.
+    pub rule: LabelRule,
+    /// The class to find, of two.
+    pub positive: Option<String>,
+    /// Leave out rows without text or label.
+    pub drop_bad: bool,
+    /// Parts.
+    pub split: SplitChoice,
+    /// Use only the first so many training rows.
+    pub limit: Option<usize>,
+    /// Share of the training rows that choose; the recipe's counts once training starts.
+    pub validation_share: f64,
+    /// Of the random split; the recipe's counts once training starts.
+    pub seed: u64,
+}
+
+/// What came out of the choices.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DataReport {
+    /// Class names; of two the positive one is last.
+    pub classes: Vec<String>,
+    /// Place of the positive class.
+    pub positive: Option<usize>,
+    /// Rows of each class, all parts.
+    pub all: Vec<ClassCount>,
+    /// Rows of each class that train.
+    pub train: Vec<ClassCount>,
+    /// Rows of each class that choose.
+    pub validation: Vec<ClassCount>,
+    /// Rows of each class that measure.
+    pub test: Vec<ClassCount>,
+    /// How the rows were split, in words.
+    pub split: String,
+    /// Rows left out.
+    pub dropped: BadRows,
+    /// Test rows whose text also trains, by data row.
+    pub duplicates: Vec<usize>,
+    /// Prompt lengths, once a model is loaded.
+    pub tokens: Option<TokenHistogram>,
+    /// Rows whose text is cut to fit.
+    pub cut: usize,
+    /// Warnings, in words.
+    pub warnings: Vec<String>,
+    /// Told while a run is gone on with: more follows.
+    pub on_the_way: bool,
+}
+
+/// A prompt filled with a row.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FilledPrompt {
+    /// The data row in the file, from 1.
+    pub row: usize,
+    /// As the model reads it.
+    pub text: String,
+    /// Its tokens.
+    pub tokens: usize,
+    /// Whether the text was cut.
+    pub cut: bool,
+    /// What the model answers for each class: its word, or a code.
+    pub answers: Vec<String>,
+    /// The token of each class.
+    pub class_tokens: Vec<u32>,
+    /// The row's class.
+    pub label: String,
+}
+
+/// What training would take.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlanReport {
+    /// Memory, part by part.
+    pub memory: MemoryPlan,
+    /// Optimizer steps.
+    pub steps: usize,
+    /// Tokens of all training rows, all epochs.
+    pub tokens: u64,
+    /// Minutes; none before this machine's speed is known.
+    pub minutes: Option<f64>,
+}
+
+/// The classifier in use.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ClassifierSummary {
+    /// Its name.
+    pub name: String,
+    /// Class names, in the order of the probabilities.
+    pub classes: Vec<String>,
+    /// Place of the positive class.
+    pub positive: Option<usize>,
+    /// The prompt.
+    pub prompt: PromptSpec,
+    /// The positive class is predicted from this probability on.
+    pub threshold: f64,
+    /// Class logits are divided by this.
+    pub temperature: f64,
+    /// Name of the model it was trained on.
+    pub base: String,
+    /// How good it was.
+    pub evaluation: Option<Evaluation>,
+    /// How this model differs from the one it was trained on.
+    pub note: Option<String>,
+}
