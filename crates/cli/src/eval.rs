@@ -10,6 +10,7 @@ use hearth_classifier::{
     metrics::Evaluation,
     split::Part,
 };
+use hearth_gemma::Embedding;
 use serde::Serialize;
 
 use crate::{
@@ -101,7 +102,7 @@ pub async fn run(options: &Options, args: &Eval) -> Result<Outcome> {
     if rows.is_empty() {
         bail!("{}: the column {:?} calls no row test", args.table.name(), args.split);
     }
-    let session = Session::open(options, &args.model).await?;
+    let session = Session::open(options, &args.model, Embedding::FromSource).await?;
     let mut classifier = classifier_file::open(&session, &bundle).await?;
     let measured = measure(options, "measuring", &mut classifier, &rows).await?;
     let prefix_check = match args.check_prefix {

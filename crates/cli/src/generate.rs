@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use hearth_formats::tokenizer::{Special, TextStream};
 use hearth_gemma::{
-    ModelError,
+    Embedding, ModelError,
     generate::{End, Generator, Sampling},
 };
 use serde::Serialize;
@@ -94,7 +94,7 @@ impl Generate {
 pub async fn run(options: &Options, args: &Generate) -> Result<Outcome> {
     let (sampling, prompt) = (args.sampling(), args.prompt()?);
     sampling.check()?;
-    let session = Session::open(options, &args.model).await?;
+    let session = Session::open(options, &args.model, Embedding::OnDevice).await?;
     let (model, tokenizer) = (&session.model, session.tokenizer()?);
     let special = if args.plain { Special::AsText } else { Special::Parse };
     let ids = tokenizer.encode_with_bos(&prompt, special);

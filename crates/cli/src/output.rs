@@ -88,6 +88,12 @@ impl Bar {
         Self(bar)
     }
 
+    /// So much of so much is done.
+    pub fn at_of(&self, done: u64, total: u64) {
+        self.0.set_length(total);
+        self.at(done);
+    }
+
     /// So much is done.
     pub fn at(&self, done: u64) {
         self.0.set_position(done);

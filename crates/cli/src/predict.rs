@@ -8,6 +8,7 @@ use clap::Args;
 use hearth_classifier::{
     calibration::softmax, columns::texts, metrics::predict, predictions::PredictionsWriter,
 };
+use hearth_gemma::Embedding;
 use serde::Serialize;
 
 use crate::{
@@ -67,7 +68,7 @@ pub async fn run(options: &Options, args: &Predict) -> Result<Outcome> {
             texts.len() - full.len()
         ));
     }
-    let session = Session::open(options, &args.model).await?;
+    let session = Session::open(options, &args.model, Embedding::FromSource).await?;
     let mut classifier = classifier_file::open(&session, &bundle).await?;
     let asked: Vec<&str> = full.iter().map(|&i| texts[i].as_str()).collect();
     let logs = score(options, "predicting", &mut classifier, &asked).await?;

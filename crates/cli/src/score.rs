@@ -5,7 +5,11 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use hearth_formats::tokenizer::{Special, Tokenizer};
-use hearth_gemma::{score, shared_prefix};
+use hearth_gemma::{
+    Embedding,
+    score::{self, Scorer},
+    shared_prefix,
+};
 use serde::Serialize;
 
 use crate::{
@@ -29,6 +33,10 @@ pub struct Score {
     /// What may follow, with its leading space if it has one; may be given several times
     #[arg(long, required = true, value_name = "TEXT")]
     continuation: Vec<String>,
+    /// Compare the continuations with each other only: each is one token, and the embedding stays
+    /// in the file, as when a classifier scores
+    #[arg(long)]
+    choice: bool,
     /// Read <eos>, <start_of_turn> and such as plain text
     #[arg(long)]
     plain: bool,
@@ -52,13 +60,18 @@ struct Continuation {
     text: String,
     /// The tokens that were scored.
     tokens: Vec<u32>,
-    log_probability: f64,
-    probability: f64,
+    /// Over the whole vocabulary; not with --choice.
+    log_probability: Option<f64>,
+    probability: Option<f64>,
     /// Among the given continuations.
     share: f64,
 }
 
 impl Score {
+    fn embedding(&self) -> Embedding {
+        if self.choice { Embedding::FromSource } else { Embedding::OnDevice }
+    }
+
     fn texts(&self) -> Result<Vec<String>> {
         let mut texts = self.text.clone();
         if let Some(path) = &self.file {
@@ -92,9 +105,27 @@ fn split(
     (rows[0][..shared].to_vec(), rows.iter().map(|row| row[shared..].to_vec()).collect())
 }
 
+/// Shares of continuations of one token each.
+async fn choose(session: &Session, prefix: &[u32], tails: &[Vec<u32>]) -> Result<Vec<f64>> {
+    let mut classes = Vec::with_capacity(tails.len());
+    for tail in tails {
+        let &[token] = &tail[..] else {
+            bail!(
+                "--choice compares single tokens, but a continuation has {} after what they share",
+                tail.len()
+            );
+        };
+        classes.push(token);
+    }
+    let model = &session.model;
+    let mut scorer = Scorer::new(model, None, &classes, &[], prefix.len()).await?;
+    let found = scorer.score(model, None, &[prefix.to_vec()], |_| true).await?;
+    Ok(found.concat().into_iter().map(f64::from).collect())
+}
+
 pub async fn run(options: &Options, args: &Score) -> Result<Outcome> {
     let texts = args.texts()?;
-    let session = Session::open(options, &args.model).await?;
+    let session = Session::open(options, &args.model, args.embedding()).await?;
     let tokenizer = session.tokenizer()?;
     let special = if args.plain { Special::AsText } else { Special::Parse };
     let stats = session.stats(options);
@@ -105,22 +136,23 @@ pub async fn run(options: &Options, args: &Score) -> Result<Outcome> {
     let mut rows = vec![];
     for (number, text) in texts.into_iter().enumerate() {
         let (prefix, tails) = split(tokenizer, &text, &args.continuation, special);
-        let logs = score::continuations(&session.model, None, &prefix, &tails)
-            .await
-            .with_context(|| format!("text {}", number + 1))?;
-        let total: f64 = logs.iter().map(|log| log.exp()).sum();
-        let continuations =
-            args.continuation.iter().zip(tails).zip(&logs).map(|((text, tokens), &log)| {
-                let probability = log.exp();
-                let share = if total > 0.0 { probability / total } else { 0.0 };
-                Continuation {
-                    text: text.clone(),
-                    tokens,
-                    log_probability: log,
-                    probability,
-                    share,
-                }
-            });
+        let at = || format!("text {}", number + 1);
+        let (logs, shares) = if args.choice {
+            (None, choose(&session, &prefix, &tails).await.with_context(at)?)
+        } else {
+            let logs = score::continuations(&session.model, None, &prefix, &tails);
+            let logs = logs.await.with_context(at)?;
+            let total: f64 = logs.iter().map(|log| log.exp()).sum();
+            let share = |log: &f64| if total > 0.0 { log.exp() / total } else { 0.0 };
+            let shares = logs.iter().map(share).collect();
+            (Some(logs), shares)
+        };
+        let scored = args.continuation.iter().zip(tails).zip(shares).enumerate();
+        let continuations = scored.map(|(i, ((text, tokens), share))| {
+            let log_probability = logs.as_ref().map(|logs| logs[i]);
+            let probability = log_probability.map(f64::exp);
+            Continuation { text: text.clone(), tokens, log_probability, probability, share }
+        });
         rows.push(Row { text, continuations: continuations.collect() });
         bar.at(number as u64 + 1);
         if interrupt::asked() {
@@ -135,8 +167,11 @@ pub async fn run(options: &Options, args: &Score) -> Result<Outcome> {
     for row in &rows {
         output::line(&row.text)?;
         for c in &row.continuations {
-            let (text, log, share) = (format!("{:?}", c.text), c.log_probability, 100.0 * c.share);
-            let p = c.probability;
+            let (text, share) = (format!("{:?}", c.text), 100.0 * c.share);
+            let (Some(p), Some(log)) = (c.probability, c.log_probability) else {
+                output::line(&format!("  {text:<24} share {share:.1} %"))?;
+                continue;
+            };
             let p = if p < 1e-4 { format!("{p:.3e}") } else { format!("{p:.6}") };
             output::line(&format!("  {text:<24} p {p:<10} log p {log:<10.4} share {share:.1} %"))?;
         }

@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
+use hearth_classifier::recipe::{Loss, Recipe};
 use hearth_formats::{checkpoint::Checkpoint, tokenizer::Tokenizer};
-use hearth_gemma::{Model, Precision};
+use hearth_gemma::{Embedding, LoadOptions, Model, Precision};
 use hearth_gpu::Gpu;
 use serde::Serialize;
 use web_time::Instant;
@@ -50,6 +51,14 @@ impl From<WeightsAs> for Precision {
             WeightsAs::Q8 => Self::Q8,
             WeightsAs::Q4 => Self::Q4,
         }
+    }
+}
+
+/// What a recipe needs of the embedding: `choice` and scoring need single rows only.
+pub fn embedding_for(recipe: &Recipe) -> Embedding {
+    match recipe.loss {
+        Loss::Choice => Embedding::FromSource,
+        Loss::Label | Loss::Sequence => Embedding::OnDevice,
     }
 }
 
@@ -100,13 +109,19 @@ pub struct Session {
 
 impl Session {
     /// Loads a model and, where there is one, its tokenizer.
-    pub async fn open(options: &Options, args: &ModelArgs) -> Result<Self> {
+    pub async fn open(options: &Options, args: &ModelArgs, embedding: Embedding) -> Result<Self> {
         let start = Instant::now();
         let files = ModelFiles::find(&args.model)?;
         let gpu = options.gpu().await?;
         let heap = Meter::start();
         let checkpoint = Checkpoint::open(files.sources()?).await?;
-        let model = load(options, &gpu, &checkpoint, args.weights.into()).await?;
+        let model = load(
+            options,
+            &gpu,
+            &checkpoint,
+            LoadOptions { precision: args.weights.into(), embedding },
+        )
+        .await?;
         let heap_peak = heap.peak();
         let heap = Meter::start();
         let tokenizer = tokenizer_of(&files, &checkpoint, args.tokenizer.as_deref()).await?;
@@ -153,15 +168,14 @@ pub async fn load(
     options: &Options,
     gpu: &Gpu,
     checkpoint: &Checkpoint,
-    precision: Precision,
+    how: impl Into<LoadOptions>,
 ) -> Result<Model> {
-    let total = checkpoint.tensors().map(|t| t.stored_bytes()).sum();
-    let bar = Bar::of_bytes(options, "loading", total);
+    let bar = Bar::of_bytes(options, "loading", 0);
     let progress = |state: hearth_gemma::LoadProgress| {
-        bar.at(state.done);
+        bar.at_of(state.done, state.total);
         !interrupt::asked()
     };
-    Ok(Model::load(gpu, checkpoint, precision, progress).await?)
+    Ok(Model::load(gpu, checkpoint, how, progress).await?)
 }
 
 /// The tokenizer that was named, the one beside the model, or the one in it.

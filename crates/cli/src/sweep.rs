@@ -27,7 +27,7 @@ use crate::{
     options::Options,
     output,
     run_folder::RunFolder,
-    session::{ModelArgs, Session},
+    session::{ModelArgs, Session, embedding_for},
     train::command,
     train_args::{PromptArgs, RecipeArgs, settings},
     train_progress::Watch,
@@ -92,7 +92,7 @@ pub async fn run(options: &Options, args: &Sweep) -> Result<Outcome> {
             state.display()
         );
     }
-    let session = Session::open(options, &args.model).await?;
+    let session = Session::open(options, &args.model, embedding_for(&recipe)).await?;
     let (model, tokenizer) = (&session.model, session.tokenizer()?);
     let settings = serde_json::to_string(&(&recipe, &spec, &whole.split, &model.identity))?;
     let mut done = State { settings, points: Vec::new() };

@@ -23,7 +23,7 @@ use crate::{
     options::Options,
     output,
     run_folder::{CLASSIFIER, RunFolder},
-    session::{ModelArgs, Session},
+    session::{ModelArgs, Session, embedding_for},
     train_args::{PromptArgs, RecipeArgs, settings},
     train_progress::Watch,
 };
@@ -112,7 +112,7 @@ pub async fn run(options: &Options, args: &Train) -> Result<Outcome> {
     prepared.hold_out(recipe.validation_share, recipe.seed)?;
     let folder = RunFolder::open(&args.out, args.resume, args.force)?;
     prepared.note();
-    let session = Session::open(options, &args.model).await?;
+    let session = Session::open(options, &args.model, embedding_for(&recipe)).await?;
     let (model, tokenizer) = (&session.model, session.tokenizer()?);
     let classes = prepared.data.classes.clone();
     let positive = prepared.data.positive;

@@ -165,6 +165,24 @@ impl Checkpoint {
         })
     }
 
+    /// The same files with one tensor only: what reading its rows later takes, without the
+    /// header and its vocabulary.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Missing`].
+    pub fn only(&self, name: &str) -> Result<Self, CheckpointError> {
+        let tensor = self.tensor(name)?.clone();
+        Ok(Self {
+            sources: self.sources.clone(),
+            headers: vec![],
+            format: self.format,
+            tensors: BTreeMap::from([(name.to_owned(), tensor)]),
+            gguf: None,
+            config: None,
+            norms_are_gains: self.norms_are_gains,
+        })
+    }
+
     /// The header of a GGUF file: metadata and the vocabulary.
     pub fn gguf(&self) -> Option<&gguf::header::Header> {
         self.gguf.as_ref()

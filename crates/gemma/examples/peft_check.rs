@@ -145,11 +145,12 @@ mod native {
             training: None,
         };
         let mut ws = Workspace::new(gpu, &model.config, sizes)?;
-        ws.set_batch(gpu, Packed::new(&[Row { tokens: ids, id: 0 }], 0)?, None)?;
+        let packed = Packed::new(&[Row { tokens: ids, id: 0 }], 0)?;
+        model.set_batch(&mut ws, packed, None).await?;
         let y = gpu.buffer("logits", 4 * (ids.len() * vocab) as u64)?.all();
         let mut commands = Commands::new();
         model.forward(&mut commands, &ws, Pass { lora: Some(lora), dropout: None }, None)?;
-        let head = model.weights.output_head();
+        let head = model.weights.output_head()?;
         model.logits(&mut commands, &ws, head, 0..vocab as u32, &y, vocab as u32);
         gpu.run(&commands).await?;
         Ok(gpu.read(y).await?)

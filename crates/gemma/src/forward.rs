@@ -35,7 +35,7 @@ impl Model {
     /// positions go to `ws.hidden`. With a cache, the batch's keys are appended to it.
     ///
     /// # Errors
-    /// A full cache, or one that another adapter filled.
+    /// A full cache, or one that another adapter filled; no batch.
     pub fn forward(
         &self,
         c: &mut Commands,
@@ -46,7 +46,7 @@ impl Model {
         if let Some(cache) = &cache {
             cache.check(ws.batch.len(), pass.lora)?;
         }
-        self.embed(c, ws);
+        self.embed(c, ws)?;
         for layer in 0..self.config.layers.len() {
             self.forward_layer(c, ws, layer, pass, cache.as_deref());
             c.boundary();
@@ -59,10 +59,15 @@ impl Model {
     }
 
     /// Records the scaled embedding of the batch into `ws.x(0)`.
-    pub fn embed(&self, c: &mut Commands, ws: &Workspace) {
+    ///
+    /// # Errors
+    /// No batch was set.
+    pub fn embed(&self, c: &mut Commands, ws: &Workspace) -> Result<(), ModelError> {
         let scale = self.config.embedding_scale();
-        let (tokens, table) = (&ws.tokens.all(), &self.weights.embedding);
+        let table = self.input_table(ws).ok_or(ModelError::Empty("no batch was set"))?;
+        let tokens = &ws.tokens.all();
         embed::record(c, &Embed { tokens, table, y: ws.x(0), count: ws.token_count(), scale });
+        Ok(())
     }
 
     /// Records one layer: from `ws.x(index)` to `ws.x(index + 1)`. The last layer's MLP runs on

@@ -201,7 +201,7 @@ impl Generator {
         }
         let Self { cache, ws, logits } = self;
         prefill(model, lora, ws, cache, ids).await?;
-        let (head, vocab) = (model.weights.output_head(), model.config.vocab as u32);
+        let (head, vocab) = (model.weights.output_head()?, model.config.vocab as u32);
         let mut c = Commands::new();
         model.logits(&mut c, ws, head, 0..vocab, logits, vocab);
         model.gpu.run(&c).await?;
@@ -271,7 +271,7 @@ async fn read_piece(
     let packed = Packed::after_cache(&[Row { tokens: piece, id: 0 }], cache.len())?;
     packed.check(model.config.vocab, model.max_positions())?;
     let last = packed.len() as u32 - 1;
-    ws.set_batch(&model.gpu, packed, Some(vec![last]))?;
+    model.set_batch(ws, packed, Some(vec![last])).await?;
     let mut c = Commands::new();
     model.forward(&mut c, ws, Pass { lora, dropout: None }, Some(cache))?;
     Ok(model.gpu.run(&c).await?)

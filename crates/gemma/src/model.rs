@@ -6,7 +6,7 @@ use hearth_kernels::{rope, variants::Variants};
 
 use crate::{
     Config, ModelError,
-    weights::{LoadProgress, Precision, Weights},
+    weights::{LoadOptions, LoadProgress, Weights},
 };
 
 /// Rotations of one base: `(positions, D/2)` pairs of cosine and sine.
@@ -42,18 +42,18 @@ pub(crate) fn angle_bytes(config: &Config) -> u64 {
 }
 
 impl Model {
-    /// Loads a model from its files.
+    /// Loads a model from its files; `options` may be a [`Precision`](crate::Precision) alone.
     ///
     /// # Errors
     /// Unreadable or contradictory files, a device that is too small, or a stop by `progress`.
     pub async fn load(
         gpu: &Gpu,
         checkpoint: &Checkpoint,
-        precision: Precision,
+        options: impl Into<LoadOptions>,
         progress: impl FnMut(LoadProgress) -> bool,
     ) -> Result<Self, ModelError> {
         let config = config_of(checkpoint)?;
-        let weights = Weights::load(gpu, checkpoint, &config, precision, progress).await?;
+        let weights = Weights::load(gpu, checkpoint, &config, options.into(), progress).await?;
         let identity = checkpoint
             .identity()
             .await

@@ -5,8 +5,9 @@ use hearth_formats::checkpoint::Checkpoint;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Config, KvCache, LoraConfig, LoraLayout, ModelError, Precision, config_of,
-    weights::layout_of,
+    Config, KvCache, LoadOptions, LoraConfig, LoraLayout, Model, ModelError, config_of,
+    table::input_bytes,
+    weights::{layout_of, stays_in_file},
     workspace::{Activations, Sizes, Widths},
 };
 
@@ -52,20 +53,30 @@ pub struct TrainingNeed<'a> {
     pub logit_columns: usize,
     /// Whether averaged weights are kept.
     pub averaging: bool,
+    /// Bytes of a token's input row where those come from the file: [`input_row_bytes`].
+    pub input_row_bytes: u64,
+}
+
+/// Bytes that a token's input row takes in a workspace; 0 where the whole table is on the device.
+pub fn input_row_bytes(model: &Model) -> u64 {
+    input_bytes(&model.weights.embedding, 1)
 }
 
 /// Bytes of a model's weights on the device.
 ///
 /// # Errors
 /// Unreadable files, missing tensors.
-pub fn weight_bytes(checkpoint: &Checkpoint, precision: Precision) -> Result<u64, ModelError> {
-    let config = config_of(checkpoint)?;
+pub fn weight_bytes(
+    checkpoint: &Checkpoint,
+    options: impl Into<LoadOptions>,
+) -> Result<u64, ModelError> {
+    let (config, options) = (config_of(checkpoint)?, options.into());
     let mut bytes = 0;
-    for tensor in checkpoint.tensors() {
+    for tensor in checkpoint.tensors().filter(|t| !stays_in_file(&t.name, options)) {
         if tensor.shape.len() < 2 || tensor.name.contains("norm") {
             bytes += 4 * tensor.rows() * tensor.columns();
         } else {
-            let layout = layout_of(checkpoint, &tensor.name, precision)?;
+            let layout = layout_of(checkpoint, &tensor.name, options.precision)?;
             bytes += tensor.rows() * layout.row_bytes(tensor.columns() as usize) as u64;
         }
     }
@@ -147,6 +158,7 @@ pub fn training(
         ("adapter and optimizer".to_owned(), copies * flat),
         ("activations".to_owned(), sets * widths.layer_bytes()),
         ("layer inputs".to_owned(), widths.other_bytes(config.layers.len() + 1)),
+        ("input rows".to_owned(), need.input_row_bytes * tokens as u64),
         ("gradients".to_owned(), widths.gradient_bytes()),
         ("logits".to_owned(), 4 * (chosen * (need.logit_columns + 8)) as u64),
     ];
@@ -170,6 +182,7 @@ mod tests {
             targets: 8,
             logit_columns: 4,
             averaging: false,
+            input_row_bytes: 0,
         }
     }
 

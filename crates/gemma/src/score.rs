@@ -50,7 +50,7 @@ pub async fn continuations(
         training: None,
     };
     let mut ws = Workspace::new(&model.gpu, &model.config, sizes)?;
-    ws.set_batch(&model.gpu, tree.packed, Some(tree.chosen))?;
+    model.set_batch(&mut ws, tree.packed, Some(tree.chosen)).await?;
     let mut c = Commands::new();
     model.forward(&mut c, &ws, Pass { lora, dropout: None }, None)?;
     model.gpu.run(&c).await?;
@@ -126,7 +126,7 @@ async fn log_probabilities(
         let range = start..(start + most).min(vocab);
         let mut c = Commands::new();
         let rows = range.start as u32..range.end as u32;
-        model.logits(&mut c, ws, model.weights.output_head(), rows, &y, range.len() as u32);
+        model.logits(&mut c, ws, model.weights.output_head()?, rows, &y, range.len() as u32);
         gpu.run(&c).await?;
         let logits = gpu.read::<f32>(&y).await?;
         take_range(&logits, range, targets, &mut sums, &mut found);

@@ -181,7 +181,7 @@ impl<'m> Trainer<'m> {
             tokens += packed.len() as u32;
             predictions += targets.places.len() as u32;
             let gpu = &self.model.gpu;
-            self.ws.set_batch(gpu, packed, Some(targets.places.clone()))?;
+            self.model.set_batch(&mut self.ws, packed, Some(targets.places.clone())).await?;
             self.head.set_targets(gpu, &targets, (1.0 / total) as f32)?;
             let mut commands = Commands::new();
             let pass = Pass { lora: Some(&self.lora), dropout };

@@ -4,7 +4,10 @@ use hearth_formats::{checkpoint::Checkpoint, layout::WeightLayout};
 use hearth_gpu::{Gpu, Slice};
 use hearth_kernels::matrix::Matrix;
 
-use crate::{Config, ModelError};
+use crate::{
+    Config, ModelError,
+    table::{Embedding, Table, TableRows},
+};
 
 /// Bytes of packed rows that are on the host at once.
 const PIECE: u64 = 4 << 20;
@@ -44,9 +47,9 @@ pub struct Layer {
 /// All weights. Norms are gains, `1 + w`.
 pub struct Weights {
     /// Embedding table and, when tied, output head, `(V, C)`.
-    pub embedding: Matrix,
+    pub embedding: Table,
     /// Output head of its own, `(V, C)`.
-    pub head: Option<Matrix>,
+    pub head: Option<Table>,
     /// The layers, in order.
     pub layers: Vec<Layer>,
     /// Before the output head, `(C)`.
@@ -74,11 +77,26 @@ pub enum Precision {
     Q4,
 }
 
+/// How a model is loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LoadOptions {
+    /// What layout matrices are held in.
+    pub precision: Precision,
+    /// Where the tables of the vocabulary are kept.
+    pub embedding: Embedding,
+}
+
+impl From<Precision> for LoadOptions {
+    fn from(precision: Precision) -> Self {
+        Self { precision, ..Self::default() }
+    }
+}
+
 /// Streams tensors onto the device, counting bytes.
 struct Loader<'a, F> {
     gpu: &'a Gpu,
     checkpoint: &'a Checkpoint,
-    precision: Precision,
+    options: LoadOptions,
     progress: F,
     state: LoadProgress,
     unflushed: u64,
@@ -93,21 +111,18 @@ impl Weights {
         gpu: &Gpu,
         checkpoint: &Checkpoint,
         config: &Config,
-        precision: Precision,
+        options: LoadOptions,
         progress: impl FnMut(LoadProgress) -> bool,
     ) -> Result<Self, ModelError> {
-        let total = checkpoint.tensors().map(|t| t.stored_bytes()).sum();
-        let state = LoadProgress { done: 0, total };
-        let mut loader = Loader { gpu, checkpoint, precision, progress, state, unflushed: 0 };
+        let read = checkpoint.tensors().filter(|t| !stays_in_file(&t.name, options));
+        let state = LoadProgress { done: 0, total: read.map(|t| t.stored_bytes()).sum() };
+        let mut loader = Loader { gpu, checkpoint, options, progress, state, unflushed: 0 };
         let (c, f) = (config.hidden, config.intermediate);
         let (q, kv) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
 
-        let embedding = loader.matrix("model.embed_tokens.weight", config.vocab, c).await?;
-        let head = if config.tied_head {
-            None
-        } else {
-            Some(loader.matrix("lm_head.weight", config.vocab, c).await?)
-        };
+        let embedding = loader.table(EMBEDDING, config.vocab, c).await?;
+        let head =
+            if config.tied_head { None } else { Some(loader.table(HEAD, config.vocab, c).await?) };
         let mut layers = Vec::with_capacity(config.layers.len());
         for index in 0..config.layers.len() {
             let name = |part: &str| format!("model.layers.{index}.{part}.weight");
@@ -148,9 +163,20 @@ impl Weights {
     }
 
     /// The output head: the embedding table unless the model has one of its own.
-    pub fn output_head(&self) -> &Matrix {
-        self.head.as_ref().unwrap_or(&self.embedding)
+    ///
+    /// # Errors
+    /// When it was left in the file.
+    pub fn output_head(&self) -> Result<&Matrix, ModelError> {
+        self.head.as_ref().unwrap_or(&self.embedding).on_device()
     }
+}
+
+const EMBEDDING: &str = "model.embed_tokens.weight";
+const HEAD: &str = "lm_head.weight";
+
+/// Whether a tensor is read row by row later.
+pub(crate) fn stays_in_file(name: &str, options: LoadOptions) -> bool {
+    options.embedding == Embedding::FromSource && (name == EMBEDDING || name == HEAD)
 }
 
 /// The layout that a matrix of the file gets.
@@ -181,7 +207,7 @@ impl<F: FnMut(LoadProgress) -> bool> Loader<'_, F> {
         columns: usize,
     ) -> Result<Matrix, ModelError> {
         self.check_shape(name, rows, columns)?;
-        let layout = layout_of(self.checkpoint, name, self.precision)?;
+        let layout = layout_of(self.checkpoint, name, self.options.precision)?;
         let matrix = Matrix::new(self.gpu, name, rows as u32, columns as u32, layout)?;
         let step = self.checkpoint.rows_within(name, layout, PIECE)?;
         let row_bytes = layout.row_bytes(columns) as u64;
@@ -195,6 +221,20 @@ impl<F: FnMut(LoadProgress) -> bool> Loader<'_, F> {
             row = end;
         }
         Ok(matrix)
+    }
+
+    async fn table(
+        &mut self,
+        name: &str,
+        rows: usize,
+        columns: usize,
+    ) -> Result<Table, ModelError> {
+        if !stays_in_file(name, self.options) {
+            return Ok(Table::OnDevice(self.matrix(name, rows, columns).await?));
+        }
+        self.check_shape(name, rows, columns)?;
+        let layout = layout_of(self.checkpoint, name, self.options.precision)?;
+        Ok(Table::FromSource(TableRows::new(self.checkpoint, name, layout, columns)?))
     }
 
     async fn norm(&mut self, name: &str, width: usize) -> Result<Slice, ModelError> {

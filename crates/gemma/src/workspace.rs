@@ -2,7 +2,7 @@
 //! uses the front part of it.
 
 use hearth_gpu::{Buffer, Gpu, Slice};
-use hearth_kernels::scatter_rows;
+use hearth_kernels::{matrix::Matrix, scatter_rows};
 
 use crate::{Config, LoraConfig, ModelError, batch::Packed, lora::Projection};
 
@@ -123,6 +123,8 @@ pub struct Workspace {
     pub hidden: Slice,
     /// An input with dropout applied, `(T, max(F, H·D))`; a dummy without dropout.
     pub dropped: Slice,
+    /// Rows of the embedding for the batch's tokens, where the table is not on the device.
+    pub(crate) input_rows: Option<Matrix>,
     /// For training.
     pub gradients: Option<Gradients>,
     /// The batch that is uploaded.
@@ -338,6 +340,7 @@ impl Workspace {
             layers,
             hidden: buffer("hidden", widths.m * widths.c)?.all(),
             dropped: buffer("dropped", dropped)?.all(),
+            input_rows: None,
             gradients,
             batch: Packed::default(),
             chosen: None,
@@ -346,12 +349,11 @@ impl Workspace {
         })
     }
 
-    /// Uploads a batch, and the positions on which the last layer's MLP and the head run (`None`:
-    /// all of them).
+    /// Uploads a batch but for its input rows: [`crate::Model::set_batch`] is the whole of it.
     ///
     /// # Errors
     /// A batch that is larger than the workspace.
-    pub fn set_batch(
+    pub(crate) fn set_batch(
         &mut self,
         gpu: &Gpu,
         batch: Packed,

@@ -34,13 +34,13 @@ async fn logits(model: &Model, adapter: &Adapter, ids: &[u32]) -> Vec<f32> {
     let sizes = Sizes { tokens: ids.len(), chosen: ids.len(), lora, training: None };
     let mut ws = Workspace::new(gpu, &model.config, sizes).unwrap();
     let packed = Packed::new(&[Row { tokens: ids, id: 0 }], 0).unwrap();
-    ws.set_batch(gpu, packed, None).unwrap();
+    model.set_batch(&mut ws, packed, None).await.unwrap();
     let lora = Lora::new(gpu, layout, &flat).unwrap();
     let y = gpu.buffer("logits", 4 * (ids.len() * vocab) as u64).unwrap().all();
     let mut commands = Commands::new();
     let pass = Pass { lora: Some(&lora), dropout: None };
     model.forward(&mut commands, &ws, pass, None).unwrap();
-    let head = model.weights.output_head();
+    let head = model.weights.output_head().unwrap();
     model.logits(&mut commands, &ws, head, 0..vocab as u32, &y, vocab as u32);
     gpu.run(&commands).await.unwrap();
     gpu.read(y).await.unwrap()

@@ -215,7 +215,7 @@ async fn a_step_reads_back_once_and_launches_as_many_kernels_as_it_always_did() 
     let mut ws = Workspace::new(&model.gpu, &model.config, sizes).unwrap();
     let ids: Vec<u32> = (2..20).collect();
     let packed = Packed::new(&[Row { tokens: &ids, id: 0 }], 3).unwrap();
-    ws.set_batch(&model.gpu, packed, Some(vec![17])).unwrap();
+    model.set_batch(&mut ws, packed, Some(vec![17])).await.unwrap();
     let mut commands = Commands::new();
     model.forward(&mut commands, &ws, Pass { lora: Some(&lora), dropout: None }, None).unwrap();
     assert_eq!(commands.dispatches(), 24 * 3 + 3);
@@ -244,7 +244,7 @@ async fn a_cache_of_one_adapter_is_refused_to_another() {
         [(0, Some(0), true), (3, Some(0), true), (6, Some(1), false), (6, None, false)]
     {
         let packed = Packed::after_cache(&[Row { tokens: &ids, id: 0 }], cached).unwrap();
-        ws.set_batch(&model.gpu, packed, None).unwrap();
+        model.set_batch(&mut ws, packed, None).await.unwrap();
         let lora = adapter.map(|i: usize| &adapters[i]);
         let mut commands = Commands::new();
         let result =

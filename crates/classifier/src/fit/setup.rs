@@ -133,6 +133,7 @@ pub(super) fn plan(
         targets,
         logit_columns: logit_columns(config, model.config.vocab, targets),
         averaging: recipe.average > 0.0,
+        input_row_bytes: plan::input_row_bytes(model),
     };
     // what is on the device already: the weights, and whatever else the caller keeps there
     let weights = model.gpu.account().in_use();

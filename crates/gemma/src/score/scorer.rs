@@ -2,12 +2,8 @@
 
 use std::ops::Range;
 
-use hearth_formats::layout::WeightLayout;
 use hearth_gpu::{Commands, Slice, Staging};
-use hearth_kernels::{
-    embed::{self, Embed},
-    matrix::{Matrix, Slab},
-};
+use hearth_kernels::matrix::Matrix;
 
 use super::softmax;
 use crate::{
@@ -57,7 +53,7 @@ impl Scorer {
         if prefix.len() >= max {
             return Err(ModelError::TooLong { tokens: prefix.len() + 1, max });
         }
-        let head = class_rows(model, class_tokens).await?;
+        let head = model.head_rows(class_tokens).await?;
         let logits =
             model.gpu.buffer("class logits", 4 * (max_tokens * class_tokens.len()) as u64)?.all();
         Ok(Self {
@@ -141,7 +137,7 @@ impl Scorer {
         let packed = Packed::after_cache(&rows, self.prefix.len())?;
         packed.check(model.config.vocab, model.max_positions())?;
         let last = packed.rows.iter().map(|row| row.end as u32 - 1).collect();
-        self.ws.set_batch(&model.gpu, packed, Some(last))?;
+        model.set_batch(&mut self.ws, packed, Some(last)).await?;
         let mut c = Commands::new();
         let pass = Pass { lora, dropout: None };
         model.forward(&mut c, &self.ws, pass, Some(&mut self.cache))?;
@@ -192,19 +188,6 @@ fn batches(rows: &[Vec<u32>], budget: usize) -> Result<Vec<Range<usize>>, ModelE
         room -= row.len();
     }
     Ok(batches)
-}
-
-/// Rows of the output head as f32, `(classes, C)`.
-async fn class_rows(model: &Model, class_tokens: &[u32]) -> Result<Matrix, ModelError> {
-    let (rows, columns) = (class_tokens.len() as u32, model.config.hidden as u32);
-    let table = model.weights.output_head();
-    let tokens = &model.gpu.buffer_from("class tokens", class_tokens)?.all();
-    let numbers = model.gpu.buffer("class rows", 4 * u64::from(rows * columns))?.all();
-    let mut c = Commands::new();
-    embed::record(&mut c, &Embed { tokens, table, y: &numbers, count: rows, scale: 1.0 });
-    model.gpu.run(&c).await?;
-    let slab = Slab { first_row: 0, rows, quants: numbers.clone(), scales: numbers };
-    Ok(Matrix { rows, columns, layout: WeightLayout::F32, slabs: vec![slab] })
 }
 
 #[cfg(test)]

@@ -4,7 +4,6 @@ use hearth_gpu::{Commands, Gpu, Slice};
 use hearth_kernels::{
     cross_entropy::{self, CrossEntropy},
     cross_entropy_backward::{self, CrossEntropyBackward},
-    embed::{self, Embed},
     loss_sum::{self, LossSum},
     matmul_backward::{self, MatmulBackward},
     matrix::Matrix,
@@ -44,8 +43,11 @@ impl Head {
     ) -> Result<Self, ModelError> {
         let gpu = &model.gpu;
         let classes = match config.loss {
-            Loss::Choice => Some(class_rows(model, &config.classes)?),
-            Loss::Label | Loss::Sequence => None,
+            Loss::Choice => Some(class_rows(model, &config.classes).await?),
+            Loss::Label | Loss::Sequence => {
+                model.weights.output_head()?;
+                None
+            }
         };
         let columns = logit_columns(config, model.config.vocab, targets);
         let stride = columns.next_multiple_of(4);
@@ -83,7 +85,10 @@ impl Head {
         ws: &Workspace,
         loss: &Slice,
     ) -> Result<(), ModelError> {
-        let head = self.classes.as_ref().unwrap_or_else(|| model.weights.output_head());
+        let head = match &self.classes {
+            Some(rows) => rows,
+            None => model.weights.output_head()?,
+        };
         let chunks: Vec<_> = (0..head.rows).step_by(self.columns as usize).collect();
         for &first in &chunks {
             self.logits(c, model, ws, head, first);
@@ -169,24 +174,9 @@ pub fn logit_columns(config: &TrainConfig, vocab: usize, targets: usize) -> usiz
 ///
 /// # Errors
 /// Fewer than two classes, tokens beyond the vocabulary, device memory.
-pub(crate) fn class_rows(model: &Model, classes: &[u32]) -> Result<Matrix, ModelError> {
-    let (gpu, head) = (&model.gpu, model.weights.output_head());
+async fn class_rows(model: &Model, classes: &[u32]) -> Result<Matrix, ModelError> {
     if classes.len() < 2 {
         return Err(ModelError::Options("choosing takes at least two class tokens".to_owned()));
     }
-    if let Some(&token) = classes.iter().find(|&&t| t >= head.rows) {
-        return Err(ModelError::Token { token, position: 0, vocab: head.rows as usize });
-    }
-    let (rows, columns) = (classes.len() as u32, head.columns);
-    let layout = hearth_formats::layout::WeightLayout::F32;
-    let matrix = Matrix::new(gpu, "class rows", rows, columns, layout)?;
-    let tokens = gpu.buffer_from("class tokens", classes)?.all();
-    let y = &matrix.slabs[0].quants;
-    let mut commands = Commands::new();
-    embed::record(
-        &mut commands,
-        &Embed { tokens: &tokens, table: head, y, count: rows, scale: 1.0 },
-    );
-    gpu.enqueue(&commands)?;
-    Ok(matrix)
+    model.head_rows(classes).await
 }

@@ -42,11 +42,11 @@ async fn sequence(
     packed.check(v, model.max_positions())?;
     let sizes = Sizes { tokens: t, chosen: t, lora: None, training: None };
     let mut ws = Workspace::new(gpu, &model.config, sizes)?;
-    ws.set_batch(gpu, packed, None)?;
+    model.set_batch(&mut ws, packed, None).await?;
 
     // Layer by layer, to look at the residual stream in between.
     let mut commands = Commands::new();
-    model.embed(&mut commands, &ws);
+    model.embed(&mut commands, &ws)?;
     gpu.run(&commands).await?;
     compare(golden, &format!("{name}.embed_scaled"), &gpu.read::<f32>(ws.x(0)).await?, c, rows)?;
     for layer in 0..model.config.layers.len() {
@@ -94,7 +94,7 @@ async fn all_logits(model: &Model, ws: &Workspace) -> Result<Vec<f32>, ModelErro
         let y = gpu.buffer("logits", 4 * (t * width) as u64)?.all();
         let mut commands = Commands::new();
         let range = start as u32..(start + width) as u32;
-        model.logits(&mut commands, ws, model.weights.output_head(), range, &y, width as u32);
+        model.logits(&mut commands, ws, model.weights.output_head()?, range, &y, width as u32);
         gpu.run(&commands).await?;
         let part = gpu.read::<f32>(y).await?;
         for (token, values) in part.chunks_exact(width).enumerate() {
