@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use hearth_formats::{
-    checkpoint::{Checkpoint, PIECE, Tensor},
-    hearth::{NewTensor, Origin, plan},
+    checkpoint::{Checkpoint, PIECE},
+    convert::{ByteSink, Conversion, TensorError, WriteFuture},
+    hearth::Origin,
     layout::WeightLayout,
-    safetensors::PlannedFile,
     source::read_vec,
 };
 use serde::Serialize;
@@ -78,6 +78,13 @@ struct Error {
     max: f64,
 }
 
+impl From<TensorError> for Error {
+    fn from(error: TensorError) -> Self {
+        let TensorError { name, layout, rms, relative, max } = error;
+        Self { name, layout: layout.to_string(), rms, relative, max }
+    }
+}
+
 pub async fn run(options: &Options, args: &Quantize) -> Result<Outcome> {
     if args.out.exists() && !args.force {
         bail!("{}: the file is there already; --force replaces it", args.out.display());
@@ -87,13 +94,17 @@ pub async fn run(options: &Options, args: &Quantize) -> Result<Outcome> {
     let checkpoint = Checkpoint::open(files.sources()?).await?;
     let config = config_json::of(&checkpoint)?;
     let source_sha256 = sha256(options, &checkpoint).await?;
-    let (tensors, left_out) = choose(&checkpoint, args)?;
     let names: Vec<&str> = checkpoint.sources().iter().map(|s| file_name(s.name())).collect();
     let origin = Origin { source: names.join(", "), source_sha256: source_sha256.clone(), config };
-    let planned = plan(&args.out.display().to_string(), &origin, &tensors)?;
+    let layout = match args.to {
+        To::Q4 => WeightLayout::Q4,
+        To::Q8 => WeightLayout::Q8,
+    };
+    let out = args.out.display().to_string();
+    let conversion = Conversion::plan(&checkpoint, layout, &args.keep_q8, &origin, &out)?;
     // Whoever sees OUT sees all of it: it gets its name at the end.
     let part = with_ending(&args.out, ".part");
-    let written = write(options, &checkpoint, &tensors, &planned, &part).await;
+    let written = write(options, &conversion, &part).await;
     let errors = match written {
         Ok(errors) => errors,
         Err(error) => {
@@ -103,14 +114,12 @@ pub async fn run(options: &Options, args: &Quantize) -> Result<Outcome> {
     };
     std::fs::rename(&part, &args.out)
         .with_context(|| format!("{}: renaming to it", args.out.display()))?;
-    let bytes = planned.tensors.last().map_or(0, |t| t.offset + t.bytes);
-    let out = args.out.display().to_string();
     let report = Report {
         out,
-        bytes,
+        bytes: conversion.bytes(),
         source_sha256,
         tensors: errors,
-        left_out,
+        left_out: conversion.left_out,
         heap_peak_bytes: heap.peak(),
     };
     if options.json {
@@ -119,40 +128,6 @@ pub async fn run(options: &Options, args: &Quantize) -> Result<Outcome> {
         print(&report, checkpoint.gguf().is_some())?;
     }
     Ok(Outcome::Done)
-}
-
-/// What is written, in what layout, and the names of what is not.
-fn choose(checkpoint: &Checkpoint, args: &Quantize) -> Result<(Vec<NewTensor>, Vec<String>)> {
-    let (mut chosen, mut left_out) = (vec![], vec![]);
-    for tensor in checkpoint.tensors() {
-        let name = tensor.name.clone();
-        if !(name.starts_with("model.") || name.starts_with("lm_head.")) || tensor.layout.is_none()
-        {
-            left_out.push(name);
-        } else if tensor.shape.len() == 1 {
-            chosen.push(NewTensor::Vector { name, len: tensor.columns() });
-        } else {
-            let keep = args.keep_q8.iter().any(|part| name.contains(part.as_str()));
-            let wanted = match args.to {
-                To::Q4 if !keep => WeightLayout::Q4,
-                _ => WeightLayout::Q8,
-            };
-            // A width without room for groups of 32 stays as it is: only toy models have such.
-            let fits = wanted.check(tensor.columns()).is_ok();
-            let layout = if fits { wanted } else { WeightLayout::F32 };
-            chosen.push(NewTensor::Matrix {
-                name,
-                rows: tensor.rows(),
-                columns: tensor.columns(),
-                layout,
-            });
-        }
-    }
-    let unknown = |part: &&String| !checkpoint.tensors().any(|t| t.name.contains(part.as_str()));
-    if let Some(part) = args.keep_q8.iter().find(unknown) {
-        bail!("--keep-q8 {part}: no tensor has that in its name");
-    }
-    Ok((chosen, left_out))
 }
 
 /// sha256 of all files, one behind the other.
@@ -176,108 +151,32 @@ async fn sha256(options: &Options, checkpoint: &Checkpoint) -> Result<String> {
     Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-async fn write(
-    options: &Options,
-    checkpoint: &Checkpoint,
-    tensors: &[NewTensor],
-    planned: &PlannedFile,
-    path: &Path,
-) -> Result<Vec<Error>> {
-    let file = File::create(path).with_context(|| format!("{}: creating", path.display()))?;
-    let mut out = Out { file, path };
-    out.put(0, &planned.bytes)?;
-    let total = checkpoint.tensors().map(Tensor::stored_bytes).sum();
-    let bar = Bar::of_bytes(options, "quantizing", total);
-    let mut done = 0;
-    let offset = |name: &str| planned.tensors.iter().find(|t| t.name == name).map(|t| t.offset);
-    let mut errors = vec![];
-    for tensor in tensors {
-        let name = match tensor {
-            NewTensor::Vector { name, .. } => {
-                let gain = checkpoint.read_norm_gain(name).await?;
-                let bytes: Vec<u8> = gain.iter().flat_map(|value| value.to_le_bytes()).collect();
-                out.put(offset(name).unwrap_or(0), &bytes)?;
-                name
-            }
-            NewTensor::Matrix { name, layout, .. } => {
-                let [quants, scales] =
-                    ["quants", "scales"].map(|part| offset(&format!("{name}.{part}")));
-                let places = [quants.unwrap_or(0), scales.unwrap_or(0)];
-                let progress = |read| {
-                    bar.at(done + read);
-                    !interrupt::asked()
-                };
-                errors.push(matrix(checkpoint, name, *layout, places, &mut out, progress).await?);
-                name
-            }
-        };
-        done += checkpoint.tensor(name)?.stored_bytes();
-        bar.at(done);
-    }
-    out.file.sync_all().with_context(|| format!("{}: writing", path.display()))?;
-    Ok(errors)
-}
-
-/// Writes a matrix, piece by piece; `places` are the offsets of its quants and scales.
-async fn matrix(
-    checkpoint: &Checkpoint,
-    name: &str,
-    layout: WeightLayout,
-    places: [u64; 2],
-    out: &mut Out<'_>,
-    mut progress: impl FnMut(u64) -> bool,
-) -> Result<Error> {
-    let tensor = checkpoint.tensor(name)?;
-    let (rows, columns) = (tensor.rows(), tensor.columns() as usize);
-    let words = [layout.quant_words(columns), layout.scale_words(columns)];
-    let step = checkpoint.rows_within(name, WeightLayout::F32, PIECE)?;
-    let (mut square, mut norm, mut max) = (0.0, 0.0, 0f64);
-    let mut row = 0;
-    while row < rows {
-        let end = (row + step).min(rows);
-        let packed = checkpoint.read_rows(name, layout, row..end).await?;
-        let source = checkpoint.read_rows_f32(name, row..end).await?;
-        for (place, (words, data)) in
-            places.iter().zip(words.iter().zip([&packed.quants, &packed.scales]))
-        {
-            let bytes: Vec<u8> = data.iter().flat_map(|word| word.to_le_bytes()).collect();
-            out.put(place + row * 4 * *words as u64, &bytes)?;
-        }
-        for (got, want) in packed.decode().iter().zip(&source) {
-            let (off, want) = (f64::from(*got) - f64::from(*want), f64::from(*want));
-            square += off * off;
-            norm += want * want;
-            max = max.max(off.abs());
-        }
-        row = end;
-        if !progress(tensor.stored_bytes() / rows * row) {
-            bail!("stopped");
-        }
-    }
-    let count = (rows * columns as u64) as f64;
-    let relative = if norm > 0.0 { (square / norm).sqrt() } else { 0.0 };
-    Ok(Error {
-        name: name.to_owned(),
-        layout: layout.to_string(),
-        rms: (square / count).sqrt(),
-        relative,
-        max,
-    })
-}
-
 /// The file that is written.
 struct Out<'a> {
     file: File,
     path: &'a Path,
 }
 
-impl Out<'_> {
-    fn put(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
-        self.file
-            .seek(SeekFrom::Start(offset))
-            .and_then(|_| self.file.write_all(bytes))
-            .with_context(|| format!("{}: writing", self.path.display()))
+impl ByteSink for Out<'_> {
+    fn write_at<'a>(&'a mut self, offset: u64, bytes: &'a [u8]) -> WriteFuture<'a> {
+        let written =
+            self.file.seek(SeekFrom::Start(offset)).and_then(|_| self.file.write_all(bytes));
+        let written = written.map_err(|error| format!("{}: {error}", self.path.display()));
+        Box::pin(async move { written })
     }
+}
+
+async fn write(options: &Options, conversion: &Conversion<'_>, path: &Path) -> Result<Vec<Error>> {
+    let file = File::create(path).with_context(|| format!("{}: creating", path.display()))?;
+    let mut out = Out { file, path };
+    let bar = Bar::of_bytes(options, "quantizing", conversion.source_bytes());
+    let progress = |read| {
+        bar.at(read);
+        !interrupt::asked()
+    };
+    let errors = conversion.run(&mut out, progress).await?;
+    out.file.sync_all().with_context(|| format!("{}: writing", path.display()))?;
+    Ok(errors.into_iter().map(Error::from).collect())
 }
 
 fn with_ending(path: &Path, ending: &str) -> PathBuf {

@@ -1,6 +1,7 @@
 //! Model files, tokenizers and adapters, read through a streaming byte source. No GPU.
 
 pub mod checkpoint;
+pub mod convert;
 pub mod gguf;
 pub mod hearth;
 pub mod layout;

@@ -111,6 +111,35 @@ impl Checkpoint {
         Ok(values)
     }
 
+    /// Rows both in a layout that [`encode_row`] makes and in f32, from one reading.
+    ///
+    /// # Errors
+    /// As [`read_rows`](Self::read_rows).
+    pub(crate) async fn read_rows_both(
+        &self,
+        name: &str,
+        layout: WeightLayout,
+        rows: Range<u64>,
+    ) -> Result<(PackedRows, Vec<f32>), CheckpointError> {
+        let tensor = self.tensor(name)?;
+        let values = self.read_rows_f32(name, rows.clone()).await?;
+        let columns = tensor.columns() as usize;
+        let at_layout = |source| CheckpointError::Layout {
+            file: self.file_of(tensor),
+            tensor: tensor.name.clone(),
+            source,
+        };
+        let mut packed = PackedRows::new(layout, columns).map_err(at_layout)?;
+        let count = (rows.end - rows.start) as usize;
+        self.reserve(tensor, &mut packed.quants, count, layout.quant_words(columns))?;
+        self.reserve(tensor, &mut packed.scales, count, layout.scale_words(columns))?;
+        for (row, values) in rows.zip(values.chunks_exact(columns)) {
+            let done = encode_row(values, &mut packed);
+            done.map_err(|fault| self.at_row(tensor, row, fault))?;
+        }
+        Ok((packed, values))
+    }
+
     /// A whole tensor in f32. For small ones: norms, biases.
     ///
     /// # Errors

@@ -1,0 +1,250 @@
+//! A whole model as one of Hearth's own files: every row is read once, quantized, and handed to a
+//! sink. Neither the files nor the result are ever held in memory, and nothing here knows of a file
+//! system: a page writes into the browser's private one.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use thiserror::Error;
+
+use crate::checkpoint::{Checkpoint, CheckpointError, PIECE};
+use crate::hearth::{HearthFileError, NewTensor, Origin, plan};
+use crate::layout::{PackedRows, WeightLayout};
+use crate::safetensors::PlannedFile;
+
+/// What [`ByteSink::write_at`] gives back; the error is in words that name the place.
+pub type WriteFuture<'a> = Pin<Box<dyn Future<Output = Result<(), String>> + 'a>>;
+
+/// Where bytes go: a file, memory, or what a browser offers.
+pub trait ByteSink {
+    /// Writes bytes at an offset. Every byte of a file is written once, pieces of a matrix's two
+    /// parts taking turns: not in the order of the file.
+    fn write_at<'a>(&'a mut self, offset: u64, bytes: &'a [u8]) -> WriteFuture<'a>;
+}
+
+/// Why a model could not be converted.
+#[derive(Debug, Error)]
+pub enum ConvertError {
+    /// The source.
+    #[error(transparent)]
+    Source(#[from] CheckpointError),
+    /// The result's header.
+    #[error(transparent)]
+    Plan(#[from] HearthFileError),
+    /// The sink, in its own words.
+    #[error("{0}")]
+    Sink(String),
+    /// No tensor has such a part in its name.
+    #[error("{0}: no tensor has that in its name")]
+    Unknown(String),
+    /// `progress` said so.
+    #[error("stopped")]
+    Stopped,
+}
+
+/// What quantizing cost a matrix, against the numbers of the source.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TensorError {
+    /// Uniform name.
+    pub name: String,
+    /// What it is held in.
+    pub layout: WeightLayout,
+    /// Root of the mean square of the differences.
+    pub rms: f64,
+    /// Against the root mean square of the weights.
+    pub relative: f64,
+    /// The largest difference.
+    pub max: f64,
+}
+
+/// A conversion that is planned: what is written where.
+pub struct Conversion<'a> {
+    checkpoint: &'a Checkpoint,
+    tensors: Vec<NewTensor>,
+    planned: PlannedFile,
+    /// Tensors that no text model of Gemma's has: left out.
+    pub left_out: Vec<String>,
+}
+
+impl<'a> Conversion<'a> {
+    /// Plans to hold matrices in `layout`, and in 8 bits where a part of `keep_q8` is in their name.
+    /// A width without room for groups of 32 becomes f32: only toy models have such.
+    ///
+    /// # Errors
+    /// A part that is in no name; sizes that do not fit a file.
+    pub fn plan(
+        checkpoint: &'a Checkpoint,
+        layout: WeightLayout,
+        keep_q8: &[String],
+        origin: &Origin,
+        file: &str,
+    ) -> Result<Self, ConvertError> {
+        let unknown =
+            |part: &&String| !checkpoint.tensors().any(|t| t.name.contains(part.as_str()));
+        if let Some(part) = keep_q8.iter().find(unknown) {
+            return Err(ConvertError::Unknown(part.clone()));
+        }
+        let (mut tensors, mut left_out) = (vec![], vec![]);
+        for tensor in checkpoint.tensors() {
+            let name = tensor.name.clone();
+            let known = name.starts_with("model.") || name.starts_with("lm_head.");
+            if !known || tensor.layout.is_none() {
+                left_out.push(name);
+            } else if tensor.shape.len() == 1 {
+                tensors.push(NewTensor::Vector { name, len: tensor.columns() });
+            } else {
+                let keep = keep_q8.iter().any(|part| name.contains(part.as_str()));
+                let wanted = if keep { WeightLayout::Q8 } else { layout };
+                let fits = wanted.check(tensor.columns()).is_ok();
+                let layout = if fits { wanted } else { WeightLayout::F32 };
+                let (rows, columns) = (tensor.rows(), tensor.columns());
+                tensors.push(NewTensor::Matrix { name, rows, columns, layout });
+            }
+        }
+        let planned = plan(file, origin, &tensors)?;
+        Ok(Self { checkpoint, tensors, planned, left_out })
+    }
+
+    /// Bytes of the result.
+    pub fn bytes(&self) -> u64 {
+        let end = self.planned.tensors.last().map(|t| t.offset + t.bytes);
+        end.unwrap_or(self.planned.bytes.len() as u64)
+    }
+
+    /// Bytes that will be read.
+    pub fn source_bytes(&self) -> u64 {
+        self.names().filter_map(|n| self.checkpoint.get(n)).map(|t| t.stored_bytes()).sum()
+    }
+
+    fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.iter().map(|tensor| match tensor {
+            NewTensor::Vector { name, .. } | NewTensor::Matrix { name, .. } => name.as_str(),
+        })
+    }
+
+    /// Reads, quantizes and writes everything. `progress` gets the bytes read and stops by `false`.
+    ///
+    /// # Errors
+    /// Unreadable files, weights that are not numbers, a sink that fails, a stop. What is in the
+    /// sink then is no model.
+    pub async fn run(
+        &self,
+        sink: &mut dyn ByteSink,
+        mut progress: impl FnMut(u64) -> bool,
+    ) -> Result<Vec<TensorError>, ConvertError> {
+        sink.write_at(0, &self.planned.bytes).await.map_err(ConvertError::Sink)?;
+        let (mut done, mut errors) = (0, vec![]);
+        for tensor in &self.tensors {
+            let name = match tensor {
+                NewTensor::Vector { name, .. } => {
+                    let gain = self.checkpoint.read_norm_gain(name).await?;
+                    let words: Vec<u32> = gain.iter().map(|value| value.to_bits()).collect();
+                    put(sink, self.offset(name), &words).await?;
+                    name
+                }
+                NewTensor::Matrix { name, layout, .. } => {
+                    let told = |read| progress(done + read);
+                    errors.push(self.matrix(name, *layout, sink, told).await?);
+                    name
+                }
+            };
+            done += self.checkpoint.tensor(name)?.stored_bytes();
+            if !progress(done) {
+                return Err(ConvertError::Stopped);
+            }
+        }
+        Ok(errors)
+    }
+
+    /// Offset of a tensor that the plan has.
+    fn offset(&self, name: &str) -> u64 {
+        self.planned.tensors.iter().find(|t| t.name == name).map_or(0, |t| t.offset)
+    }
+
+    async fn matrix(
+        &self,
+        name: &str,
+        layout: WeightLayout,
+        sink: &mut dyn ByteSink,
+        mut progress: impl FnMut(u64) -> bool,
+    ) -> Result<TensorError, ConvertError> {
+        let tensor = self.checkpoint.tensor(name)?;
+        let (rows, columns) = (tensor.rows(), tensor.columns() as usize);
+        let places = ["quants", "scales"].map(|part| self.offset(&format!("{name}.{part}")));
+        let step = self.checkpoint.rows_within(name, WeightLayout::F32, PIECE)?;
+        let (mut square, mut norm, mut max) = (0.0, 0.0, 0f64);
+        let mut row = 0;
+        while row < rows {
+            let end = (row + step).min(rows);
+            let (packed, source) = self.rows(name, layout, row..end).await?;
+            let words = [layout.quant_words(columns), layout.scale_words(columns)];
+            for ((place, words), data) in
+                places.iter().zip(words).zip([&packed.quants, &packed.scales])
+            {
+                put(sink, place + row * 4 * words as u64, data).await?;
+            }
+            for (got, want) in packed.decode().iter().zip(&source) {
+                let (off, want) = (f64::from(*got) - f64::from(*want), f64::from(*want));
+                square += off * off;
+                norm += want * want;
+                max = max.max(off.abs());
+            }
+            row = end;
+            if !progress(tensor.stored_bytes() / rows * row) {
+                return Err(ConvertError::Stopped);
+            }
+        }
+        let count = (rows * columns as u64) as f64;
+        Ok(TensorError {
+            name: name.to_owned(),
+            layout,
+            rms: (square / count).sqrt(),
+            relative: if norm > 0.0 { (square / norm).sqrt() } else { 0.0 },
+            max,
+        })
+    }
+
+    /// Rows in the layout and in f32, read once.
+    async fn rows(
+        &self,
+        name: &str,
+        layout: WeightLayout,
+        rows: std::ops::Range<u64>,
+    ) -> Result<(PackedRows, Vec<f32>), ConvertError> {
+        if self.checkpoint.tensor(name)?.layout == Some(layout) {
+            // The file's own codes: exact.
+            let packed = self.checkpoint.read_rows(name, layout, rows).await?;
+            let source = packed.decode();
+            return Ok((packed, source));
+        }
+        Ok(self.checkpoint.read_rows_both(name, layout, rows).await?)
+    }
+}
+
+async fn put(sink: &mut dyn ByteSink, offset: u64, words: &[u32]) -> Result<(), ConvertError> {
+    let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+    if bytes.is_empty() {
+        return Ok(());
+    }
+    sink.write_at(offset, &bytes).await.map_err(ConvertError::Sink)
+}
+
+/// Bytes in memory: for tests and small models.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MemorySink(pub Vec<u8>);
+
+impl ByteSink for MemorySink {
+    fn write_at<'a>(&'a mut self, offset: u64, bytes: &'a [u8]) -> WriteFuture<'a> {
+        Box::pin(async move {
+            let start = usize::try_from(offset).map_err(|error| error.to_string())?;
+            if self.0.len() < start + bytes.len() {
+                self.0.resize(start + bytes.len(), 0);
+            }
+            self.0[start..start + bytes.len()].copy_from_slice(bytes);
+            Ok(())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;
