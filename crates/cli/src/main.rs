@@ -23,6 +23,7 @@ mod run_folder;
 mod score;
 mod session;
 mod sweep;
+mod synth;
 mod synthetic;
 mod train;
 mod train_args;
@@ -57,6 +58,7 @@ enum Command {
     Verify(verify::Verify),
     Bench(bench::Bench),
     Quantize(quantize::Quantize),
+    Synth(synth::Synth),
     /// List this machine's GPU adapters, best first.
     Adapters,
 }
@@ -82,6 +84,7 @@ fn main() -> ExitCode {
             Command::Verify(args) => verify::run(&options, &args).await,
             Command::Bench(args) => bench::run(&options, &args).await,
             Command::Quantize(args) => quantize::run(&options, &args).await,
+            Command::Synth(args) => synth::run(&options, &args).await,
             Command::Adapters => adapters::run(&options).await,
         }
     });

@@ -23,11 +23,20 @@ pub enum Shape {
     /// Gemma 3 270M
     #[value(name = "gemma-3-270m")]
     Gemma3_270M,
+    /// A toy Gemma 1, for tests
+    #[value(hide = true)]
+    Tiny,
 }
 
 impl Shape {
-    fn config(self) -> Value {
+    /// Its `config.json`.
+    pub fn config(self) -> Value {
         match self {
+            Self::Tiny => json!({
+                "model_type": "gemma", "vocab_size": 512, "hidden_size": 256, "intermediate_size": 512,
+                "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 1, "head_dim": 64,
+                "max_position_embeddings": 8192, "bos_token_id": 2, "eos_token_id": 1,
+            }),
             Self::Gemma2B => json!({
                 "model_type": "gemma", "vocab_size": 256_000, "hidden_size": 2048, "intermediate_size": 16_384,
                 "num_hidden_layers": 18, "num_attention_heads": 8, "num_key_value_heads": 1, "head_dim": 256,
