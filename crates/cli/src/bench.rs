@@ -1,5 +1,7 @@
 //! `hearth bench`
 
+mod step;
+
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
@@ -21,7 +23,7 @@ use crate::{
     interrupt,
     options::Options,
     output::{self, Bar},
-    session,
+    session::{self, WeightsAs},
     synthetic::{self, Shape},
 };
 
@@ -29,10 +31,10 @@ use crate::{
 #[derive(Args)]
 pub struct Bench {
     /// Measure prefill and decode on this model
-    #[arg(long, value_name = "FILE", conflicts_with = "synthetic")]
+    #[arg(long, value_name = "FILE", conflicts_with = "synthetic", group = "shaped")]
     model: Option<PathBuf>,
     /// Measure prefill and decode on made-up weights of this shape
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, group = "shaped")]
     synthetic: Option<Shape>,
     /// Layouts: of the made-up model, and of the matmuls [default: q4 for a model; all four for matmuls]
     #[arg(long, value_name = "f32|f16|q8|q4", value_delimiter = ',')]
@@ -43,6 +45,16 @@ pub struct Bench {
     /// Tokens made after it
     #[arg(long, default_value_t = 16)]
     decode: usize,
+    /// Score a text and train a step on rows of so many tokens instead (the first 21 are shared),
+    /// and compare the memory with the plan; the embedding stays in the file
+    #[arg(long, value_name = "TOKENS", value_delimiter = ',', requires = "shaped")]
+    step: Vec<usize>,
+    /// Device memory that the step may take, in GB
+    #[arg(long, value_name = "GB", default_value_t = 2.5)]
+    memory: f64,
+    /// How the weights are held in --step
+    #[arg(long, value_enum, default_value = "exact")]
+    weights: WeightsAs,
     /// Measure matmuls beside a model too
     #[arg(long)]
     gemm: bool,
@@ -76,6 +88,8 @@ struct Report {
     profile: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     model: Option<ModelSpeed>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    step: Option<step::StepReport>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     gemm: Vec<GemmSpeed>,
 }
@@ -112,6 +126,7 @@ pub async fn run(options: &Options, args: &Bench) -> Result<Outcome> {
         adapter: gpu.adapter().to_string(),
         profile: options.profile(),
         model: None,
+        step: None,
         gemm: vec![],
     };
     let checkpoint = match (&args.model, args.synthetic) {
@@ -122,7 +137,9 @@ pub async fn run(options: &Options, args: &Bench) -> Result<Outcome> {
         }
         (None, None) => None,
     };
-    if let Some(checkpoint) = &checkpoint {
+    if let (Some(checkpoint), false) = (&checkpoint, args.step.is_empty()) {
+        report.step = Some(step::measure(options, args, &gpu, checkpoint).await?);
+    } else if let Some(checkpoint) = &checkpoint {
         let made_up = args.synthetic.and_then(|shape| shape.to_possible_value());
         let name = match (&args.model, made_up) {
             (Some(path), _) => path.display().to_string(),
@@ -308,6 +325,9 @@ fn print(report: &Report) -> Result<()> {
         ] {
             output::line(&format!("{what:<8} {tokens:>5} tokens  {rate:>9.2} tokens/s"))?;
         }
+    }
+    if let Some(step) = &report.step {
+        step::print(step)?;
     }
     if !report.gemm.is_empty() {
         output::line("tokens × outputs × inputs  layout            tile             GFLOP/s")?;

@@ -1,0 +1,195 @@
+//! One text scored and one training step, with the memory that they took against the plan.
+
+use anyhow::{Result, bail};
+use hearth_formats::checkpoint::Checkpoint;
+use hearth_gemma::{
+    Embedding, LoadOptions, LoraConfig, Model,
+    plan::{MemoryPlan, TrainingNeed, input_row_bytes, plan_forward, plan_training, weight_bytes},
+    rng::Rng,
+    schedule::{Decay, Schedule},
+    score::Scorer,
+    targets::{Example, Loss, prediction_count},
+    train::{Adam, StepPlan, TrainConfig, Trainer},
+    workspace::{Activations, Sizes},
+};
+use hearth_gpu::Gpu;
+use serde::Serialize;
+use web_time::Instant;
+
+use super::Bench;
+use crate::{heap::Meter, options::Options, output, session};
+
+/// Tokens that all rows begin with: the codelab's instruction has 21.
+const PREFIX: usize = 21;
+/// The tokens of the classes.
+const CLASSES: [u32; 2] = [5, 9];
+
+#[derive(Serialize)]
+pub struct StepReport {
+    load_seconds: f64,
+    load_heap_peak_bytes: u64,
+    score: Part,
+    /// Probabilities of the two classes.
+    scored: Vec<f32>,
+    step: Part,
+    /// What the plan chose.
+    activations: Option<Activations>,
+    rows: usize,
+    /// Tokens computed: the prefix once.
+    tokens: u32,
+    loss: f32,
+    grad_norm: f32,
+}
+
+/// What one part took.
+#[derive(Serialize)]
+struct Part {
+    seconds: f64,
+    /// In buffers, by wgpu's allocator where it reports, after the work.
+    gpu_bytes: u64,
+    /// Taken from the driver.
+    gpu_reserved_bytes: Option<u64>,
+    planned_bytes: u64,
+    planned: Vec<(String, u64)>,
+    heap_peak_bytes: u64,
+}
+
+impl Part {
+    fn new(gpu: &Gpu, plan: MemoryPlan, start: Instant, heap: &Meter) -> Self {
+        let report = gpu.allocator_report();
+        Self {
+            seconds: start.elapsed().as_secs_f64(),
+            gpu_bytes: report.map_or(gpu.account().in_use(), |r| r.allocated),
+            gpu_reserved_bytes: report.map(|r| r.reserved),
+            planned_bytes: plan.total(),
+            planned: plan.parts,
+            heap_peak_bytes: heap.peak(),
+        }
+    }
+
+    fn line(&self, what: &str) -> String {
+        let off = 100.0 * (self.gpu_bytes as f64 / self.planned_bytes as f64 - 1.0);
+        format!(
+            "{what:<8} {:.1} s, {} on the GPU ({} planned, {off:+.2} %), heap {} at most",
+            self.seconds,
+            output::bytes(self.gpu_bytes),
+            output::bytes(self.planned_bytes),
+            output::bytes(self.heap_peak_bytes)
+        )
+    }
+}
+
+/// Rows of made-up tokens.
+fn examples(lengths: &[usize], vocab: usize) -> Result<Vec<Example>> {
+    if let Some(short) = lengths.iter().find(|n| **n <= PREFIX) {
+        bail!("--step: rows share {PREFIX} tokens, so one of {short} is too short");
+    }
+    let mut rng = Rng::new(1);
+    let mut token = || 10 + rng.below(vocab - 10) as u32;
+    let front: Vec<u32> = std::iter::once(2).chain((1..PREFIX).map(|_| token())).collect();
+    let mut row = |(id, length): (usize, &usize)| {
+        let mut tokens = front.clone();
+        tokens.extend((PREFIX..*length).map(|_| token()));
+        let class = id % CLASSES.len();
+        Example::new(Loss::Choice, &tokens, class as u32, CLASSES[class], None, 1.0, id as u32)
+    };
+    Ok(lengths.iter().enumerate().map(&mut row).collect())
+}
+
+/// Scores the first row and trains on all of them, once.
+pub async fn measure(
+    options: &Options,
+    args: &Bench,
+    gpu: &Gpu,
+    checkpoint: &Checkpoint,
+) -> Result<StepReport> {
+    let how = LoadOptions { precision: args.weights.into(), embedding: Embedding::FromSource };
+    let weights = weight_bytes(checkpoint, how)?;
+    let (start, heap) = (Instant::now(), Meter::start());
+    let model = session::load(options, gpu, checkpoint, how).await?;
+    let (load_seconds, load_heap_peak_bytes) = (start.elapsed().as_secs_f64(), heap.peak());
+    let rows = examples(&args.step, model.config.vocab)?;
+    output::note(&format!("loaded in {load_seconds:.1} s"));
+
+    let (start, heap) = (Instant::now(), Meter::start());
+    let text = rows[0].tokens.clone();
+    let mut scorer = Scorer::new(&model, None, &CLASSES, &[], text.len()).await?;
+    let sizes = Sizes { tokens: text.len(), chosen: text.len(), lora: None, training: None };
+    let plan = plan_forward(&model.config, weights, &sizes, text.len());
+    let scored = scorer.score(&model, None, &[text], |_| true).await?.concat();
+    let score = Part::new(gpu, plan, start, &heap);
+    drop(scorer);
+    output::note(&score.line("score"));
+
+    let (start, heap) = (Instant::now(), Meter::start());
+    let (config, plan, step_plan) = plan_step(&model, &rows, weights, args.memory)?;
+    let activations = plan.activations;
+    let mut trainer = Trainer::new(&model, config, step_plan, None).await?;
+    trainer.step(&rows).await?;
+    let Some(report) = trainer.last_report().await? else { bail!("the step gave no report") };
+    let step = Part::new(gpu, plan, start, &heap);
+    Ok(StepReport {
+        load_seconds,
+        load_heap_peak_bytes,
+        score,
+        scored,
+        step,
+        activations,
+        rows: rows.len(),
+        tokens: report.tokens,
+        loss: report.loss,
+        grad_norm: report.grad_norm,
+    })
+}
+
+fn plan_step(
+    model: &Model,
+    rows: &[Example],
+    weights: u64,
+    memory: f64,
+) -> Result<(TrainConfig, MemoryPlan, StepPlan)> {
+    let config = TrainConfig {
+        lora: LoraConfig::all_seven(),
+        loss: Loss::Choice,
+        classes: CLASSES.to_vec(),
+        schedule: Schedule { rate: 5e-4, warmup: 0, steps: 1, decay: Decay::Constant },
+        adam: Adam::default(),
+    };
+    let targets = prediction_count(rows, PREFIX);
+    let need = TrainingNeed {
+        lora: &config.lora,
+        longest_row: rows.iter().map(|row| row.tokens.len()).max().unwrap_or(0),
+        batch_tokens: PREFIX + rows.iter().map(|row| row.tokens.len() - PREFIX).sum::<usize>(),
+        targets,
+        logit_columns: CLASSES.len(),
+        averaging: false,
+        input_row_bytes: input_row_bytes(model),
+    };
+    let plan = plan_training(&model.config, weights, &need, (memory * 1e9) as u64)?;
+    let activations = plan.activations.unwrap_or(Activations::Recompute);
+    let step_plan = StepPlan { tokens: plan.tokens, targets, activations, share_prefix: true };
+    Ok((config, plan, step_plan))
+}
+
+/// For people.
+pub fn print(report: &StepReport) -> Result<()> {
+    output::line(&format!(
+        "load     {:.1} s, heap {} at most",
+        report.load_seconds,
+        output::bytes(report.load_heap_peak_bytes)
+    ))?;
+    output::line(&report.score.line("score"))?;
+    output::line(&report.step.line("step"))?;
+    for (name, bytes) in &report.step.planned {
+        output::line(&format!("  {name:<22} {}", output::bytes(*bytes)))?;
+    }
+    output::line(&format!(
+        "{} rows, {} tokens, {:?}, loss {:.4}, gradient norm {:.3e}, classes {:?}",
+        report.rows,
+        report.tokens,
+        report.activations,
+        report.loss,
+        report.grad_norm,
+        report.scored
+    ))
+}
