@@ -14,9 +14,10 @@ use thiserror::Error;
 
 pub use data::{
     ClassifierSummary, DataChoices, DataPreview, DataReport, FilledPrompt, GpuSummary, ModelFile,
-    ModelSummary, PieceHashes, PlanReport, SplitChoice, WeightsAs,
+    ModelSummary, PieceHashes, PlanReport, WeightsAs,
 };
 pub use engine::{BadPiece, Failure, FromEngine, ToEngine, Writing};
+pub use hearth_classifier::prepare::SplitChoice;
 pub use loader::{FromLoader, KeptModel, RemoteFile, RemoteModel, Space, ToLoader, WEIGHT_HOSTS};
 pub use results::{
     Classified, Evaluated, RunRecord, RunState, ScoredRow, SelfTestRow, TrainProgress,

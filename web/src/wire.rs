@@ -11,10 +11,7 @@ use crate::protocol::{Envelope, ProtocolError, from_text, to_text};
 ///
 /// # Errors
 /// A message that JSON has no words for.
-pub fn pack<T: Serialize>(
-    message: &Envelope<T>,
-    blobs: &[Blob],
-) -> Result<JsValue, ProtocolError> {
+pub fn pack<T: Serialize>(message: &Envelope<T>, blobs: &[Blob]) -> Result<JsValue, ProtocolError> {
     let text = JsValue::from(to_text(message)?);
     if blobs.is_empty() {
         return Ok(text);
@@ -52,8 +49,8 @@ pub fn unpack<T: DeserializeOwned>(
         .dyn_into()
         .map_err(|_| ProtocolError::NotAMessage("its blobs are no list".to_owned()))?;
     let blobs = list.iter().map(|blob| blob.dyn_into::<Blob>()).collect::<Result<_, _>>();
-    let blobs = blobs
-        .map_err(|_| ProtocolError::NotAMessage("what rides along is no file".to_owned()))?;
+    let blobs =
+        blobs.map_err(|_| ProtocolError::NotAMessage("what rides along is no file".to_owned()))?;
     Ok((from_text(&text)?, blobs))
 }
 

@@ -307,6 +307,32 @@ impl<'m> TextClassifier<'m> {
         })
     }
 
+    /// Sets from which probability on the positive class of two is predicted.
+    pub fn set_threshold(&mut self, threshold: f64) {
+        self.choice.threshold = threshold;
+    }
+
+    /// What training on these rows would take, within `memory` bytes of the device.
+    ///
+    /// # Errors
+    /// As [`fit::plan`].
+    pub fn plan(
+        &self,
+        train: &[Labelled<'_>],
+        recipe: &Recipe,
+        memory: u64,
+    ) -> Result<fit::TrainingPlan, ClassifierError> {
+        let train = self.rows(train);
+        let task = Task {
+            train: &train,
+            validation: &[],
+            class_tokens: self.prompter.class_tokens(),
+            positive: self.positive,
+            end_token: Some(self.tokenizer.eos()),
+        };
+        fit::plan(self.model, &task, recipe, memory)
+    }
+
     /// The classes, in the order of the probabilities.
     pub fn classes(&self) -> &[String] {
         &self.classes

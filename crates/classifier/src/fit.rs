@@ -54,13 +54,15 @@ pub struct FitOptions {
     pub snapshot_seconds: f64,
     /// Go on from the store's snapshot.
     pub resume: bool,
+    /// Take no further step: end the run as it stands and keep its best.
+    pub finish: bool,
     /// Keep the adapter of every epoch, for a sweep.
     pub keep_epochs: bool,
 }
 
 impl Default for FitOptions {
     fn default() -> Self {
-        Self { memory: 8 << 30, snapshot_seconds: 60.0, resume: false, keep_epochs: false }
+        Self { memory: 8 << 30, snapshot_seconds: 60.0, resume: false, finish: false, keep_epochs: false }
     }
 }
 
@@ -178,6 +180,41 @@ impl Choice {
         }
         choice
     }
+}
+
+/// What training would take: memory, and the tokens of all steps.
+///
+/// # Errors
+/// A recipe or rows that make no sense; memory for not even one row.
+pub fn plan(
+    model: &Model,
+    task: &Task<'_>,
+    recipe: &Recipe,
+    memory: u64,
+) -> Result<TrainingPlan, ClassifierError> {
+    recipe.check()?;
+    setup::check(task)?;
+    let (examples, config) = (setup::examples(task, recipe), setup::config(task, recipe));
+    let (_, memory) = setup::plan(model, &config, recipe, &examples, memory)?;
+    let prefix = hearth_gemma::shared_prefix(examples.iter().map(|e| e.tokens.as_slice()));
+    let own: usize = examples.iter().map(|e| e.tokens.len() - prefix).sum();
+    let an_epoch = setup::steps_an_epoch(task, recipe);
+    Ok(TrainingPlan {
+        memory,
+        steps: an_epoch * recipe.epochs,
+        tokens: ((an_epoch * prefix + own) * recipe.epochs) as u64,
+    })
+}
+
+/// What training would take.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TrainingPlan {
+    /// Memory, part by part.
+    pub memory: MemoryPlan,
+    /// Optimizer steps.
+    pub steps: usize,
+    /// Tokens that go through the model forward and backward.
+    pub tokens: u64,
 }
 
 /// Trains an adapter.

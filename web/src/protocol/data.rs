@@ -3,6 +3,7 @@
 use hearth_classifier::{
     columns::{BadRows, ClassCount, LabelRule, Roles, TokenHistogram},
     metrics::Evaluation,
+    prepare::SplitChoice,
     prompt::PromptSpec,
     table::{Dialect, TableOptions},
 };
@@ -103,20 +104,6 @@ pub struct DataPreview {
     pub numeric: Vec<bool>,
     /// Told while a run is gone on with: more follows.
     pub on_the_way: bool,
-}
-
-/// Which rows train and which measure.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-pub enum SplitChoice {
-    /// The file's split column where the roles name one, else a fifth of the rows at random.
-    #[default]
-    Auto,
-    /// By the roles' split column.
-    Column,
-    /// This share of the rows tests, at random within every class.
-    Share(f64),
-    /// The codelab's 800 and 198 rows of the public ETHOS file.
-    Codelab,
 }
 
 /// What the user says about a table.

@@ -82,7 +82,7 @@ pub(super) async fn run(
                 other => other?,
             }
             due = true;
-        } else if run.is_over() {
+        } else if run.is_over() || options.finish {
             break;
         } else {
             run.step().await?;
@@ -361,7 +361,15 @@ impl<'m, 'a> Run<'m, 'a> {
         progress: OnProgress<'_>,
     ) -> Result<Fitted, ClassifierError> {
         let layout: LoraLayout = self.trainer.lora().layout.clone();
-        let mut params = self.best.take().unwrap_or_default();
+        let mut params = match self.best.take() {
+            Some(best) => best,
+            // ended before the first epoch was over: there is nothing better than what there is
+            None => {
+                self.flush().await?;
+                self.best_logs = self.validate(self.trainer.lora(), progress).await?;
+                self.trainer.params().await?
+            }
+        };
         if !self.recipe.best_epoch {
             self.state.history.best_epoch = self.state.history.epochs.last().map(|e| e.epoch);
         }

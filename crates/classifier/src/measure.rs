@@ -1,0 +1,61 @@
+//! The figures of scored rows, with intervals: what every front end shows.
+
+use crate::{
+    bootstrap::Bootstrap,
+    calibration::{CalibrationBin, softmax},
+    error::ClassifierError,
+    estimator::TextClassifier,
+    metrics::{Evaluation, Scored, evaluate},
+};
+
+/// Resamples behind an interval.
+pub const RESAMPLES: usize = 1000;
+/// Points of a curve that a file keeps.
+pub const POINTS: usize = 400;
+
+/// Figures of some rows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Measured {
+    /// Calibrated probabilities `[N, C]`.
+    pub probabilities: Vec<f64>,
+    /// Predicted classes `[N]`.
+    pub predicted: Vec<usize>,
+    /// The figures, with intervals.
+    pub evaluation: Evaluation,
+    /// Calibration without the temperature.
+    pub calibration_before: Vec<CalibrationBin>,
+    /// F1 at one half, whatever threshold is in use.
+    pub f1_at_half: Option<f64>,
+}
+
+/// Measures ln p `[N, C]` against the true classes `[N]`. `breathe` is awaited between resamples, so that a
+/// browser's worker can listen; others hand over `async || {}`.
+///
+/// # Errors
+/// No rows, or scores that are no numbers.
+pub async fn figures(
+    classifier: &TextClassifier<'_>,
+    logs: &[f64],
+    truth: &[usize],
+    mut breathe: impl AsyncFnMut(),
+) -> Result<Measured, ClassifierError> {
+    let (names, choice) = (classifier.classes(), classifier.choice());
+    let (classes, positive) = (names.len(), classifier.positive());
+    let probabilities = softmax(logs, classes, choice.temperature);
+    let scored =
+        |probabilities, threshold| Scored { classes, truth, probabilities, positive, threshold };
+    let own = scored(&probabilities, choice.threshold);
+    let mut evaluation = evaluate(&own, names)?;
+    breathe().await;
+    let mut bootstrap = Bootstrap::new(own, RESAMPLES, 0)?;
+    while bootstrap.step() {
+        breathe().await;
+    }
+    evaluation.intervals = bootstrap.intervals();
+    evaluation.thin_curves(POINTS);
+    let predicted = own.predicted();
+    let f1_at_half = evaluate(&scored(&probabilities, 0.5), names)?.f1.value;
+    let plain = softmax(logs, classes, 1.0);
+    let calibration_before = evaluate(&scored(&plain, choice.threshold), names)?.calibration;
+    Ok(Measured { predicted, evaluation, calibration_before, f1_at_half, probabilities })
+}

@@ -1,0 +1,63 @@
+//! The engine worker: it owns the GPU, the model, the user's data and the runs.
+//!
+//! Requests are done one after the other by one task ([`session`]); what changes a request that is under way
+//! (cancel, pause, stop, a newer text) is noted the moment it arrives ([`inbox`]).
+
+mod ask;
+pub mod blob_source;
+mod data;
+mod exports;
+mod inbox;
+mod model;
+mod policy;
+mod problem;
+mod runs;
+mod self_test;
+mod session;
+mod train;
+mod using;
+
+use wasm_bindgen::{JsCast, closure::Closure};
+use web_sys::{DedicatedWorkerGlobalScope, MessageEvent};
+
+use crate::protocol::{Failure, FromEngine, UNASKED};
+
+/// Starts the worker. Messages that arrive before the policy is tested wait.
+pub fn start() {
+    watch_panics();
+    let inbox = inbox::Inbox::default();
+    let scope: DedicatedWorkerGlobalScope = js_sys::global().unchecked_into();
+    let incoming = inbox.clone();
+    let on_message = Closure::<dyn FnMut(MessageEvent)>::new(move |event: MessageEvent| {
+        incoming.receive(&event.data());
+    });
+    scope.set_onmessage(Some(on_message.as_ref().unchecked_ref()));
+    // it lives as long as the worker
+    on_message.forget();
+    wasm_bindgen_futures::spawn_local(async move {
+        match policy::test().await {
+            Ok(policy) => {
+                ask::say(UNASKED, &FromEngine::Ready { policy }, &[]);
+                session::serve(inbox).await;
+            }
+            Err(reason) => {
+                ask::say(UNASKED, &FromEngine::Refused { reason: reason.clone() }, &[]);
+                inbox.refuse_all(&reason);
+            }
+        }
+    });
+}
+
+/// A panic is a bug, but the user is told in words, and the page starts the engine anew.
+fn watch_panics() {
+    std::panic::set_hook(Box::new(|info| {
+        let failure = Failure {
+            what: format!("The engine broke down: {info}"),
+            advice: "It is started anew; a training goes on from its last snapshot.".to_owned(),
+            fatal: true,
+            piece: None,
+        };
+        ask::say(UNASKED, &FromEngine::Failed(failure), &[]);
+        console_error_panic_hook::hook(info);
+    }));
+}

@@ -1,0 +1,98 @@
+//! A request under way: answers, cancelling, and a breath now and then.
+
+use std::cell::Cell;
+
+use wasm_bindgen::{JsCast, JsValue};
+use wasm_bindgen_futures::JsFuture;
+use web_sys::{Blob, DedicatedWorkerGlobalScope, MessageChannel};
+use web_time::{Duration, Instant};
+
+use super::{inbox::Inbox, problem::Problem};
+use crate::{
+    protocol::{Envelope, FromEngine},
+    wire,
+};
+
+/// Longest time without listening to messages.
+const BREATH: Duration = Duration::from_millis(50);
+/// Progress is told at most this often.
+const OFTEN: Duration = Duration::from_millis(100);
+
+/// Posts a message to the page.
+pub fn say(id: u64, message: &FromEngine, blobs: &[Blob]) {
+    let scope: DedicatedWorkerGlobalScope = js_sys::global().unchecked_into();
+    if let Ok(value) = wire::pack(&Envelope::new(id, message), blobs) {
+        // a page that is gone has nobody left to tell
+        let _ = scope.post_message(&value);
+    }
+}
+
+/// A request.
+pub struct Ask {
+    /// Its id.
+    pub id: u64,
+    inbox: Inbox,
+    last_breath: Cell<Instant>,
+    last_told: Cell<Option<Instant>>,
+}
+
+impl Ask {
+    pub fn new(id: u64, inbox: Inbox) -> Self {
+        let now = Instant::now();
+        Self { id, inbox, last_breath: Cell::new(now), last_told: Cell::new(None) }
+    }
+
+    /// Where it came from.
+    pub fn inbox(&self) -> &Inbox {
+        &self.inbox
+    }
+
+    /// Tells something on the way.
+    pub fn tell(&self, message: &FromEngine) {
+        say(self.id, message, &[]);
+    }
+
+    /// Tells progress, unless it was told just before.
+    pub fn tell_now_and_then(&self, message: impl FnOnce() -> FromEngine) {
+        let now = Instant::now();
+        if self.last_told.get().is_none_or(|last| now - last >= OFTEN) {
+            self.last_told.set(Some(now));
+            self.tell(&message());
+        }
+    }
+
+    /// Tells the user something.
+    pub fn warn(&self, what: impl Into<String>) {
+        self.tell(&FromEngine::Warning { what: what.into() });
+    }
+
+    /// Whether the page gave it up.
+    pub fn is_cancelled(&self) -> bool {
+        self.inbox.is_cancelled(self.id)
+    }
+
+    /// Ends here if the page gave it up.
+    pub fn check(&self) -> Result<(), Problem> {
+        if self.is_cancelled() { Err(Problem::Cancelled) } else { Ok(()) }
+    }
+
+    /// Listens to messages if that is due; to be awaited in long loops.
+    pub async fn breathe(&self) {
+        if self.last_breath.get().elapsed() >= BREATH {
+            let _ = turn().await;
+            self.last_breath.set(Instant::now());
+        }
+    }
+}
+
+/// Lets one turn of the event loop go by: a message to oneself comes after those that wait. (A timer would
+/// be slowed down to 4 ms.)
+async fn turn() -> Result<JsValue, JsValue> {
+    let channel = MessageChannel::new()?;
+    let (near, far) = (channel.port1(), channel.port2());
+    let arrived = js_sys::Promise::new(&mut |resolve, _| near.set_onmessage(Some(&resolve)));
+    far.post_message(&JsValue::NULL)?;
+    let arrived = JsFuture::from(arrived).await;
+    near.close();
+    arrived
+}

@@ -1,0 +1,291 @@
+//! The user's table.
+
+use std::{collections::HashMap, rc::Rc};
+
+use hearth_classifier::{
+    columns::{TokenHistogram, class_counts, guess_roles},
+    prepare::{Prepared, Preparing},
+    prompt::{PromptSpec, Prompter},
+    split::Part,
+    table::{Table, TableOptions, TableStream},
+};
+use hearth_formats::tokenizer::Tokenizer;
+use web_sys::Blob;
+
+use super::{
+    ask::Ask,
+    model::Loaded,
+    problem::{Problem, first},
+};
+use crate::{
+    protocol::{DataChoices, DataPreview, DataReport, FilledPrompt, FromEngine},
+    storage::read_blob,
+};
+
+/// Bytes read at once.
+const PIECE: u64 = 1 << 20;
+/// A table lies in memory, which a page has 4 GB of.
+const LARGEST: u64 = 1 << 30;
+/// Rows of a preview.
+const FIRST: usize = 20;
+/// Characters of a preview's cell.
+const CELL: usize = 400;
+/// Columns with more different values have no list of them.
+const VALUES: usize = 50;
+
+/// A table that was read.
+pub struct Data {
+    pub name: String,
+    pub blob: Blob,
+    pub options: TableOptions,
+    pub table: Table,
+    pub choices: Option<DataChoices>,
+    pub prepared: Option<Rc<Prepared>>,
+}
+
+/// Reads a table piece by piece.
+pub async fn read_table(ask: &Ask, blob: &Blob, options: TableOptions) -> Result<Table, Problem> {
+    let total = blob.size() as u64;
+    if total > LARGEST {
+        return Err(Problem::new(
+            format!("The file has {} MB; at most {} are read.", total >> 20, LARGEST >> 20),
+            "Split it, or keep the text and label columns only.",
+        ));
+    }
+    let (mut stream, mut rows, mut at) = (TableStream::new(options), Vec::new(), 0);
+    while at < total {
+        let end = (at + PIECE).min(total);
+        let unreadable = |e| {
+            let said = crate::wire::words(&e);
+            Problem::new(
+                format!("The file cannot be read any more: {said}."),
+                "It was moved or changed; pick it again.",
+            )
+        };
+        let piece = read_blob(blob, at, end).await.map_err(unreadable)?;
+        rows.extend(stream.push(&piece.to_vec())?);
+        at = end;
+        ask.tell_now_and_then(|| FromEngine::Reading {
+            bytes: at,
+            total,
+            rows: stream.progress().rows,
+        });
+        ask.breathe().await;
+        ask.check()?;
+    }
+    rows.extend(stream.finish()?);
+    Ok(stream.into_table(rows)?)
+}
+
+impl Data {
+    /// Reads a file.
+    pub async fn read(
+        ask: &Ask,
+        name: String,
+        blob: Blob,
+        options: TableOptions,
+    ) -> Result<Self, Problem> {
+        let table = read_table(ask, &blob, options.clone()).await?;
+        Ok(Self { name, blob, options, table, choices: None, prepared: None })
+    }
+
+    /// What the page shows of it.
+    pub async fn preview(&self, ask: &Ask, on_the_way: bool) -> Result<DataPreview, Problem> {
+        let table = &self.table;
+        let cut = |cell: &String| match cell.char_indices().nth(CELL) {
+            Some((end, _)) => format!("{}…", &cell[..end]),
+            None => cell.clone(),
+        };
+        let mut values = Vec::new();
+        let mut numeric = Vec::new();
+        for column in 0..table.columns.len() {
+            values.push(self.values(ask, column).await?);
+            let mut all = true;
+            for row in &table.rows {
+                let cell = row.fields[column].trim();
+                all &= cell.is_empty() || cell.parse::<f64>().is_ok_and(f64::is_finite);
+                if !all {
+                    break;
+                }
+                ask.breathe().await;
+            }
+            numeric.push(all && table.rows.iter().any(|r| !r.fields[column].trim().is_empty()));
+            ask.check()?;
+        }
+        Ok(DataPreview {
+            name: self.name.clone(),
+            bytes: self.blob.size() as u64,
+            dialect: table.dialect.clone(),
+            options: self.options.clone(),
+            columns: table.columns.clone(),
+            rows: table.rows.len(),
+            first: table
+                .rows
+                .iter()
+                .take(FIRST)
+                .map(|r| r.fields.iter().map(cut).collect())
+                .collect(),
+            roles: guess_roles(table),
+            values,
+            numeric,
+            on_the_way,
+        })
+    }
+
+    /// The different values of a column with their rows, most frequent first.
+    async fn values(
+        &self,
+        ask: &Ask,
+        column: usize,
+    ) -> Result<Option<Vec<(String, usize)>>, Problem> {
+        let mut counts: HashMap<&str, usize> = HashMap::new();
+        for row in &self.table.rows {
+            *counts.entry(row.fields[column].trim()).or_default() += 1;
+            if counts.len() > VALUES {
+                return Ok(None);
+            }
+            ask.breathe().await;
+        }
+        let mut values: Vec<(String, usize)> =
+            counts.into_iter().map(|(value, rows)| (value.to_owned(), rows)).collect();
+        values.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+        Ok(Some(values))
+    }
+
+    /// Labels and splits by the user's choices.
+    pub fn prepare(&mut self, choices: &DataChoices) -> Result<Rc<Prepared>, Problem> {
+        let columns = self.table.columns.len();
+        let roles = &choices.roles;
+        let used =
+            roles.text.columns().into_iter().chain(roles.label).chain(roles.split).chain(roles.id);
+        if let Some(column) = used.into_iter().find(|&c| c >= columns) {
+            return Err(Problem::new(
+                format!("The table has {columns} columns; there is no column {}.", column + 1),
+                "Choose the columns again.",
+            ));
+        }
+        let how = Preparing {
+            rule: choices.rule.clone(),
+            positive: choices.positive.clone(),
+            drop_bad: choices.drop_bad,
+            split: choices.split.clone(),
+            limit: choices.limit,
+            seed: choices.seed,
+        };
+        let mut prepared = Prepared::new(&self.name, &self.table, roles, &how)?;
+        prepared.hold_out(choices.validation_share, choices.seed)?;
+        let prepared = Rc::new(prepared);
+        self.choices = Some(choices.clone());
+        self.prepared = Some(prepared.clone());
+        Ok(prepared)
+    }
+
+    /// The rows as they are prepared.
+    pub fn prepared(&self) -> Result<&Rc<Prepared>, Problem> {
+        let none = || first("The columns are not chosen yet.", "Choose text and label under Data.");
+        self.prepared.as_ref().ok_or_else(none)
+    }
+
+    /// What the page shows of the prepared rows.
+    pub async fn report(
+        &self,
+        ask: &Ask,
+        model: Option<&Loaded>,
+        spec: &PromptSpec,
+        on_the_way: bool,
+    ) -> Result<DataReport, Problem> {
+        let prepared = self.prepared()?;
+        let (data, summary) = (&prepared.data, &prepared.summary);
+        let mut warnings = summary.warnings.clone();
+        let (mut tokens, mut cut) = (None, 0);
+        if let Some(model) = model {
+            // a prompt that cannot be made yet is told where it is written, not here
+            if let Ok(prompter) = prompter(&model.tokenizer, spec, &data.classes) {
+                let lengths;
+                (lengths, cut) = lengths_of(ask, &prompter, prepared).await?;
+                tokens = TokenHistogram::new(&lengths);
+            }
+        }
+        if cut > 0 {
+            warnings.push(format!(
+                "{cut} texts are longer than the limit of {} tokens and are cut; the question and the answer stay whole",
+                spec.max_tokens
+            ));
+        }
+        if !prepared.duplicates.is_empty() {
+            warnings.push(format!(
+                "{} test rows have the same text as a training row: the figures flatter",
+                prepared.duplicates.len()
+            ));
+        }
+        let test = prepared.part(Part::Test);
+        Ok(DataReport {
+            classes: data.classes.clone(),
+            positive: data.positive,
+            all: class_counts(&data.classes, data.labels()),
+            train: summary.train.clone(),
+            validation: summary.validation.clone(),
+            test: summary.test.clone(),
+            split: summary.split.clone(),
+            dropped: data.dropped.clone(),
+            duplicates: prepared
+                .duplicates
+                .iter()
+                .map(|d| data.examples[test[d.test]].row)
+                .collect(),
+            tokens,
+            cut,
+            warnings,
+            on_the_way,
+        })
+    }
+
+    /// The prompt of a row.
+    pub fn fill(
+        &self,
+        tokenizer: &Tokenizer,
+        spec: &PromptSpec,
+        row: usize,
+    ) -> Result<FilledPrompt, Problem> {
+        let data = &self.prepared()?.data;
+        let prompter = prompter(tokenizer, spec, &data.classes)?;
+        let none = || Problem::new(format!("There are {} rows.", data.examples.len()), "");
+        let example = data.examples.get(row).ok_or_else(none)?;
+        let filled = prompter.row(&example.text);
+        Ok(FilledPrompt {
+            row: example.row,
+            text: prompter.fill(&example.text),
+            tokens: filled.ids.len(),
+            cut: filled.cut,
+            answers: prompter.answers().to_vec(),
+            class_tokens: prompter.class_tokens().to_vec(),
+            label: data.classes[example.label].clone(),
+        })
+    }
+}
+
+/// What makes the prompts.
+pub fn prompter<'t>(
+    tokenizer: &'t Tokenizer,
+    spec: &PromptSpec,
+    classes: &[String],
+) -> Result<Prompter<'t>, Problem> {
+    Ok(Prompter::new(spec, classes, tokenizer, Some(tokenizer.bos()))?)
+}
+
+/// Tokens of every prompt, and how many are cut.
+pub async fn lengths_of(
+    ask: &Ask,
+    prompter: &Prompter<'_>,
+    prepared: &Prepared,
+) -> Result<(Vec<usize>, usize), Problem> {
+    let (mut lengths, mut cut) = (Vec::new(), 0);
+    for example in &prepared.data.examples {
+        let row = prompter.row(&example.text);
+        cut += usize::from(row.cut);
+        lengths.push(row.ids.len());
+        ask.breathe().await;
+        ask.check()?;
+    }
+    Ok((lengths, cut))
+}

@@ -1,0 +1,125 @@
+//! What leaves by the user's own hand, and classifiers that come in.
+
+use hearth_classifier::{
+    bundle::{Bundle, MAX_BYTES},
+    estimator::TextClassifier,
+};
+use hearth_formats::{gguf, peft};
+use web_sys::Blob;
+
+use super::{
+    model::family,
+    problem::{Problem, first},
+    session::{Answer, Session},
+    using::Using,
+};
+use crate::{
+    protocol::{ClassifierSummary, FromEngine},
+    storage::read_blob,
+    wire::blob,
+};
+
+const BINARY: &str = "application/octet-stream";
+
+impl Session<'_> {
+    /// The classifier as one file.
+    pub fn export_bundle(&mut self, name: &str) -> Result<Answer, Problem> {
+        let using = self.in_use()?;
+        let evaluation = using.evaluation.clone();
+        let bundle = using.classifier.bundle(name, &using.base, &using.recipe, evaluation)?;
+        let bytes = blob(&bundle.to_bytes()?, BINARY)?;
+        file(
+            vec![(file_name(name, "hearth"), bytes)],
+            "adapter, labels, prompt, threshold and figures",
+        )
+    }
+
+    /// The adapter as PEFT reads it.
+    pub fn export_peft(&mut self, base_model: &str) -> Result<Answer, Problem> {
+        let adapter = self.adapter(base_model)?;
+        let files = vec![
+            (
+                peft::CONFIG_FILE.to_owned(),
+                blob(adapter.config_json().as_bytes(), "application/json")?,
+            ),
+            (peft::WEIGHTS_FILE.to_owned(), blob(&adapter.to_safetensors()?, BINARY)?),
+        ];
+        file(files, "put both files into one folder: PeftModel.from_pretrained reads it")
+    }
+
+    /// The adapter as llama.cpp reads it.
+    pub fn export_gguf(&mut self) -> Result<Answer, Problem> {
+        let architecture = family(&self.loaded()?.model);
+        let adapter = self.adapter("")?;
+        let bytes = gguf::lora::write(&adapter, architecture)?;
+        file(vec![("adapter.gguf".to_owned(), blob(&bytes, BINARY)?)], "for llama.cpp's --lora")
+    }
+
+    fn adapter(&mut self, base_model: &str) -> Result<peft::Adapter, Problem> {
+        let adapter = self.in_use()?.classifier.to_peft(base_model);
+        adapter.ok_or_else(|| first("This classifier is not trained.", "Train it first."))
+    }
+
+    /// The report.
+    pub fn export_report(&mut self, created: String) -> Result<Answer, Problem> {
+        let using = self.in_use()?;
+        let none = || {
+            first(
+                "The report is made at the end of a training, and this classifier was opened from a file.",
+                "Train here, or use the report that was saved with it.",
+            )
+        };
+        let mut report = using.report.clone().ok_or_else(none)?;
+        report.created = created;
+        let html = blob(report.to_html()?.as_bytes(), "text/html")?;
+        file(vec![(file_name(&using.name, "html"), html)], "opens in any browser, offline")
+    }
+
+    /// Takes a classifier's file into use.
+    pub async fn open_bundle(
+        &mut self,
+        bundle: &Blob,
+        name: Option<&str>,
+    ) -> Result<ClassifierSummary, Problem> {
+        let loaded = self.loaded()?;
+        let size = bundle.size() as u64;
+        if size > MAX_BYTES as u64 {
+            return Err(Problem::new(
+                format!("A file of {} MB is no classifier.", size >> 20),
+                "Pick a file that ends in .hearth.",
+            ));
+        }
+        let bytes = read_blob(bundle, 0, size).await?.to_vec();
+        let bundle = Bundle::from_bytes(&bytes)?;
+        let (classifier, note) =
+            TextClassifier::from_bundle(&loaded.model, &loaded.tokenizer, &bundle).await?;
+        let kept = bundle.classifier;
+        let using = Using {
+            classifier,
+            name: name.map_or(kept.name, str::to_owned),
+            base: kept.base.name,
+            recipe: kept.recipe,
+            spec: kept.prompt,
+            evaluation: kept.evaluation,
+            note,
+            report: None,
+        };
+        let summary = using.summary();
+        self.using = Some(using);
+        Ok(summary)
+    }
+}
+
+fn file(files: Vec<(String, Blob)>, note: &str) -> Result<Answer, Problem> {
+    let (names, blobs) = files.into_iter().unzip();
+    Ok((FromEngine::File { names, note: note.to_owned() }, blobs))
+}
+
+/// A name that every system takes.
+fn file_name(name: &str, ending: &str) -> String {
+    let plain = |c: char| if c.is_alphanumeric() || "-_. ".contains(c) { c } else { '-' };
+    let stem: String = name.trim().chars().take(80).map(plain).collect();
+    let stem =
+        if stem.trim_matches(['-', '.', ' ']).is_empty() { "classifier".to_owned() } else { stem };
+    format!("{stem}.{ending}")
+}

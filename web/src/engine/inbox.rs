@@ -1,0 +1,164 @@
+//! Messages from the page, in order; those that change a request under way take effect at once.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::{HashSet, VecDeque},
+    future::poll_fn,
+    rc::Rc,
+    task::{Poll, Waker},
+};
+
+use wasm_bindgen::JsValue;
+use web_sys::Blob;
+
+use super::ask::say;
+use crate::{
+    protocol::{Classified, Failure, FromEngine, ProtocolError, ToEngine, UNASKED},
+    wire::unpack,
+};
+
+/// What a running training is asked to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Wish {
+    /// Nothing.
+    #[default]
+    GoOn,
+    /// Keep a snapshot and stand still.
+    Pause,
+    /// End now, keep the best.
+    Stop,
+}
+
+/// A request that waits.
+pub struct Request {
+    pub id: u64,
+    pub body: ToEngine,
+    pub blobs: Vec<Blob>,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: RefCell<VecDeque<Request>>,
+    waker: RefCell<Option<Waker>>,
+    cancelled: RefCell<HashSet<u64>>,
+    training: Cell<bool>,
+    wish: Cell<Wish>,
+    refused: RefCell<Option<String>>,
+}
+
+/// The messages. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Inbox(Rc<State>);
+
+impl Inbox {
+    /// Takes a posted value.
+    pub fn receive(&self, value: &JsValue) {
+        match unpack::<ToEngine>(value) {
+            Ok((message, blobs)) => {
+                self.take(Request { id: message.id, body: message.body, blobs });
+            }
+            Err(error) => {
+                let fatal = matches!(error, ProtocolError::OtherBuild { .. });
+                let failure = Failure { fatal, ..Failure::new(error.to_string(), "") };
+                say(UNASKED, &FromEngine::Failed(failure), &[]);
+            }
+        }
+    }
+
+    fn take(&self, request: Request) {
+        let state = &self.0;
+        if let Some(reason) = state.refused.borrow().as_ref() {
+            return refuse(&request, reason);
+        }
+        match request.body {
+            ToEngine::Cancel { request: given_up } => {
+                state.cancelled.borrow_mut().insert(given_up);
+                say(request.id, &FromEngine::Done, &[]);
+            }
+            ToEngine::Pause | ToEngine::Stop if !state.training.get() => {
+                say(
+                    request.id,
+                    &FromEngine::Failed(Failure::new("No training is running.", "")),
+                    &[],
+                );
+            }
+            ToEngine::Pause => self.wish_for(request.id, Wish::Pause),
+            ToEngine::Stop => self.wish_for(request.id, Wish::Stop),
+            _ => {
+                if matches!(request.body, ToEngine::Classify { .. }) {
+                    self.overtake();
+                }
+                state.waiting.borrow_mut().push_back(request);
+                if let Some(waker) = state.waker.take() {
+                    waker.wake();
+                }
+            }
+        }
+    }
+
+    fn wish_for(&self, id: u64, wish: Wish) {
+        self.0.wish.set(wish);
+        say(id, &FromEngine::Done, &[]);
+    }
+
+    /// Answers the texts that wait: a newer one is there.
+    fn overtake(&self) {
+        self.0.waiting.borrow_mut().retain(|request| {
+            let old = matches!(request.body, ToEngine::Classify { .. });
+            if old {
+                let nothing = Classified {
+                    classes: Vec::new(),
+                    probabilities: Vec::new(),
+                    predicted: 0,
+                    cut: false,
+                    milliseconds: 0.0,
+                };
+                say(request.id, &FromEngine::Classified(nothing), &[]);
+            }
+            !old
+        });
+    }
+
+    /// The next request.
+    pub async fn next(&self) -> Request {
+        poll_fn(|context| match self.0.waiting.borrow_mut().pop_front() {
+            Some(request) => Poll::Ready(request),
+            None => {
+                *self.0.waker.borrow_mut() = Some(context.waker().clone());
+                Poll::Pending
+            }
+        })
+        .await
+    }
+
+    /// Whether a request was given up.
+    pub fn is_cancelled(&self, id: u64) -> bool {
+        self.0.cancelled.borrow().contains(&id)
+    }
+
+    /// Forgets that a request was given up: it is over.
+    pub fn is_over(&self, id: u64) {
+        self.0.cancelled.borrow_mut().remove(&id);
+    }
+
+    /// A training begins or ends: only meanwhile it can be paused.
+    pub fn training(&self, on: bool) {
+        self.0.training.set(on);
+        self.0.wish.set(Wish::GoOn);
+    }
+
+    /// What the training is asked to do.
+    pub fn wish(&self) -> Wish {
+        self.0.wish.get()
+    }
+
+    /// Refuses everything that waits or comes.
+    pub fn refuse_all(&self, reason: &str) {
+        *self.0.refused.borrow_mut() = Some(reason.to_owned());
+        self.0.waiting.borrow_mut().drain(..).for_each(|request| refuse(&request, reason));
+    }
+}
+
+fn refuse(request: &Request, reason: &str) {
+    say(request.id, &FromEngine::Failed(Failure::new(reason, "")), &[]);
+}

@@ -1,0 +1,173 @@
+//! The GPU and the model on it.
+
+use std::{cell::RefCell, rc::Rc};
+
+use hearth_formats::{
+    checkpoint::Checkpoint,
+    source::{ByteSource, read_vec},
+    tokenizer::Tokenizer,
+};
+use hearth_gemma::{Model, Precision, config::Family};
+use hearth_gpu::{Gpu, GpuOptions};
+use js_sys::{Function, Promise, Reflect};
+use wasm_bindgen::{JsCast, JsValue};
+use wasm_bindgen_futures::JsFuture;
+use web_sys::Blob;
+use web_time::Instant;
+
+use super::{ask::Ask, blob_source::BlobSource, problem::Problem, session::Base};
+use crate::{
+    protocol::{BadPiece, FromEngine, GpuSummary, ModelFile, ModelSummary, ToEngine, WeightsAs},
+    storage::scope,
+};
+
+/// A model that can be used.
+pub struct Loaded {
+    pub model: Model,
+    pub tokenizer: Tokenizer,
+    pub summary: ModelSummary,
+}
+
+/// The GPU, opened once.
+pub async fn gpu(base: &mut Base) -> Result<Gpu, Problem> {
+    match &base.gpu {
+        Some(gpu) if !gpu.is_lost() => Ok(gpu.clone()),
+        _ => {
+            let gpu = Gpu::open(&GpuOptions::default()).await?;
+            base.gpu = Some(gpu.clone());
+            Ok(gpu)
+        }
+    }
+}
+
+/// The GPU in words.
+pub async fn summary(gpu: &Gpu) -> GpuSummary {
+    let capabilities = gpu.capabilities();
+    let name = browsers_name().await.unwrap_or_default();
+    GpuSummary {
+        software: capabilities.software || name.to_lowercase().contains("swiftshader"),
+        f16: capabilities.f16,
+        max_binding: gpu.max_binding(),
+        name,
+    }
+}
+
+/// The browser's words for its adapter, "google swiftshader" say; wgpu does not pass them on.
+async fn browsers_name() -> Result<String, JsValue> {
+    let get = |object: &JsValue, name: &str| Reflect::get(object, &name.into());
+    let gpu = get(&scope().navigator(), "gpu")?;
+    let request: Function = get(&gpu, "requestAdapter")?.dyn_into()?;
+    let adapter = JsFuture::from(Promise::from(request.call0(&gpu)?)).await?;
+    let info = get(&adapter, "info")?;
+    let words = ["vendor", "architecture", "description"];
+    let words = words.iter().filter_map(|word| get(&info, word).ok()?.as_string());
+    Ok(words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" "))
+}
+
+/// Loads the model that the request names.
+pub async fn load(
+    base: &mut Base,
+    ask: &Ask,
+    body: ToEngine,
+    blobs: Vec<Blob>,
+) -> Result<Loaded, Problem> {
+    let ToEngine::LoadModel { name, files, weights } = body else {
+        return Err(Problem::new("This request loads no model.", ""));
+    };
+    let bad = Rc::new(RefCell::new(None));
+    let loaded = load_files(base, ask, name, &files, weights, blobs, &bad).await;
+    let piece: Option<BadPiece> = bad.borrow_mut().take();
+    match (loaded, piece) {
+        (Err(Problem::Failed(mut failure)), Some(piece)) => {
+            failure.piece = Some(piece);
+            failure.advice = "The damaged piece is fetched again; the rest is kept.".to_owned();
+            Err(Problem::Failed(failure))
+        }
+        (loaded, _) => loaded,
+    }
+}
+
+async fn load_files(
+    base: &mut Base,
+    ask: &Ask,
+    name: String,
+    files: &[ModelFile],
+    weights: WeightsAs,
+    blobs: Vec<Blob>,
+    bad: &Rc<RefCell<Option<BadPiece>>>,
+) -> Result<Loaded, Problem> {
+    let start = Instant::now();
+    if files.is_empty() || files.len() != blobs.len() {
+        return Err(Problem::new("The model came without its files.", "Pick them again."));
+    }
+    let gpu = gpu(base).await?;
+    let before = gpu.account().in_use();
+    let source = |(file, blob): (&ModelFile, Blob)| {
+        let source = BlobSource::new(&file.name, blob, file.pieces.clone(), bad.clone());
+        Rc::new(source) as Rc<dyn ByteSource>
+    };
+    let sources: Vec<Rc<dyn ByteSource>> = files.iter().zip(blobs).map(source).collect();
+    let checkpoint = Checkpoint::open(sources.clone()).await?;
+    ask.check()?;
+    // before the weights: where it is missing, that should not take minutes to find out
+    let tokenizer = tokenizer(&checkpoint, &sources).await?;
+    let precision = match weights {
+        WeightsAs::Exact => Precision::Exact,
+        WeightsAs::Q8 => Precision::Q8,
+        WeightsAs::Q4 => Precision::Q4,
+    };
+    let model = Model::load(&gpu, &checkpoint, precision, |state| {
+        ask.tell_now_and_then(|| FromEngine::Loading { done: state.done, total: state.total });
+        !ask.is_cancelled()
+    });
+    let model = model.await?;
+    let (tokens, vocabulary) = (tokenizer.vocab_size(), model.config.vocab);
+    if tokens > vocabulary {
+        return Err(Problem::new(
+            format!(
+                "The tokenizer has {tokens} tokens, the model {vocabulary}: they do not belong together."
+            ),
+            "Pick the files of one model.",
+        ));
+    }
+    let lower = name.to_lowercase();
+    let summary = ModelSummary {
+        family: family(&model).to_owned(),
+        layers: model.config.layers.len(),
+        hidden: model.config.hidden,
+        vocabulary,
+        max_positions: model.max_positions(),
+        gpu_bytes: gpu.account().in_use() - before.min(gpu.account().in_use()),
+        identity: model.identity.clone(),
+        instruct: lower.contains("-it") || lower.contains("instruct"),
+        seconds: start.elapsed().as_secs_f64(),
+        name,
+    };
+    Ok(Loaded { model, tokenizer, summary })
+}
+
+/// The architecture as GGUF files call it.
+pub fn family(model: &Model) -> &'static str {
+    match model.config.family {
+        Family::Gemma1 => "gemma",
+        Family::Gemma2 => "gemma2",
+        Family::Gemma3 => "gemma3",
+    }
+}
+
+async fn tokenizer(
+    checkpoint: &Checkpoint,
+    sources: &[Rc<dyn ByteSource>],
+) -> Result<Tokenizer, Problem> {
+    if let Some(header) = checkpoint.gguf() {
+        return Ok(Tokenizer::from_gguf(header)?);
+    }
+    let missing = || {
+        Problem::new(
+            "These files have no tokenizer.json: without it there is no text.",
+            "Drop the model's whole folder, tokenizer.json included.",
+        )
+    };
+    let file = sources.iter().find(|s| s.name() == "tokenizer.json").ok_or_else(missing)?;
+    Ok(Tokenizer::from_json(&read_vec(&**file, 0, file.len()).await?)?)
+}

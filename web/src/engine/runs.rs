@@ -1,0 +1,220 @@
+//! Runs as they are kept: what is needed to go on after the tab was closed, and to compare.
+
+use hearth_classifier::{
+    history::History, prompt::PromptSpec, recipe::Recipe, split::Part, table::TableOptions,
+};
+use serde::{Deserialize, Serialize};
+use web_sys::Blob;
+
+use super::{
+    ask::Ask,
+    data::Data,
+    problem::Problem,
+    session::{Base, Session, no_data},
+};
+use crate::{
+    protocol::{DataChoices, FromEngine, RunRecord, RunState},
+    storage::{StorageError, shelf::Shelf},
+};
+
+/// Names of a run's files.
+const RECORD: &str = "run";
+const DATA: &str = "data";
+/// The classifier's file.
+pub const CLASSIFIER: &str = "classifier.hearth";
+
+/// A run's record and what its data were made from.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct KeptRun {
+    pub record: RunRecord,
+    pub choices: DataChoices,
+    pub options: TableOptions,
+}
+
+impl KeptRun {
+    /// Where it lies.
+    pub fn shelf(&self, base: &Base) -> Shelf {
+        if self.record.kept { base.shelf.clone() } else { base.memory.clone() }
+    }
+
+    /// Writes its record.
+    pub async fn save(&self, base: &Base) -> Result<(), Problem> {
+        let json = serde_json::to_vec(self).map_err(|e| Problem::new(e.to_string(), ""))?;
+        Ok(self.shelf(base).put_safe(&self.record.key, RECORD, &json).await?)
+    }
+
+    /// Forgets the user's texts and the snapshots of a finished run: only its classifier is needed now.
+    pub async fn forget_data(&self, base: &Base) -> Result<(), Problem> {
+        let (shelf, key) = (self.shelf(base), &self.record.key);
+        for name in [DATA, "snapshot-0", "snapshot-1"] {
+            shelf.remove_file(key, name).await?;
+        }
+        Ok(())
+    }
+}
+
+async fn read(shelf: &Shelf, key: &str) -> Result<Option<KeptRun>, StorageError> {
+    let parse = |bytes: &[u8]| serde_json::from_slice::<KeptRun>(bytes).ok();
+    shelf.get_safe(key, RECORD, parse).await
+}
+
+async fn find(base: &Base, key: &str) -> Result<(KeptRun, Shelf), Problem> {
+    for shelf in [&base.memory, &base.shelf] {
+        if !shelf.keys().await?.iter().any(|k| k == key) {
+            continue;
+        }
+        if let Some(run) = read(shelf, key).await? {
+            return Ok((run, shelf.clone()));
+        }
+    }
+    Err(Problem::new("This run is not kept any more.", "Start a new one."))
+}
+
+/// All runs, newest first. What cannot be read is left out, with a warning.
+pub async fn list(ask: &Ask, base: &Base) -> Result<Vec<RunRecord>, Problem> {
+    let mut runs = Vec::new();
+    for shelf in [&base.memory, &base.shelf] {
+        for key in shelf.keys().await? {
+            match read(shelf, &key).await {
+                Ok(Some(run)) => runs.push(run.record),
+                // killed between making the folder and writing the record: nothing is in it
+                Ok(None) => shelf.remove(&key).await.or_else(|error| match error {
+                    StorageError::Busy(_) => Ok(()),
+                    other => Err(other),
+                })?,
+                Err(error) => ask.warn(format!("A kept run cannot be read: {error}")),
+            }
+        }
+    }
+    runs.sort_by(|a, b| b.started.total_cmp(&a.started));
+    Ok(runs)
+}
+
+/// Forgets a run.
+pub async fn delete(base: &Base, key: &str) -> Result<(), Problem> {
+    base.memory.remove(key).await?;
+    if base.shelf.is_kept() {
+        base.shelf.remove(key).await?;
+    }
+    Ok(())
+}
+
+impl Session<'_> {
+    /// Makes a run's record and keeps what going on needs.
+    pub async fn new_run(
+        &mut self,
+        ask: &Ask,
+        name: String,
+        spec: PromptSpec,
+        recipe: Recipe,
+        memory: u64,
+        zero_shot: bool,
+    ) -> Result<KeptRun, Problem> {
+        let model = self.loaded()?.summary.clone();
+        recipe.check().map_err(|e| Problem::new(e.to_string(), ""))?;
+        if let Some(why) = self.base.nothing_kept.take() {
+            ask.warn(why);
+        }
+        let data = self.base.data.as_mut().ok_or_else(no_data)?;
+        let mut choices = data.choices.clone();
+        if let Some(choices) = &mut choices {
+            (choices.seed, choices.validation_share) = (recipe.seed, recipe.validation_share);
+            data.prepare(choices)?;
+        }
+        let prepared = data.prepared()?.clone();
+        let rows = |part| prepared.part(part).len();
+        let started = js_sys::Date::now();
+        let key =
+            format!("{:012x}-{:04x}", started as u64, (js_sys::Math::random() * 65536.0) as u32);
+        let record = RunRecord {
+            key,
+            name,
+            started,
+            state: RunState::Running,
+            model: model.name,
+            model_identity: model.identity,
+            data: data.name.clone(),
+            classes: prepared.data.classes.clone(),
+            spec,
+            recipe,
+            memory,
+            zero_shot,
+            rows: [rows(Part::Train), rows(Part::Validation), rows(Part::Test)],
+            history: History::default(),
+            test: None,
+            validation: None,
+            zero_shot_test: None,
+            seconds: 0.0,
+            tokens: 0,
+            gpu_bytes: 0,
+            kept: self.base.shelf.is_kept(),
+        };
+        let choices = choices.ok_or_else(no_data)?;
+        let mut run = KeptRun { record, choices, options: data.options.clone() };
+        let blob = data.blob.clone();
+        if let Err(problem) = self.keep(&run, &blob).await {
+            if !run.record.kept {
+                return Err(problem);
+            }
+            if let Problem::Failed(failure) = problem {
+                ask.warn(format!(
+                    "{} The run starts all the same, but closing the tab would lose it.",
+                    failure.what
+                ));
+            }
+            self.base.shelf.remove(&run.record.key).await?;
+            run.record.kept = false;
+            self.keep(&run, &blob).await?;
+        }
+        Ok(run)
+    }
+
+    async fn keep(&self, run: &KeptRun, data: &Blob) -> Result<(), Problem> {
+        let shelf = run.shelf(self.base);
+        shelf.put(&run.record.key, DATA, data).await?;
+        run.save(self.base).await
+    }
+
+    /// Opens a run that is not finished, with its data, on the model it began with.
+    pub async fn open_unfinished(&mut self, ask: &Ask, key: &str) -> Result<KeptRun, Problem> {
+        let (run, shelf) = find(self.base, key).await?;
+        let model = self.loaded()?;
+        if run.record.state == RunState::Finished {
+            return Err(Problem::new("This run is finished.", "Open its classifier instead."));
+        }
+        if run.record.model_identity != model.summary.identity {
+            return Err(Problem::new(
+                format!(
+                    "This run trains {}, and {} is loaded.",
+                    run.record.model, model.summary.name
+                ),
+                "Load that model first, then go on.",
+            ));
+        }
+        let lost = || {
+            Problem::new(
+                "The run's data are not kept any more: the browser cleared them.",
+                "Start a new run.",
+            )
+        };
+        let blob = shelf.get(key, DATA).await?.ok_or_else(lost)?;
+        let mut data = Data::read(ask, run.record.data.clone(), blob, run.options.clone()).await?;
+        data.prepare(&run.choices)?;
+        ask.tell(&FromEngine::Data(data.preview(ask, true).await?));
+        let report = data.report(ask, Some(model), &run.record.spec, true).await?;
+        ask.tell(&FromEngine::Prepared(report));
+        self.base.data = Some(data);
+        Ok(run)
+    }
+
+    /// Takes a finished run's classifier into use.
+    pub async fn open_run(
+        &mut self,
+        key: &str,
+    ) -> Result<crate::protocol::ClassifierSummary, Problem> {
+        let (run, shelf) = find(self.base, key).await?;
+        let none = || Problem::new("This run has no classifier yet.", "Let it train to its end.");
+        let bundle = shelf.get(key, CLASSIFIER).await?.ok_or_else(none)?;
+        self.open_bundle(&bundle, Some(&run.record.name)).await
+    }
+}

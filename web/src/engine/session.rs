@@ -1,0 +1,194 @@
+//! One request after the other. The model lies on the stack below the requests that borrow it: to load
+//! another, they come back here first, and its memory is free before the next one is read.
+
+use hearth_gpu::Gpu;
+use web_sys::Blob;
+
+use super::{
+    ask::{Ask, say},
+    data::Data,
+    inbox::{Inbox, Request},
+    model::{self, Loaded},
+    problem::{Problem, first},
+    runs, self_test,
+    using::Using,
+};
+use crate::{
+    protocol::{FromEngine, ToEngine},
+    storage::shelf::Shelf,
+};
+
+/// An answer and what rides along.
+pub type Answer = (FromEngine, Vec<Blob>);
+
+/// What outlives a model.
+pub struct Base {
+    pub gpu: Option<Gpu>,
+    pub data: Option<Data>,
+    /// Where runs are kept.
+    pub shelf: Shelf,
+    /// Runs that the shelf would not take.
+    pub memory: Shelf,
+    /// Why nothing is kept, until it was told.
+    pub nothing_kept: Option<String>,
+    /// Tokens a second while training, once known.
+    pub speed: Option<f64>,
+}
+
+/// Requests on a model, or on none yet.
+pub struct Session<'m> {
+    pub base: &'m mut Base,
+    pub model: Option<&'m Loaded>,
+    pub using: Option<Using<'m>>,
+}
+
+/// Serves until the worker ends.
+pub async fn serve(inbox: Inbox) {
+    let (shelf, blocked) = Shelf::open().await;
+    let nothing_kept = blocked.map(|why| {
+        format!(
+            "{why}. Everything works, but closing the tab loses trainings that are not downloaded."
+        )
+    });
+    let memory = Shelf::in_memory();
+    let mut base = Base { gpu: None, data: None, shelf, memory, nothing_kept, speed: None };
+    let mut model = None;
+    loop {
+        let session = Session { base: &mut base, model: model.as_ref(), using: None };
+        let (ask, body, blobs) = session.until_load(&inbox).await;
+        drop(model.take());
+        match model::load(&mut base, &ask, body, blobs).await {
+            Ok(loaded) => {
+                answer(&ask, Ok((FromEngine::ModelReady(loaded.summary.clone()), Vec::new())));
+                model = Some(loaded);
+            }
+            Err(problem) => answer(&ask, Err(problem)),
+        }
+    }
+}
+
+fn answer(ask: &Ask, result: Result<Answer, Problem>) {
+    let (message, blobs) = match result {
+        Ok(answer) => answer,
+        Err(Problem::Cancelled) => (FromEngine::Cancelled, Vec::new()),
+        Err(Problem::Failed(failure)) => (FromEngine::Failed(failure), Vec::new()),
+    };
+    say(ask.id, &message, &blobs);
+    ask.inbox().is_over(ask.id);
+}
+
+impl<'m> Session<'m> {
+    /// Answers requests until one asks for another model, and gives that back.
+    async fn until_load(mut self, inbox: &Inbox) -> (Ask, ToEngine, Vec<Blob>) {
+        loop {
+            let Request { id, body, blobs } = inbox.next().await;
+            let ask = Ask::new(id, inbox.clone());
+            if ask.is_cancelled() {
+                answer(&ask, Err(Problem::Cancelled));
+            } else if matches!(body, ToEngine::LoadModel { .. }) {
+                return (ask, body, blobs);
+            } else {
+                let result = self.handle(&ask, body, blobs).await;
+                answer(&ask, result);
+            }
+        }
+    }
+
+    async fn handle(
+        &mut self,
+        ask: &Ask,
+        body: ToEngine,
+        blobs: Vec<Blob>,
+    ) -> Result<Answer, Problem> {
+        let file = || {
+            let none =
+                || Problem::new("The request came without its file.", "Pick the file again.");
+            blobs.first().cloned().ok_or_else(none)
+        };
+        let message = match body {
+            ToEngine::OpenGpu => {
+                FromEngine::Gpu(model::summary(&model::gpu(self.base).await?).await)
+            }
+            ToEngine::SelfTest => FromEngine::SelfTested {
+                rows: self_test::run(&model::gpu(self.base).await?).await?,
+            },
+            ToEngine::OpenData { name, options } => {
+                let data = Data::read(ask, name, file()?, options).await?;
+                let preview = data.preview(ask, false).await?;
+                self.base.data = Some(data);
+                FromEngine::Data(preview)
+            }
+            ToEngine::ReadAgain { options } => {
+                let old = self.base.data.as_ref().ok_or_else(no_data)?;
+                let (name, blob) = (old.name.clone(), old.blob.clone());
+                let data = Data::read(ask, name, blob, options).await?;
+                let preview = data.preview(ask, false).await?;
+                self.base.data = Some(data);
+                FromEngine::Data(preview)
+            }
+            ToEngine::SetRoles { choices, spec } => {
+                let model = self.model;
+                let data = self.base.data.as_mut().ok_or_else(no_data)?;
+                data.prepare(&choices)?;
+                FromEngine::Prepared(data.report(ask, model, &spec, false).await?)
+            }
+            ToEngine::FillPrompt { spec, row } => {
+                let model = self.loaded()?;
+                let data = self.base.data.as_ref().ok_or_else(no_data)?;
+                FromEngine::Prompt(data.fill(&model.tokenizer, &spec, row)?)
+            }
+            ToEngine::Plan { spec, recipe, memory } => {
+                FromEngine::Planned(self.plan(ask, &spec, &recipe, memory).await?)
+            }
+            ToEngine::ZeroShot { spec } => FromEngine::Evaluated(self.zero_shot(ask, &spec).await?),
+            ToEngine::Train { name, spec, recipe, memory, zero_shot } => {
+                let run = self.new_run(ask, name, spec, recipe, memory, zero_shot).await?;
+                self.train(ask, run, false, false).await?.0
+            }
+            ToEngine::ResumeRun { key } => {
+                let run = self.open_unfinished(ask, &key).await?;
+                self.train(ask, run, true, false).await?.0
+            }
+            ToEngine::FinishRun { key } => {
+                let run = self.open_unfinished(ask, &key).await?;
+                self.train(ask, run, true, true).await?.0
+            }
+            ToEngine::Evaluate => FromEngine::Evaluated(self.evaluate(ask).await?),
+            ToEngine::Classify { text } => FromEngine::Classified(self.classify(&text).await?),
+            ToEngine::SetThreshold { threshold } => {
+                FromEngine::Classifier(self.set_threshold(threshold)?)
+            }
+            ToEngine::Generate { prompt, writing } => self.generate(ask, &prompt, writing).await?,
+            ToEngine::ClassifyFile { name, options, text } => {
+                return self.classify_file(ask, name, file()?, options, text).await;
+            }
+            ToEngine::ExportBundle { name } => return self.export_bundle(&name),
+            ToEngine::ExportPeft { base_model } => return self.export_peft(&base_model),
+            ToEngine::ExportGguf => return self.export_gguf(),
+            ToEngine::ExportReport { created } => return self.export_report(created),
+            ToEngine::OpenBundle => FromEngine::Classifier(self.open_bundle(&file()?, None).await?),
+            ToEngine::ListRuns => FromEngine::Runs { runs: runs::list(ask, self.base).await? },
+            ToEngine::OpenRun { key } => FromEngine::Classifier(self.open_run(&key).await?),
+            ToEngine::DeleteRun { key } => {
+                runs::delete(self.base, &key).await?;
+                FromEngine::Runs { runs: runs::list(ask, self.base).await? }
+            }
+            // the inbox and `until_load` have taken these
+            ToEngine::LoadModel { .. }
+            | ToEngine::Pause
+            | ToEngine::Stop
+            | ToEngine::Cancel { .. } => FromEngine::Done,
+        };
+        Ok((message, Vec::new()))
+    }
+
+    /// The model.
+    pub fn loaded(&self) -> Result<&'m Loaded, Problem> {
+        self.model.ok_or_else(|| first("No model is loaded.", "Load one under Model first."))
+    }
+}
+
+/// There is no table.
+pub fn no_data() -> Problem {
+    first("There is no data yet.", "Drop a CSV file under Data first.")
+}

@@ -1,0 +1,386 @@
+//! Training in the browser: progress, pausing, stopping with the best, going on; then measuring.
+
+use std::rc::Rc;
+
+use hearth_classifier::{
+    columns::TokenHistogram,
+    error::ClassifierError,
+    estimator::{Labelled, TextClassifier},
+    fit::{FitOptions, Fitted, Progress},
+    measure::{self, Measured},
+    metrics::Scored,
+    prepare::Prepared,
+    prompt::PromptSpec,
+    recipe::Recipe,
+    report::{Report, Speed, worst_mistakes},
+    split::Part,
+};
+use web_time::Instant;
+
+use super::{
+    ask::Ask,
+    data::lengths_of,
+    inbox::Wish,
+    model::Loaded,
+    problem::Problem,
+    runs::{CLASSIFIER, KeptRun},
+    session::{Answer, Session, no_data},
+    using::Using,
+};
+use crate::protocol::{Evaluated, FromEngine, PlanReport, RunState, ScoredRow, TrainProgress};
+
+/// Seconds between snapshots: what a killed tab loses at most.
+const SNAPSHOT_SECONDS: f64 = 30.0;
+/// Wrong predictions that the report shows.
+const MISTAKES: usize = 20;
+/// Rows that are scored to learn this machine's speed.
+const PROBES: usize = 4;
+/// Forward, recomputation and backward take this many forwards.
+const STEP_COST: f64 = 4.0;
+
+/// How a run ended.
+enum Ended {
+    Fitted(Box<Fitted>),
+    Paused,
+}
+
+/// What was told of a training so far.
+#[derive(Default)]
+struct Told {
+    steps: usize,
+    epochs: usize,
+}
+
+impl Told {
+    fn see(&mut self, ask: &Ask, key: &str, progress: &Progress<'_>, gpu_bytes: u64) {
+        let history = progress.history;
+        for epoch in &history.epochs[self.epochs.min(history.epochs.len())..] {
+            ask.tell(&FromEngine::EpochEnded(*epoch));
+        }
+        self.epochs = history.epochs.len();
+        ask.tell_now_and_then(|| {
+            let new_steps = history.steps[self.steps.min(history.steps.len())..].to_vec();
+            self.steps = history.steps.len();
+            FromEngine::Training(TrainProgress {
+                key: key.to_owned(),
+                step: progress.step,
+                steps: progress.steps,
+                epoch: progress.epoch,
+                epochs: progress.epochs,
+                new_steps,
+                rows_per_second: progress.rows_per_second,
+                tokens: progress.tokens,
+                padded_tokens: progress.padded,
+                seconds_left: progress.seconds_left,
+                validating: progress.validating,
+                gpu_bytes,
+            })
+        });
+    }
+}
+
+impl<'m> Session<'m> {
+    /// What training would take, and how long, by this machine's speed.
+    pub async fn plan(
+        &mut self,
+        ask: &Ask,
+        spec: &PromptSpec,
+        recipe: &Recipe,
+        memory: u64,
+    ) -> Result<PlanReport, Problem> {
+        let model = self.loaded()?;
+        let prepared = self.prepared()?;
+        let mut classifier = untrained(model, &prepared, spec)?;
+        let train = prepared.rows(Part::Train);
+        let plan = classifier.plan(&train, recipe, memory)?;
+        if self.base.speed.is_none() {
+            let texts: Vec<&str> = train.iter().take(PROBES).map(|row| row.0).collect();
+            let tokens: usize =
+                classifier.rows(&train[..texts.len()]).iter().map(|r| r.ids.len()).sum();
+            // the first pass compiles kernels and fills the kept prefix, so the second is timed
+            classifier.keep_prefix(false);
+            classifier.log_probabilities(&texts, |_| !ask.is_cancelled()).await?;
+            let start = Instant::now();
+            classifier.log_probabilities(&texts, |_| !ask.is_cancelled()).await?;
+            let seconds = start.elapsed().as_secs_f64().max(1e-3);
+            self.base.speed = Some(tokens as f64 / seconds / STEP_COST);
+        }
+        let minutes = self.base.speed.map(|speed| plan.tokens as f64 / speed / 60.0);
+        Ok(PlanReport { memory: plan.memory, steps: plan.steps, tokens: plan.tokens, minutes })
+    }
+
+    /// Trains, or goes on, and measures.
+    pub async fn train(
+        &mut self,
+        ask: &Ask,
+        mut run: KeptRun,
+        resume: bool,
+        finish: bool,
+    ) -> Result<Answer, Problem> {
+        let model = self.loaded()?;
+        let prepared = self.prepared()?;
+        // the classifier in use holds memory on the GPU that training may need
+        self.using = None;
+        model.model.gpu.account().reset_peak();
+        let mut classifier = untrained(model, &prepared, &run.record.spec)?;
+        run.record.state = RunState::Running;
+        run.save(self.base).await?;
+        ask.inbox().training(true);
+        let ended = self.fit(ask, &run, &mut classifier, &prepared, resume, finish).await;
+        ask.inbox().training(false);
+        let fitted = match ended {
+            Ok(Ended::Fitted(fitted)) => fitted,
+            Ok(Ended::Paused) => {
+                run.record.state = RunState::Paused;
+                run.save(self.base).await?;
+                return Ok((FromEngine::Paused { run: run.record }, Vec::new()));
+            }
+            Err(Problem::Cancelled) => {
+                run.shelf(self.base).remove(&run.record.key).await?;
+                return Err(Problem::Cancelled);
+            }
+            Err(problem) => return Err(problem),
+        };
+        let effort = fitted.effort;
+        if effort.seconds > 1.0 {
+            self.base.speed = Some(effort.tokens as f64 / effort.seconds);
+        }
+        self.finish(ask, run, model, &prepared, classifier, &fitted).await
+    }
+
+    async fn fit(
+        &self,
+        ask: &Ask,
+        run: &KeptRun,
+        classifier: &mut TextClassifier<'_>,
+        prepared: &Prepared,
+        mut resume: bool,
+        mut finish: bool,
+    ) -> Result<Ended, Problem> {
+        let record = &run.record;
+        let gpu = &self.loaded()?.model.gpu;
+        let (train, validation) = (prepared.rows(Part::Train), prepared.rows(Part::Validation));
+        let mut slots = run.shelf(self.base).slots(&record.key).await?;
+        let full = slots.warning();
+        loop {
+            let options = FitOptions {
+                memory: record.memory,
+                snapshot_seconds: SNAPSHOT_SECONDS,
+                resume,
+                finish,
+                ..FitOptions::default()
+            };
+            let mut told = Told::default();
+            let mut see = |progress: &Progress<'_>| {
+                told.see(ask, &record.key, progress, gpu.account().in_use());
+                if let Some(error) = full.borrow_mut().take() {
+                    ask.warn(format!(
+                        "{error}. The training goes on, but closing the tab would lose what comes from now on."
+                    ));
+                }
+                !ask.is_cancelled() && ask.inbox().wish() == Wish::GoOn
+            };
+            let fitted = classifier.fit(
+                &train,
+                Some(&validation),
+                &record.recipe,
+                &options,
+                Some(&mut slots),
+                &mut see,
+            );
+            match fitted.await {
+                Ok(fitted) => return Ok(Ended::Fitted(Box::new(fitted))),
+                Err(ClassifierError::Stopped) if ask.is_cancelled() => {
+                    return Err(Problem::Cancelled);
+                }
+                Err(ClassifierError::Stopped) if ask.inbox().wish() == Wish::Stop => {
+                    // stopping leaves a snapshot; its best is taken
+                    ask.inbox().training(true);
+                    (resume, finish) = (true, true);
+                }
+                Err(ClassifierError::Stopped) => return Ok(Ended::Paused),
+                // killed before the first snapshot: from the start, with the same numbers
+                Err(ClassifierError::NothingToResume) if resume && !finish => resume = false,
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    async fn finish(
+        &mut self,
+        ask: &Ask,
+        mut run: KeptRun,
+        model: &'m Loaded,
+        prepared: &Rc<Prepared>,
+        mut classifier: TextClassifier<'m>,
+        fitted: &Fitted,
+    ) -> Result<Answer, Problem> {
+        let test = prepared.rows(Part::Test);
+        let (measured, rate) = measure(ask, "testing", &mut classifier, &test).await?;
+        let truth: Vec<usize> = prepared.rows(Part::Validation).iter().map(|row| row.1).collect();
+        let validation = if truth.is_empty() {
+            None
+        } else {
+            let figures = measure::figures(&classifier, &fitted.validation, &truth, async || {
+                ask.breathe().await;
+            });
+            Some(figures.await?.evaluation)
+        };
+        let record = &mut run.record;
+        if record.zero_shot {
+            let mut plain = untrained(model, prepared, &record.spec)?;
+            let (measured, _) = measure(ask, "zero-shot", &mut plain, &test).await?;
+            record.zero_shot_test = Some(measured.evaluation);
+        }
+        record.history = fitted.history.clone();
+        record.test = Some(measured.evaluation.clone());
+        record.validation = validation;
+        record.seconds = fitted.effort.seconds;
+        record.tokens = fitted.effort.tokens;
+        record.gpu_bytes = model.model.gpu.account().peak();
+        record.state = RunState::Finished;
+        let report =
+            report(ask, model, prepared, &classifier, &run, &measured, fitted, rate).await?;
+        let record = &run.record;
+        let evaluation = Some(measured.evaluation.clone());
+        let bundle = classifier.bundle(&record.name, &record.model, &record.recipe, evaluation)?;
+        let blob = crate::wire::blob(&bundle.to_bytes()?, "application/octet-stream")?;
+        // a full disk must not take a finished classifier away: it is in use, and can be downloaded
+        let shelf = run.shelf(self.base);
+        let kept = async {
+            shelf.put(&record.key, CLASSIFIER, &blob).await?;
+            run.save(self.base).await?;
+            run.forget_data(self.base).await
+        };
+        if let Err(Problem::Failed(failure)) = kept.await {
+            ask.warn(format!("{} Download the classifier: it is not kept here.", failure.what));
+        }
+        let record = run.record;
+        self.using = Some(Using {
+            classifier,
+            name: record.name.clone(),
+            base: record.model.clone(),
+            recipe: record.recipe.clone(),
+            spec: record.spec.clone(),
+            evaluation: Some(measured.evaluation.clone()),
+            note: None,
+            report: Some(report),
+        });
+        let test = evaluated(prepared, measured, rate);
+        Ok((FromEngine::Trained { run: record, test }, Vec::new()))
+    }
+
+    /// The rows as they are prepared.
+    pub fn prepared(&self) -> Result<Rc<Prepared>, Problem> {
+        self.base.data.as_ref().ok_or_else(no_data)?.prepared().cloned()
+    }
+}
+
+/// A classifier that knows the question and nothing else.
+pub fn untrained<'m>(
+    model: &'m Loaded,
+    prepared: &Prepared,
+    spec: &PromptSpec,
+) -> Result<TextClassifier<'m>, Problem> {
+    let (classes, positive) = (&prepared.data.classes, prepared.data.positive);
+    Ok(TextClassifier::new(&model.model, &model.tokenizer, classes, positive, spec)?)
+}
+
+/// Scores rows and measures; also rows a second.
+pub async fn measure(
+    ask: &Ask,
+    what: &str,
+    classifier: &mut TextClassifier<'_>,
+    rows: &[Labelled<'_>],
+) -> Result<(Measured, f64), Problem> {
+    if rows.is_empty() {
+        return Err(Problem::new("No row measures.", "Choose another split under Data."));
+    }
+    let texts: Vec<&str> = rows.iter().map(|row| row.0).collect();
+    let start = Instant::now();
+    let logs = classifier.log_probabilities(&texts, |done| {
+        let (what, of) = (what.to_owned(), texts.len());
+        ask.tell_now_and_then(|| FromEngine::Scoring { what, done, of });
+        !ask.is_cancelled()
+    });
+    let logs = logs.await?;
+    let rate = rows.len() as f64 / start.elapsed().as_secs_f64().max(1e-9);
+    let truth: Vec<usize> = rows.iter().map(|row| row.1).collect();
+    let figures = measure::figures(classifier, &logs, &truth, async || ask.breathe().await).await?;
+    Ok((figures, rate))
+}
+
+/// The test rows with their scores, for the page.
+pub fn evaluated(prepared: &Prepared, measured: Measured, rows_per_second: f64) -> Evaluated {
+    let classes = prepared.data.classes.len();
+    let rows = prepared.part(Part::Test).iter().zip(measured.probabilities.chunks_exact(classes));
+    let row = |(&i, probabilities): (&usize, &[f64])| {
+        let example = &prepared.data.examples[i];
+        ScoredRow {
+            row: example.row,
+            text: example.text.clone(),
+            truth: example.label,
+            probabilities: probabilities.to_vec(),
+        }
+    };
+    Evaluated {
+        rows: rows.map(row).collect(),
+        evaluation: measured.evaluation,
+        calibration_before: measured.calibration_before,
+        rows_per_second,
+    }
+}
+
+#[allow(clippy::too_many_arguments)] // a report shows everything there is
+async fn report(
+    ask: &Ask,
+    model: &Loaded,
+    prepared: &Prepared,
+    classifier: &TextClassifier<'_>,
+    run: &KeptRun,
+    measured: &Measured,
+    fitted: &Fitted,
+    rate: f64,
+) -> Result<Report, Problem> {
+    let record = &run.record;
+    let test = prepared.part(Part::Test);
+    let truth: Vec<usize> = test.iter().map(|&i| prepared.data.examples[i].label).collect();
+    let classes = classifier.classes();
+    let scored = Scored {
+        classes: classes.len(),
+        truth: &truth,
+        probabilities: &measured.probabilities,
+        positive: classifier.positive(),
+        threshold: fitted.choice.threshold,
+    };
+    let shown = test.iter().map(|&i| &prepared.data.examples[i]).map(|e| (e.row, e.text.as_str()));
+    let mistakes = worst_mistakes(&scored, classes, shown, MISTAKES);
+    let mut data = prepared.summary.clone();
+    let (lengths, cut) = lengths_of(ask, classifier.prompter(), prepared).await?;
+    (data.tokens, data.cut) = (TokenHistogram::new(&lengths), cut);
+    Ok(Report {
+        title: record.name.clone(),
+        command: "trained in the browser".to_owned(),
+        model: record.model.clone(),
+        adapter: model.model.gpu.adapter().to_string(),
+        data,
+        recipe: record.recipe.clone(),
+        prompt: record.spec.clone(),
+        filled_prompt: classifier.prompter().fill("…"),
+        history: fitted.history.clone(),
+        test: Some(measured.evaluation.clone()),
+        validation: record.validation.clone(),
+        zero_shot: record.zero_shot_test.clone(),
+        calibration_before: Some(measured.calibration_before.clone()),
+        temperature: Some(fitted.choice.temperature),
+        mistakes,
+        speed: Speed {
+            train_seconds: fitted.effort.seconds,
+            train_tokens_per_second: fitted.effort.tokens as f64 / fitted.effort.seconds.max(1e-9),
+            score_rows_per_second: rate,
+            gpu_bytes: record.gpu_bytes,
+            host_bytes: None,
+        },
+        ..Report::default()
+    })
+}

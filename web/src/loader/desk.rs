@@ -1,0 +1,412 @@
+//! Requests to the loader.
+
+use std::{cell::RefCell, collections::HashMap, rc::Rc};
+
+use wasm_bindgen_futures::JsFuture;
+use web_sys::Blob;
+use web_time::Instant;
+
+use super::{
+    Stop,
+    fetch::{Watch, fetch, fetch_piece},
+    import::{import, sha256_of},
+    kept::{self, About},
+    say,
+    speed::Speed,
+    target::Target,
+};
+use crate::{
+    engine::blob_source::sha256,
+    protocol::{Failure, FromLoader, ModelFile, RemoteModel, ToLoader},
+    storage::{self, Folder, StorageError, scope},
+    wire::words,
+};
+
+/// Tries after a broken connection, and how long each waits, in seconds.
+const PAUSES: [u32; 4] = [1, 3, 9, 20];
+/// Seconds between two messages of progress.
+const OFTEN: f64 = 0.2;
+
+/// A model in memory only.
+type Held = (String, Vec<ModelFile>, Vec<Blob>);
+
+#[derive(Clone, Copy, PartialEq)]
+enum Wish {
+    GoOn,
+    Pause,
+    Cancel,
+}
+
+/// What the loader knows. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Desk {
+    running: Rc<RefCell<HashMap<String, Wish>>>,
+    memory: Rc<RefCell<HashMap<String, Held>>>,
+}
+
+/// An answer and what rides along.
+type Answer = (FromLoader, Vec<Blob>);
+
+/// Tells the page how a model comes along.
+struct Teller {
+    desk: Desk,
+    id: u64,
+    key: String,
+    file: String,
+    /// Bytes of the files before this one.
+    before: u64,
+    /// Bytes of all files, where every size is known.
+    total: Option<u64>,
+    files: usize,
+    start: Instant,
+    last: f64,
+    speed: Speed,
+}
+
+impl Watch for Teller {
+    fn see(&mut self, done: u64, total: Option<u64>) -> Result<(), Stop> {
+        let (now, done) = (self.start.elapsed().as_secs_f64(), self.before + done);
+        if now - self.last >= OFTEN || self.last == 0.0 {
+            self.last = now.max(f64::MIN_POSITIVE);
+            self.speed.note(now, done);
+            let total = self.total.or(total.filter(|_| self.files == 1)).unwrap_or(0);
+            let message = FromLoader::Fetching {
+                key: self.key.clone(),
+                file: self.file.clone(),
+                done,
+                total,
+                bytes_per_second: self.speed.bytes_per_second(),
+                seconds_left: self.speed.seconds_left(total),
+            };
+            say(self.id, &message, &[]);
+        }
+        match self.desk.running.borrow().get(&self.key) {
+            Some(Wish::Pause) => Err(Stop::Paused),
+            Some(Wish::Cancel) => Err(Stop::Cancelled),
+            _ => Ok(()),
+        }
+    }
+
+    fn warn(&mut self, what: String) {
+        say(self.id, &FromLoader::Warning { what }, &[]);
+    }
+}
+
+impl Desk {
+    /// Answers a request.
+    pub async fn handle(&self, id: u64, body: ToLoader, blobs: Vec<Blob>) -> Answer {
+        let result = match body {
+            ToLoader::List => self.list().await,
+            ToLoader::Fetch { model } => self.fetch(id, model).await,
+            ToLoader::Pause { key } => self.wish(&key, Wish::Pause).await,
+            ToLoader::Cancel { key } => self.wish(&key, Wish::Cancel).await,
+            ToLoader::Open { key } => self.open(&key).await,
+            ToLoader::Import { key, name, files } => self.import(id, key, name, files, blobs).await,
+            ToLoader::RefetchPiece { key, file, piece } => self.refetch(&key, &file, piece).await,
+            ToLoader::Delete { key } => self.delete(&key).await,
+            ToLoader::Persist => {
+                if let Ok(asked) = scope().navigator().storage().persist() {
+                    // a browser that refuses says so in `Space::persistent`
+                    let _ = JsFuture::from(asked).await;
+                }
+                self.list().await
+            }
+        };
+        result.unwrap_or_else(|stop| {
+            let message = match stop {
+                Stop::Cancelled => FromLoader::Cancelled,
+                Stop::Paused => FromLoader::Paused { key: String::new(), done: 0 },
+                Stop::Failed(failure) => FromLoader::Failed(failure),
+                Stop::Broken(why) => FromLoader::Failed(Failure::new(
+                    format!("The connection broke: {why}."),
+                    "What is there is kept: try again when the network is back.",
+                )),
+            };
+            (message, Vec::new())
+        })
+    }
+
+    async fn list(&self) -> Result<Answer, Stop> {
+        let models = match kept::list().await {
+            Ok(models) => models,
+            Err(StorageError::Blocked(_)) => Vec::new(),
+            Err(error) => return Err(error.into()),
+        };
+        Ok((FromLoader::Kept { models, space: storage::space().await }, Vec::new()))
+    }
+
+    /// Asks a running fetch to end. Without one, giving up means deleting what is there.
+    async fn wish(&self, key: &str, wish: Wish) -> Result<Answer, Stop> {
+        let runs = self.running.borrow_mut().get_mut(key).map(|w| *w = wish).is_some();
+        if !runs && wish == Wish::Cancel {
+            return self.delete(key).await;
+        }
+        self.list().await
+    }
+
+    async fn open(&self, key: &str) -> Result<Answer, Stop> {
+        if let Some((name, files, blobs)) = self.memory.borrow().get(key).cloned() {
+            return Ok((
+                FromLoader::Files { key: key.to_owned(), name, files, kept: false },
+                blobs,
+            ));
+        }
+        let missing = || {
+            Stop::Failed(Failure::new("This model is not here, or not whole.", "Load it again."))
+        };
+        let (about, files, blobs) = kept::open(key).await?.ok_or_else(missing)?;
+        Ok((FromLoader::Files { key: key.to_owned(), name: about.name, files, kept: true }, blobs))
+    }
+
+    async fn delete(&self, key: &str) -> Result<Answer, Stop> {
+        self.memory.borrow_mut().remove(key);
+        match kept::models().await {
+            Ok(models) => models.remove(key).await?,
+            Err(StorageError::Blocked(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+        self.list().await
+    }
+
+    fn begin(&self, key: &str) -> Result<(), Stop> {
+        if self.running.borrow().contains_key(key) {
+            return Err(Stop::Failed(Failure::new("This model is being loaded already.", "")));
+        }
+        self.running.borrow_mut().insert(key.to_owned(), Wish::GoOn);
+        Ok(())
+    }
+
+    /// The folder to keep a model in; none, with a warning, where the browser keeps nothing.
+    async fn folder(&self, id: u64, key: &str, about: &About) -> Result<Option<Folder>, Stop> {
+        let made = async {
+            let folder = kept::model(key).await?;
+            kept::set_about(&folder, about).await?;
+            Ok::<_, StorageError>(folder)
+        };
+        match made.await {
+            Ok(folder) => Ok(Some(folder)),
+            Err(error @ (StorageError::Blocked(_) | StorageError::Full(_))) => {
+                let what = format!(
+                    "{error}. The model is held in memory and has to be loaded again next time."
+                );
+                say(id, &FromLoader::Warning { what }, &[]);
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn teller(&self, id: u64, key: &str, sizes: &[Option<u64>]) -> Teller {
+        Teller {
+            desk: self.clone(),
+            id,
+            key: key.to_owned(),
+            file: String::new(),
+            before: 0,
+            total: sizes.iter().copied().sum(),
+            files: sizes.len(),
+            start: Instant::now(),
+            last: 0.0,
+            speed: Speed::default(),
+        }
+    }
+
+    async fn fetch(&self, id: u64, model: RemoteModel) -> Result<Answer, Stop> {
+        let key = model.key.clone();
+        self.begin(&key)?;
+        let result = self.fetch_all(id, &model).await;
+        self.running.borrow_mut().remove(&key);
+        match result {
+            Err(Stop::Cancelled) => {
+                self.delete(&key).await?;
+                Err(Stop::Cancelled)
+            }
+            Err(Stop::Paused) => {
+                let there = kept::list().await.unwrap_or_default();
+                let done = there.iter().find(|m| m.key == key).map_or(0, |m| m.bytes);
+                Ok((FromLoader::Paused { key, done }, Vec::new()))
+            }
+            other => other,
+        }
+    }
+
+    async fn fetch_all(&self, id: u64, model: &RemoteModel) -> Result<Answer, Stop> {
+        let about = About {
+            name: model.name.clone(),
+            files: model.files.iter().map(|f| f.name.clone()).collect(),
+            remote: Some(model.clone()),
+        };
+        let folder = self.folder(id, &model.key, &about).await?;
+        let sizes: Vec<Option<u64>> = model.files.iter().map(|f| f.bytes).collect();
+        let mut teller = self.teller(id, &model.key, &sizes);
+        let mut targets = Vec::new();
+        for file in &model.files {
+            let mut target = match &folder {
+                Some(folder) => Target::kept(folder, &file.name).await?,
+                None => Target::in_memory(&file.name),
+            };
+            teller.file = file.name.clone();
+            let mut tries = PAUSES.iter();
+            let mut there = target.pieces.done();
+            loop {
+                match fetch(file, &mut target, &mut teller).await {
+                    Ok(()) => break,
+                    Err(Stop::Broken(why)) => {
+                        if target.pieces.done() > there {
+                            // it moves: a bad line is worth any number of tries
+                            (tries, there) = (PAUSES.iter(), target.pieces.done());
+                        }
+                        let Some(&seconds) = tries.next() else { return Err(Stop::Broken(why)) };
+                        wait(seconds, &mut teller, there).await?;
+                    }
+                    Err(stop) => return Err(stop),
+                }
+            }
+            teller.before += target.pieces.done();
+            let mut target = target;
+            if let Some(expected) = &file.sha256 {
+                target = check_hash(file, target, expected, folder.as_ref()).await?;
+            }
+            targets.push(target);
+        }
+        self.files(&model.key, &model.name, targets).await
+    }
+
+    async fn files(&self, key: &str, name: &str, targets: Vec<Target>) -> Result<Answer, Stop> {
+        let kept = targets.iter().all(Target::is_kept);
+        let (mut files, mut blobs) = (Vec::new(), Vec::new());
+        for target in targets {
+            let pieces = Some(target.pieces.hashes());
+            files.push(ModelFile { name: target.name().to_owned(), pieces });
+            blobs.push(target.into_blob().await?);
+        }
+        let (key, name) = (key.to_owned(), name.to_owned());
+        if !kept {
+            let held = (name.clone(), files.clone(), blobs.clone());
+            self.memory.borrow_mut().insert(key.clone(), held);
+        }
+        Ok((FromLoader::Files { key, name, files, kept }, blobs))
+    }
+
+    async fn import(
+        &self,
+        id: u64,
+        key: String,
+        name: String,
+        files: Vec<String>,
+        blobs: Vec<Blob>,
+    ) -> Result<Answer, Stop> {
+        if files.is_empty() || files.len() != blobs.len() {
+            return Err(Stop::Failed(Failure::new(
+                "The files did not come along.",
+                "Pick them again.",
+            )));
+        }
+        self.begin(&key)?;
+        let result = self.import_all(id, &key, &name, &files, &blobs).await;
+        self.running.borrow_mut().remove(&key);
+        if let Err(Stop::Cancelled | Stop::Paused) = result {
+            // the user still has the files: half a copy is of no use
+            self.delete(&key).await?;
+            return Err(Stop::Cancelled);
+        }
+        result
+    }
+
+    async fn import_all(
+        &self,
+        id: u64,
+        key: &str,
+        name: &str,
+        files: &[String],
+        blobs: &[Blob],
+    ) -> Result<Answer, Stop> {
+        let about = About { name: name.to_owned(), files: files.to_vec(), remote: None };
+        let Some(folder) = self.folder(id, key, &about).await? else {
+            let file = |name: &String| ModelFile { name: name.clone(), pieces: None };
+            let files: Vec<ModelFile> = files.iter().map(file).collect();
+            let answer = FromLoader::Files {
+                key: key.to_owned(),
+                name: name.to_owned(),
+                files,
+                kept: false,
+            };
+            return Ok((answer, blobs.to_vec()));
+        };
+        let sizes: Vec<Option<u64>> = blobs.iter().map(|b| Some(b.size() as u64)).collect();
+        let mut teller = self.teller(id, key, &sizes);
+        let mut targets = Vec::new();
+        for (file, blob) in files.iter().zip(blobs) {
+            let mut target = Target::kept(&folder, file).await?;
+            teller.file = file.clone();
+            import(blob, &mut target, &mut teller).await?;
+            teller.before += blob.size() as u64;
+            targets.push(target);
+        }
+        self.files(key, name, targets).await
+    }
+
+    /// Fetches one piece again and puts it into its place.
+    async fn refetch(&self, key: &str, file: &str, piece: u64) -> Result<Answer, Stop> {
+        let again = |what: String| {
+            Stop::Failed(Failure::new(what, "Delete the model under Model and load it again."))
+        };
+        let folder = kept::model(key).await?;
+        let about = kept::about(&folder).await?;
+        let remote = about.and_then(|a| a.remote?.files.into_iter().find(|f| f.name == file));
+        let none = || again(format!("{file} is damaged, and it is not known where it came from."));
+        let remote = remote.ok_or_else(none)?;
+        let target = Target::kept(&folder, file).await?;
+        let total = target.pieces.total.ok_or_else(none)?;
+        let expected = target.pieces.sha256.get(piece as usize).ok_or_else(none)?;
+        let bytes = fetch_piece(&remote, piece, total).await?;
+        if sha256(&bytes).await? != *expected {
+            return Err(again(format!("{file}: the file on the host has changed since.")));
+        }
+        target.mend(piece, &bytes)?;
+        drop(target);
+        self.open(key).await
+    }
+}
+
+/// Compares a whole file with its known hash; a wrong one is deleted.
+async fn check_hash(
+    file: &crate::protocol::RemoteFile,
+    target: Target,
+    expected: &str,
+    folder: Option<&Folder>,
+) -> Result<Target, Stop> {
+    let (name, was_kept) = (file.name.clone(), target.is_kept());
+    let pieces = target.pieces.clone();
+    let blob = target.into_blob().await?;
+    let found = sha256_of(&blob).await?;
+    if found == expected.to_lowercase() {
+        return match folder.filter(|_| was_kept) {
+            Some(folder) => Ok(Target::kept(folder, &name).await?),
+            None => Ok(Target::of(&name, blob, pieces)),
+        };
+    }
+    if let Some(folder) = folder {
+        folder.remove(&name).await?;
+        kept::set_pieces(folder, &name, &kept::Pieces::default()).await?;
+    }
+    Err(Stop::Failed(Failure::new(
+        format!(
+            "{name}: its sha256 is {found}, expected {expected}: it is another file, or damaged on the way."
+        ),
+        "It was deleted. Load it again; if this repeats, the host has replaced the file.",
+    )))
+}
+
+/// Waits, listening for a pause or a cancel.
+async fn wait(seconds: u32, teller: &mut Teller, done: u64) -> Result<(), Stop> {
+    for _ in 0..seconds * 5 {
+        let pause = js_sys::Promise::new(&mut |resolve, _| {
+            // without a timer the next try just comes sooner
+            let _ = scope().set_timeout_with_callback_and_timeout_and_arguments_0(&resolve, 200);
+        });
+        JsFuture::from(pause).await.map_err(|e| Stop::Broken(words(&e)))?;
+        teller.see(done, None)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,93 @@
+//! The browser's own file system for this site (OPFS): folders, files that are written in place, space.
+//!
+//! Everything here fails politely: private windows, full disks and second tabs are ordinary.
+
+mod folder;
+pub mod shelf;
+mod sync_file;
+
+use thiserror::Error;
+use wasm_bindgen::{JsCast, JsValue};
+use wasm_bindgen_futures::JsFuture;
+use web_sys::{Blob, StorageEstimate, WorkerGlobalScope};
+
+pub use folder::{Folder, join};
+pub use sync_file::SyncFile;
+
+use crate::{protocol::Space, wire::words};
+
+/// Bytes that are copied at once.
+pub const COPY: u64 = 4 << 20;
+
+/// What storage refuses.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum StorageError {
+    /// The browser gives this site none.
+    #[error("the browser keeps nothing for this page (a private window, or a setting): {0}")]
+    Blocked(String),
+    /// The disk or the site's share of it is full.
+    #[error(
+        "the browser's storage is full while writing {0}; free some under Models, or on the disk"
+    )]
+    Full(String),
+    /// Another tab has the file open.
+    #[error("{0} is open in another tab of Hearth; close that tab, or go on there")]
+    Busy(String),
+    /// Anything else.
+    #[error("the browser's storage, {name}: {what}")]
+    Other {
+        /// The file.
+        name: String,
+        /// What the browser says.
+        what: String,
+    },
+}
+
+impl StorageError {
+    /// What an exception means.
+    pub fn of(name: &str, error: &JsValue) -> Self {
+        let (what, name) = (words(error), name.to_owned());
+        match what.split(':').next().unwrap_or_default() {
+            "QuotaExceededError" => Self::Full(name),
+            "NoModificationAllowedError" => Self::Busy(name),
+            "SecurityError" | "NotAllowedError" | "UnknownError" => Self::Blocked(what),
+            _ => Self::Other { name, what },
+        }
+    }
+}
+
+/// Waits for a promise of the storage.
+pub(crate) async fn wait(name: &str, promise: js_sys::Promise) -> Result<JsValue, StorageError> {
+    JsFuture::from(promise).await.map_err(|e| StorageError::of(name, &e))
+}
+
+/// A part of a blob as bytes; short where the blob ends.
+///
+/// # Errors
+/// A file that was changed or removed since it was picked.
+pub async fn read_blob(blob: &Blob, from: u64, to: u64) -> Result<js_sys::Uint8Array, JsValue> {
+    let part = blob.slice_with_f64_and_f64(from as f64, to as f64)?;
+    let buffer = JsFuture::from(part.array_buffer()).await?;
+    Ok(js_sys::Uint8Array::new(&buffer))
+}
+
+pub(crate) fn scope() -> WorkerGlobalScope {
+    js_sys::global().unchecked_into()
+}
+
+/// The site's space.
+pub async fn space() -> Space {
+    let manager = scope().navigator().storage();
+    let estimate = async {
+        let found = JsFuture::from(manager.estimate().ok()?).await.ok()?;
+        let found: StorageEstimate = found.unchecked_into();
+        Some((found.get_usage()? as u64, found.get_quota()? as u64))
+    };
+    let persisted = async { JsFuture::from(manager.persisted().ok()?).await.ok()?.as_bool() };
+    let available = Folder::root().await.is_ok();
+    let (used, quota) = estimate.await.unwrap_or_default();
+    Space { available, used, quota, persistent: persisted.await.unwrap_or(false) }
+}
+
+#[cfg(test)]
+mod tests;

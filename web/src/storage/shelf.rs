@@ -1,0 +1,242 @@
+//! Where runs are kept: a folder a run in the site's storage, or in memory where the browser keeps nothing.
+
+use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
+
+use hearth_classifier::fit::{MemoryStore, SnapshotStore};
+use js_sys::Uint8Array;
+use web_sys::Blob;
+
+use super::{Folder, StorageError, SyncFile};
+
+/// Runs by key, each with files by name and two snapshot slots.
+#[derive(Clone)]
+pub enum Shelf {
+    /// In the folder `runs`.
+    Kept(Folder),
+    /// Until the tab is closed.
+    Memory(Rc<RefCell<MemoryShelf>>),
+}
+
+/// Runs in memory. Blobs lie in the browser, not in the program's own memory.
+#[derive(Default)]
+pub struct MemoryShelf {
+    files: BTreeMap<(String, String), Blob>,
+    slots: BTreeMap<String, Rc<RefCell<MemoryStore>>>,
+}
+
+impl Shelf {
+    /// The site's storage; memory with the reason where there is none.
+    pub async fn open() -> (Self, Option<StorageError>) {
+        let runs = async { Folder::root().await?.folder("runs").await };
+        match runs.await {
+            Ok(folder) => (Self::Kept(folder), None),
+            Err(error) => (Self::in_memory(), Some(error)),
+        }
+    }
+
+    /// An empty one in memory.
+    pub fn in_memory() -> Self {
+        Self::Memory(Rc::default())
+    }
+
+    /// Whether it outlives the tab.
+    pub fn is_kept(&self) -> bool {
+        matches!(self, Self::Kept(_))
+    }
+
+    /// The runs' keys.
+    ///
+    /// # Errors
+    /// As the storage says.
+    pub async fn keys(&self) -> Result<Vec<String>, StorageError> {
+        match self {
+            Self::Kept(folder) => folder.names().await,
+            Self::Memory(memory) => {
+                let mut keys: Vec<String> =
+                    memory.borrow().files.keys().map(|(key, _)| key.clone()).collect();
+                keys.dedup();
+                Ok(keys)
+            }
+        }
+    }
+
+    /// Writes a file of a run.
+    ///
+    /// # Errors
+    /// As the storage says.
+    pub async fn put(&self, key: &str, name: &str, blob: &Blob) -> Result<(), StorageError> {
+        match self {
+            Self::Kept(folder) => folder.folder(key).await?.write(name, blob).await,
+            Self::Memory(memory) => {
+                let place = (key.to_owned(), name.to_owned());
+                memory.borrow_mut().files.insert(place, blob.clone());
+                Ok(())
+            }
+        }
+    }
+
+    /// Writes a small file of a run so that a torn write loses nothing.
+    ///
+    /// # Errors
+    /// As the storage says.
+    pub async fn put_safe(&self, key: &str, name: &str, bytes: &[u8]) -> Result<(), StorageError> {
+        match self {
+            Self::Kept(folder) => folder.folder(key).await?.write_safe(name, bytes).await,
+            Self::Memory(_) => {
+                let blob = crate::wire::blob(bytes, "application/octet-stream");
+                self.put(key, name, &blob.map_err(|e| StorageError::of(name, &e))?).await
+            }
+        }
+    }
+
+    /// A file of a run; none where there is none.
+    ///
+    /// # Errors
+    /// As the storage says.
+    pub async fn get(&self, key: &str, name: &str) -> Result<Option<Blob>, StorageError> {
+        match self {
+            Self::Kept(folder) => {
+                Ok(folder.folder(key).await?.file(name).await?.map(|file| file.into()))
+            }
+            Self::Memory(memory) => {
+                let place = (key.to_owned(), name.to_owned());
+                Ok(memory.borrow().files.get(&place).cloned())
+            }
+        }
+    }
+
+    /// What [`Self::put_safe`] wrote, if `parse` accepts it.
+    ///
+    /// # Errors
+    /// As the storage says.
+    pub async fn get_safe<T>(
+        &self,
+        key: &str,
+        name: &str,
+        parse: impl Fn(&[u8]) -> Option<T>,
+    ) -> Result<Option<T>, StorageError> {
+        match self {
+            Self::Kept(folder) => folder.folder(key).await?.read_safe(name, parse).await,
+            Self::Memory(_) => {
+                let Some(blob) = self.get(key, name).await? else { return Ok(None) };
+                let bytes = super::read_blob(&blob, 0, blob.size() as u64).await;
+                Ok(parse(&bytes.map_err(|e| StorageError::of(name, &e))?.to_vec()))
+            }
+        }
+    }
+
+    /// Deletes a file of a run, a snapshot slot included.
+    ///
+    /// # Errors
+    /// As the storage says.
+    pub async fn remove_file(&self, key: &str, name: &str) -> Result<(), StorageError> {
+        match self {
+            Self::Kept(folder) => folder.folder(key).await?.remove(name).await,
+            Self::Memory(memory) => {
+                let mut memory = memory.borrow_mut();
+                memory.files.remove(&(key.to_owned(), name.to_owned()));
+                if name.starts_with("snapshot") {
+                    memory.slots.remove(key);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Forgets a run.
+    ///
+    /// # Errors
+    /// [`StorageError::Busy`] where another tab trains it.
+    pub async fn remove(&self, key: &str) -> Result<(), StorageError> {
+        match self {
+            Self::Kept(folder) => folder.remove(key).await,
+            Self::Memory(memory) => {
+                let mut memory = memory.borrow_mut();
+                memory.files.retain(|(of, _), _| of != key);
+                memory.slots.remove(key);
+                Ok(())
+            }
+        }
+    }
+
+    /// The snapshot slots of a run. While they are open no other tab can train it.
+    ///
+    /// # Errors
+    /// [`StorageError::Busy`] where another tab has them.
+    pub async fn slots(&self, key: &str) -> Result<Slots, StorageError> {
+        match self {
+            Self::Kept(folder) => {
+                let folder = folder.folder(key).await?;
+                let files = [folder.open("snapshot-0").await?, folder.open("snapshot-1").await?];
+                Ok(Slots::Kept {
+                    files,
+                    fallen_back: Rc::default(),
+                    memory: MemoryStore::default(),
+                })
+            }
+            Self::Memory(memory) => {
+                let mut memory = memory.borrow_mut();
+                Ok(Slots::Memory(memory.slots.entry(key.to_owned()).or_default().clone()))
+            }
+        }
+    }
+}
+
+/// The two snapshot slots of a run.
+pub enum Slots {
+    /// Files, held open.
+    Kept {
+        /// The files.
+        files: [SyncFile; 2],
+        /// Why the latest snapshots are in memory only, until it was told.
+        fallen_back: Rc<RefCell<Option<StorageError>>>,
+        /// Snapshots that no file would take.
+        memory: MemoryStore,
+    },
+    /// Until the tab is closed.
+    Memory(Rc<RefCell<MemoryStore>>),
+}
+
+impl Slots {
+    /// Where it is noted why snapshots do not outlive the tab any more; whoever tells the user takes it.
+    pub fn warning(&self) -> Rc<RefCell<Option<StorageError>>> {
+        match self {
+            Self::Kept { fallen_back, .. } => fallen_back.clone(),
+            Self::Memory(_) => Rc::default(),
+        }
+    }
+}
+
+impl SnapshotStore for Slots {
+    fn save(&mut self, slot: usize, bytes: &[u8]) -> Result<(), String> {
+        match self {
+            Self::Memory(store) => store.borrow_mut().save(slot, bytes),
+            Self::Kept { files, fallen_back, memory } => {
+                let write = |file: &SyncFile| {
+                    file.truncate(0)?;
+                    file.write_at(0, &Uint8Array::from(bytes))?;
+                    file.flush()
+                };
+                match write(&files[slot]) {
+                    Ok(()) => {
+                        memory.slots[slot].clear();
+                        Ok(())
+                    }
+                    // a full disk must not end a run: it goes on, and the other slot stays whole
+                    Err(error) => {
+                        *fallen_back.borrow_mut() = Some(error);
+                        memory.save(slot, bytes)
+                    }
+                }
+            }
+        }
+    }
+
+    fn load(&mut self, slot: usize) -> Result<Vec<u8>, String> {
+        match self {
+            Self::Memory(store) => store.borrow_mut().load(slot),
+            Self::Kept { memory, .. } if !memory.slots[slot].is_empty() => memory.load(slot),
+            Self::Kept { files, .. } => files[slot].read_all().map_err(|e| e.to_string()),
+        }
+    }
+}
