@@ -93,6 +93,53 @@ async fn sorted(instance: wgpu::Instance) -> Vec<wgpu::Adapter> {
     all
 }
 
+/// The adapter in words, and whether a CPU pretends to be it. Native drivers tell wgpu; of what
+/// browsers tell, wgpu passes nothing on, so they are asked here.
+pub(crate) async fn describe(adapter: &wgpu::Adapter) -> (AdapterDescription, bool) {
+    #[allow(unused_mut, reason = "only the browser's answer changes it")]
+    let mut description = AdapterDescription::of(&adapter.get_info());
+    #[cfg(target_arch = "wasm32")]
+    if let Some(name) = browser::name().await {
+        description.name = name;
+    }
+    let software = description.kind == "Cpu" || names_software(&description.name);
+    (description, software)
+}
+
+/// Whether a name is that of a CPU rasterizer.
+fn names_software(name: &str) -> bool {
+    let name = name.to_lowercase();
+    ["swiftshader", "llvmpipe", "lavapipe", "basic render"].iter().any(|n| name.contains(n))
+}
+
+/// What the browser says about its adapter.
+#[cfg(target_arch = "wasm32")]
+mod browser {
+    use js_sys::{Function, Promise, Reflect};
+    use wasm_bindgen::{JsCast, JsValue};
+
+    /// "google swiftshader" say; `None` where the browser keeps it to itself.
+    pub async fn name() -> Option<String> {
+        let words = words().await.ok()?;
+        let name = words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");
+        (!name.is_empty()).then_some(name)
+    }
+
+    async fn words() -> Result<Vec<String>, JsValue> {
+        let get = |object: &JsValue, name: &str| Reflect::get(object, &name.into());
+        let gpu = get(&get(&js_sys::global(), "navigator")?, "gpu")?;
+        // The choice that `super::choose` makes, or this could describe another adapter.
+        let options = js_sys::Object::new();
+        Reflect::set(&options, &"powerPreference".into(), &"high-performance".into())?;
+        let request: Function = get(&gpu, "requestAdapter")?.dyn_into()?;
+        let promise: Promise = request.call1(&gpu, &options)?.dyn_into()?;
+        let adapter = wasm_bindgen_futures::JsFuture::from(promise).await?;
+        let info = get(&adapter, "info")?;
+        let words = ["vendor", "architecture", "device", "description"];
+        Ok(words.iter().filter_map(|word| get(&info, word).ok()?.as_string()).collect())
+    }
+}
+
 #[cfg(target_arch = "wasm32")]
 pub(crate) async fn choose(_options: &GpuOptions) -> Result<wgpu::Adapter, GpuError> {
     let request = wgpu::RequestAdapterOptions {
@@ -119,5 +166,34 @@ pub(crate) async fn choose(options: &GpuOptions) -> Result<wgpu::Adapter, GpuErr
         None => {
             Err(GpuError::NoSuchAdapter { wanted: wanted.clone(), available: names.join(", ") })
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wasm_bindgen_test::wasm_bindgen_test;
+
+    use super::names_software;
+    use crate::{Gpu, GpuOptions};
+
+    #[wasm_bindgen_test(unsupported = test)]
+    fn rasterizers_are_known_by_their_names() {
+        for name in ["google swiftshader", "llvmpipe (LLVM 15.0.6, 256 bits)"] {
+            assert!(names_software(name), "{name}");
+        }
+        for name in ["", "nvidia ampere", "apple metal-3", "AMD Radeon"] {
+            assert!(!names_software(name), "{name}");
+        }
+    }
+
+    /// The tests' browser runs on SwiftShader, and so do many machines without a GPU: direct tiles
+    /// do better there, so the engine has to know.
+    #[wasm_bindgen_test(unsupported = pollster::test)]
+    async fn a_rasterizer_is_recognized_natively_and_in_the_browser() {
+        let gpu = Gpu::open(&GpuOptions::default()).await.unwrap();
+        let name = gpu.adapter().name.clone();
+        assert!(name.len() > 1 && name != "0:0", "{name:?}");
+        let software = cfg!(target_arch = "wasm32") || gpu.adapter().kind == "Cpu";
+        assert_eq!(gpu.capabilities().software, software, "{name:?}");
     }
 }

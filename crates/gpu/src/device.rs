@@ -72,7 +72,7 @@ impl Gpu {
     /// No adapter, none of that name, or a driver that refuses.
     pub async fn open(options: &GpuOptions) -> Result<Self, GpuError> {
         let adapter = adapter::choose(options).await?;
-        let description = AdapterDescription::of(&adapter.get_info());
+        let (description, software) = adapter::describe(&adapter).await;
         let (features, limits) = match options.profile {
             Profile::Default => (wgpu::Features::empty(), wgpu::Limits::default()),
             Profile::Full => {
@@ -101,8 +101,7 @@ impl Gpu {
             f16: features.contains(wgpu::Features::SHADER_F16),
             subgroups: features.contains(wgpu::Features::SUBGROUP),
             timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
-            software: description.kind == "Cpu"
-                || description.name.to_lowercase().contains("swiftshader"),
+            software,
         };
         Ok(Self {
             shared: Arc::new(Shared {
