@@ -5,7 +5,7 @@ use hearth_formats::checkpoint::Checkpoint;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Config, KvCache, LoadOptions, LoraConfig, LoraLayout, Model, ModelError, config_of,
+    Config, Embedding, KvCache, LoadOptions, LoraConfig, LoraLayout, Model, ModelError, config_of,
     table::input_bytes,
     weights::{layout_of, stays_in_file},
     workspace::{Activations, Sizes, Widths},
@@ -87,6 +87,35 @@ pub fn weight_bytes(
         .map(|l| l.rope.theta.to_bits())
         .collect::<std::collections::BTreeSet<_>>();
     Ok(bytes + bases.len() as u64 * crate::model::angle_bytes(&config))
+}
+
+/// Refuses a model whose weights alone exceed `available` bytes of device memory; gives their bytes
+/// otherwise. Only the file's header has been read by then.
+///
+/// # Errors
+/// [`ModelError::Memory`] with the numbers; missing tensors.
+pub fn check_fits(
+    checkpoint: &Checkpoint,
+    options: impl Into<LoadOptions>,
+    available: u64,
+) -> Result<u64, ModelError> {
+    let options = options.into();
+    let bytes = weight_bytes(checkpoint, options)?;
+    if bytes <= available {
+        return Ok(bytes);
+    }
+    let tables = LoadOptions { embedding: Embedding::FromSource, ..options };
+    let layers = weight_bytes(checkpoint, tables)?;
+    let mb = |bytes: u64| bytes as f64 / 1e6;
+    Err(ModelError::Memory(format!(
+        "{}: the weights take {:.1} MB on the device (embedding {:.1} MB, layers {:.1} MB), and {:.1} MB are \
+         available. Take a smaller model or one in fewer bits (`hearth quantize`, or --weights q4 for floats).",
+        checkpoint.name(),
+        mb(bytes),
+        mb(bytes - layers),
+        mb(layers),
+        mb(available)
+    )))
 }
 
 /// Plans scoring or generation: a workspace and a cache.

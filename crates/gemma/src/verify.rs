@@ -9,7 +9,7 @@ mod lora;
 
 use std::collections::BTreeMap;
 
-pub use forward::forward;
+pub use forward::{forward, probabilities};
 pub use lora::{lora, trajectory};
 use safetensors::{Dtype, SafeTensors};
 use serde::Serialize;

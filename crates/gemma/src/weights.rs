@@ -71,6 +71,8 @@ pub enum Precision {
     /// The layout that holds the file's numbers without loss; bf16 becomes f32.
     #[default]
     Exact,
+    /// 32-bit floats are rounded to 16 bits while they stream in; what is smaller stays.
+    F16,
     /// Floats are quantized to 8 bits while they stream in; quantized files stay as they are.
     Q8,
     /// Floats are quantized to 4 bits, the embedding to 8 where that is kinder.
@@ -191,6 +193,7 @@ pub fn layout_of(
     let tensor = checkpoint.tensor(name)?;
     let stored = tensor.layout.unwrap_or(WeightLayout::F32);
     let wanted = match (stored, precision) {
+        (WeightLayout::F32, Precision::F16) => WeightLayout::F16,
         (WeightLayout::F32 | WeightLayout::F16, Precision::Q8) => WeightLayout::Q8,
         (WeightLayout::F32 | WeightLayout::F16, Precision::Q4) => WeightLayout::Q4,
         _ => stored,

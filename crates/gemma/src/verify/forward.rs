@@ -83,6 +83,53 @@ async fn sequence(
     Ok(())
 }
 
+/// What rounded weights are held to: the probabilities after each sequence's last token, within
+/// 0.01 of the reference's.
+///
+/// # Errors
+/// A file that is not of this form or has no logits, or the device.
+pub async fn probabilities(model: &Model, bytes: &[u8]) -> Result<Vec<Row>, ModelError> {
+    let golden = Tensors::new(bytes)?;
+    let v = model.config.vocab;
+    let mut rows = Vec::new();
+    for index in 0.. {
+        let name = format!("seq{index}");
+        if golden.shape(&format!("{name}.input_ids")).is_none() {
+            break;
+        }
+        let ids: Vec<u32> =
+            golden.i32(&format!("{name}.input_ids"))?.iter().map(|&id| id as u32).collect();
+        let keys = [format!("{name}.logits_last"), format!("{name}.logits")];
+        let Some(key) = keys.iter().find(|key| golden.shape(key).is_some()) else { continue };
+        let want = golden.f32(key)?;
+        let last = ids.len() as u32 - 1;
+        let packed = Packed::new(&[batch::Row { tokens: &ids, id: 0 }], 0)?;
+        packed.check(v, model.max_positions())?;
+        let sizes = Sizes { tokens: ids.len(), chosen: 1, lora: None, training: None };
+        let mut ws = Workspace::new(&model.gpu, &model.config, sizes)?;
+        model.set_batch(&mut ws, packed, Some(vec![last])).await?;
+        let mut commands = Commands::new();
+        model.forward(&mut commands, &ws, Pass::default(), None)?;
+        model.gpu.run(&commands).await?;
+        let got = shares(&all_logits(model, &ws).await?);
+        let want = shares(&want[want.len().saturating_sub(v)..]);
+        rows.push(Row::compare(
+            format!("{name}.probabilities_last"),
+            &got,
+            &want,
+            Limit::MaxAbs(0.01),
+        ));
+    }
+    if rows.is_empty() {
+        return Err(ModelError::Empty("the golden file has no logits to compare"));
+    }
+    Ok(rows)
+}
+
+fn shares(logits: &[f32]) -> Vec<f32> {
+    (0..logits.len()).map(|token| log_probability(logits, token).exp()).collect()
+}
+
 /// Logits of all positions, `(T, V)`, computed in pieces that fit a binding.
 async fn all_logits(model: &Model, ws: &Workspace) -> Result<Vec<f32>, ModelError> {
     let (gpu, v) = (&model.gpu, model.config.vocab);

@@ -1,0 +1,94 @@
+//! The memory plan against what wgpu's allocator reports, and the refusal of what does not fit.
+#![cfg(not(target_arch = "wasm32"))] // a browser reports no memory
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
+
+mod twins;
+
+use std::rc::Rc;
+
+use hearth_formats::{
+    checkpoint::Checkpoint,
+    source::{ByteSource, MemorySource},
+};
+use hearth_gemma::{
+    Model, Precision,
+    plan::{TrainingNeed, check_fits, training, weight_bytes},
+    targets::{Loss, prediction_count},
+    train::{StepPlan, Trainer, logit_columns},
+    workspace::Activations,
+};
+use hearth_gpu::{Gpu, GpuOptions, Profile};
+use twins::{GEMMA2, GEMMA3, config, rows};
+
+async fn checkpoint(files: &[(&str, &'static [u8])]) -> Checkpoint {
+    let sources = files
+        .iter()
+        .map(|&(name, bytes)| Rc::new(MemorySource::new(name, bytes)) as Rc<dyn ByteSource>)
+        .collect();
+    Checkpoint::open(sources).await.unwrap()
+}
+
+/// Bytes of a step by the allocator, its peak by Hearth's own account, and the plan.
+async fn step(files: &[(&str, &'static [u8])], loss: Loss, activations: Activations) -> [u64; 3] {
+    let gpu = Gpu::open(&GpuOptions::with_profile(Profile::Full)).await.unwrap();
+    let checkpoint = checkpoint(files).await;
+    let weights = weight_bytes(&checkpoint, Precision::Exact).unwrap();
+    let model = Model::load(&gpu, &checkpoint, Precision::Exact, |_| true).await.unwrap();
+    // Large enough that the rounding of some 200 buffers to the driver's alignment disappears.
+    let batch = rows(96, 9, 24, loss, 3);
+    let config = config(loss);
+    let targets = prediction_count(&batch, 9);
+    let tokens = 9 + batch.iter().map(|row| row.tokens.len() - 9).sum::<usize>();
+    let need = TrainingNeed {
+        lora: &config.lora,
+        longest_row: 33,
+        batch_tokens: tokens,
+        targets,
+        logit_columns: logit_columns(&config, model.config.vocab, targets),
+        averaging: false,
+        input_row_bytes: 0,
+    };
+    let plan = training(&model.config, weights, &need, tokens, activations).unwrap();
+    let step_plan = StepPlan { tokens, targets, activations, share_prefix: true };
+    let mut trainer = Trainer::new(&model, config, step_plan, None).await.unwrap();
+    for _ in 0..2 {
+        trainer.step(&batch).await.unwrap();
+    }
+    trainer.last_report().await.unwrap().unwrap();
+    [gpu.allocator_report().unwrap().allocated, gpu.account().peak(), plan.total()]
+}
+
+#[pollster::test]
+async fn a_training_step_takes_what_the_plan_says() {
+    for (name, files) in [("Gemma 2", &GEMMA2), ("Gemma 3", &GEMMA3)] {
+        for (loss, activations) in [
+            (Loss::Choice, Activations::Keep),
+            (Loss::Choice, Activations::Recompute),
+            (Loss::Sequence, Activations::Keep),
+        ] {
+            let [allocated, peak, planned] = step(files, loss, activations).await;
+            println!(
+                "{name}, {loss:?}, {activations:?}: allocator {allocated}, account's peak {peak}, plan {planned}"
+            );
+            for found in [allocated, peak] {
+                let off = found as f64 / planned as f64 - 1.0;
+                assert!(off.abs() <= 0.05, "{name}, {loss:?}, {activations:?}: {off:+.3}");
+            }
+        }
+    }
+}
+
+#[pollster::test]
+async fn a_model_that_does_not_fit_is_refused_with_numbers_before_anything_is_read() {
+    let checkpoint = checkpoint(&GEMMA3).await;
+    let bytes = weight_bytes(&checkpoint, Precision::Exact).unwrap();
+    assert_eq!(check_fits(&checkpoint, Precision::Exact, bytes).unwrap(), bytes);
+    let refusal = check_fits(&checkpoint, Precision::Exact, bytes - 1).unwrap_err().to_string();
+    let megabytes = format!("{:.1} MB", bytes as f64 / 1e6);
+    for words in ["model.safetensors", &megabytes, "embedding", "layers", "quantize"] {
+        assert!(refusal.contains(words), "{words}: {refusal}");
+    }
+    // Held in fewer bits it may fit.
+    assert!(weight_bytes(&checkpoint, Precision::Q8).unwrap() < bytes);
+    check_fits(&checkpoint, Precision::Q8, bytes - 1).unwrap();
+}
