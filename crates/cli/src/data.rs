@@ -2,16 +2,12 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Args;
 use hearth_classifier::{
-    columns::{
-        self, Dataset, DatasetOptions, LabelRule, Roles, TextSource, duplicates, guess_roles,
-        parse_template,
-    },
-    estimator::Labelled,
-    report::DataSummary,
-    split::{Part, Split},
+    columns::{self, LabelRule, Roles, TextSource, guess_roles, parse_template},
+    prepare::{self, Preparing, SplitChoice},
+    split::Part,
     table::{self, Table, TableOptions},
 };
 
@@ -109,7 +105,7 @@ impl TableArgs {
 }
 
 impl LabelArgs {
-    fn rule(&self, split: Option<&str>, table: &Table, roles: &Roles) -> Result<LabelRule> {
+    fn rule(&self) -> Result<LabelRule> {
         let parts = |text: &str| text.split(',').map(str::to_owned).collect::<Vec<_>>();
         if let Some(text) = &self.median {
             let [above, below] = <[String; 2]>::try_from(parts(text))
@@ -124,27 +120,29 @@ impl LabelArgs {
             let threshold = number.parse().map_err(|_| wrong())?;
             return Ok(LabelRule::Threshold { threshold, above, below });
         }
-        // the public file has votes; the codelab calls those at or above the median 'Negative'
-        let numeric = roles.label.is_some_and(|c| {
-            table.rows.iter().all(|row| row.fields[c].trim().parse::<f64>().is_ok())
-        });
-        if split == Some("codelab") && numeric {
-            return Ok(LabelRule::Median { above: "Negative".into(), below: "Positive".into() });
-        }
         Ok(LabelRule::AsIs)
     }
 }
 
-/// Labelled rows and their parts.
+/// A file, and its rows with their parts.
 pub struct Prepared {
     /// The file.
     pub table: Table,
-    /// The rows.
-    pub data: Dataset,
-    /// Who does what.
-    pub split: Split,
-    /// For the report.
-    pub summary: DataSummary,
+    rows: prepare::Prepared,
+}
+
+impl std::ops::Deref for Prepared {
+    type Target = prepare::Prepared;
+
+    fn deref(&self) -> &Self::Target {
+        &self.rows
+    }
+}
+
+impl std::ops::DerefMut for Prepared {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.rows
+    }
 }
 
 /// Reads, labels and splits.
@@ -156,93 +154,29 @@ pub fn prepare(
 ) -> Result<Prepared> {
     let table = file.read()?;
     let mut roles = file.roles(&table, labels.label.as_deref())?;
-    let rule = labels.rule(split.split.as_deref(), &table, &roles)?;
-    let wanted = split.split.as_deref();
-    if let Some(name) = wanted.filter(|w| *w != "codelab" && w.parse::<f64>().is_err()) {
-        roles.split = Some(columns::column(&table, name)?);
-    }
-    let options =
-        DatasetOptions { rule, positive: labels.positive.clone(), drop_bad: file.drop_bad };
-    let data = Dataset::from_table(&table, &roles, &options).with_context(|| file.name())?;
-    let classes = data.labels();
-    let by_column = || {
-        let cells = data.examples.iter().map(|e| (e.row, e.split.as_deref().unwrap_or_default()));
-        Split::by_column(cells)
+    let choice = match split.split.as_deref().map(|wanted| (wanted, wanted.parse::<f64>())) {
+        None => SplitChoice::Auto,
+        Some(("codelab", _)) => SplitChoice::Codelab,
+        Some((_, Ok(share))) => SplitChoice::Share(share),
+        Some((name, Err(_))) => {
+            roles.split = Some(columns::column(&table, name)?);
+            SplitChoice::Column
+        }
     };
-    let column = roles.split.map(|c| table.columns[c].clone()).unwrap_or_default();
-    let (mut parts, words) = match wanted.map(|w| (w, w.parse::<f64>())) {
-        Some(("codelab", _)) => (Split::codelab(&classes)?, "the codelab's 800 and 198".to_owned()),
-        Some((_, Ok(share))) => random(&classes, share, seed)?,
-        Some(_) => (by_column()?, format!("by the column {column:?}")),
-        None if roles.split.is_some() => (by_column()?, format!("by the column {column:?}")),
-        None => random(&classes, 0.2, seed)?,
+    let how = Preparing {
+        rule: labels.rule()?,
+        positive: labels.positive.clone(),
+        drop_bad: file.drop_bad,
+        split: choice,
+        limit: split.limit,
+        seed,
     };
-    if let Some(limit) = split.limit {
-        parts.limit_train(limit);
-    }
-    let mut summary = DataSummary {
-        file: file.data.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned()),
-        read_as: format!(
-            "{}, {} between columns",
-            table.dialect.encoding.encoding.name(),
-            table.dialect.delimiter_name()
-        ),
-        split: words,
-        dropped: data.dropped.clone(),
-        ..DataSummary::default()
-    };
-    summary.duplicates = duplicates(
-        parts.train.iter().chain(&parts.validation).map(|&i| data.examples[i].text.as_str()),
-        parts.test.iter().map(|&i| data.examples[i].text.as_str()),
-    )
-    .len();
-    Ok(Prepared { table, data, split: parts, summary })
-}
-
-fn random(classes: &[usize], share: f64, seed: u64) -> Result<(Split, String)> {
-    let words = format!("at random, class by class: {share} of the rows test, seed {seed}");
-    Ok((Split::stratified(classes, share, seed)?, words))
+    let name = file.data.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+    let rows = prepare::Prepared::new(&name, &table, &roles, &how).with_context(|| file.name())?;
+    Ok(Prepared { table, rows })
 }
 
 impl Prepared {
-    /// Takes validation rows out of the training rows, and counts everything.
-    pub fn hold_out(&mut self, share: f64, seed: u64) -> Result<()> {
-        let labels = self.data.labels();
-        self.split.hold_out_validation(&labels, share, seed)?;
-        let counts = |part: &[usize]| {
-            columns::class_counts(&self.data.classes, part.iter().map(|&i| labels[i]))
-        };
-        let [train, validation, test] =
-            [&self.split.train, &self.split.validation, &self.split.test].map(|p| counts(p));
-        if train.iter().any(|c| c.rows == 0) {
-            let missing: Vec<&str> =
-                train.iter().filter(|c| c.rows == 0).map(|c| c.class.as_str()).collect();
-            bail!(
-                "no training row has the class {}: raise --limit or change --split",
-                missing.join(", ")
-            );
-        }
-        self.summary.warnings = columns::warnings(&train);
-        (self.summary.train, self.summary.validation, self.summary.test) =
-            (train, validation, test);
-        Ok(())
-    }
-
-    /// Text and class of a part's rows.
-    pub fn rows(&self, part: Part) -> Vec<Labelled<'_>> {
-        let of = |&i: &usize| (self.data.examples[i].text.as_str(), self.data.examples[i].label);
-        self.part(part).iter().map(of).collect()
-    }
-
-    /// Indices of a part's rows.
-    pub fn part(&self, part: Part) -> &[usize] {
-        match part {
-            Part::Train => &self.split.train,
-            Part::Validation => &self.split.validation,
-            Part::Test => &self.split.test,
-        }
-    }
-
     /// What a person should know before the run, on stderr.
     pub fn note(&self) {
         let rows = |part| self.part(part).len();

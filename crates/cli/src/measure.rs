@@ -2,19 +2,14 @@
 
 use anyhow::Result;
 use hearth_classifier::{
-    bootstrap::Bootstrap,
-    calibration::{CalibrationBin, softmax},
+    calibration::CalibrationBin,
     estimator::{Labelled, TextClassifier},
-    metrics::{Evaluation, Scored, evaluate},
+    measure,
+    metrics::Evaluation,
 };
 use web_time::Instant;
 
 use crate::{interrupt, options::Options, output::Bar};
-
-/// Resamples behind an interval.
-const RESAMPLES: usize = 1000;
-/// Points of a curve that a file keeps.
-const POINTS: usize = 400;
 
 /// Scores and figures of some rows.
 pub struct Measured {
@@ -66,28 +61,15 @@ pub async fn measure(
 
 /// Measures ln p `[N, C]` against the true classes.
 pub fn figures(classifier: &TextClassifier<'_>, logs: &[f64], truth: &[usize]) -> Result<Measured> {
-    let (names, choice) = (classifier.classes(), classifier.choice());
-    let (classes, positive) = (names.len(), classifier.positive());
-    let probabilities = softmax(logs, classes, choice.temperature);
-    let scored =
-        |probabilities, threshold| Scored { classes, truth, probabilities, positive, threshold };
-    let own = scored(&probabilities, choice.threshold);
-    let mut evaluation = evaluate(&own, names)?;
-    let mut bootstrap = Bootstrap::new(own, RESAMPLES, 0)?;
-    while bootstrap.step() {}
-    evaluation.intervals = bootstrap.intervals();
-    evaluation.thin_curves(POINTS);
-    let predicted = own.predicted();
-    let f1_at_half = evaluate(&scored(&probabilities, 0.5), names)?.f1.value;
-    let plain = softmax(logs, classes, 1.0);
-    let calibration_before = evaluate(&scored(&plain, choice.threshold), names)?.calibration;
+    // nothing here waits for anything: the pauses are for pages
+    let found = pollster::block_on(measure::figures(classifier, logs, truth, async || {}))?;
     Ok(Measured {
-        predicted,
-        evaluation,
-        calibration_before,
-        f1_at_half,
+        predicted: found.predicted,
+        evaluation: found.evaluation,
+        calibration_before: found.calibration_before,
+        f1_at_half: found.f1_at_half,
         rows_per_second: 0.0,
-        probabilities,
+        probabilities: found.probabilities,
     })
 }
 
