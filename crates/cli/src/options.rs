@@ -13,6 +13,10 @@ pub struct Options {
     /// Device limits: WebGPU's defaults, or all that the adapter has
     #[arg(long, global = true, value_enum, default_value = "full")]
     profile: Limits,
+    /// Device memory in GB; a model that needs more is refused before it is loaded [default: on a
+    /// CPU adapter what the machine has free, else what the driver gives]
+    #[arg(long, global = true, env = "HEARTH_GPU_MEMORY", value_name = "GB")]
+    gpu_memory: Option<f64>,
     /// Print one JSON object for machines
     #[arg(long, global = true)]
     pub json: bool,
@@ -38,6 +42,15 @@ impl Options {
         Ok(Gpu::open(&GpuOptions { adapter, profile }).await?)
     }
 
+    /// Bytes that a model may take on the device, where that is known: drivers do not tell WebGPU.
+    pub fn available(&self, gpu: &Gpu) -> Option<u64> {
+        match self.gpu_memory {
+            Some(gb) => Some((gb * 1e9) as u64),
+            None if gpu.capabilities().software => free_memory(),
+            None => None,
+        }
+    }
+
     /// The profile as JSON has it.
     pub fn profile(&self) -> &'static str {
         match self.profile {
@@ -45,4 +58,11 @@ impl Options {
             Limits::Full => "full",
         }
     }
+}
+
+/// Bytes that this machine can still give to programs; Linux tells.
+fn free_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kilobytes| 1024 * kilobytes)
 }

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use hearth_classifier::recipe::{Loss, Recipe};
 use hearth_formats::{checkpoint::Checkpoint, tokenizer::Tokenizer};
-use hearth_gemma::{Embedding, LoadOptions, Model, Precision};
+use hearth_gemma::{Embedding, LoadOptions, Model, Precision, plan::check_fits};
 use hearth_gpu::Gpu;
 use serde::Serialize;
 use web_time::Instant;
@@ -38,6 +38,8 @@ pub struct ModelArgs {
 pub enum WeightsAs {
     /// The layout that holds the file's numbers without loss
     Exact,
+    /// 32-bit floats become 16 bits
+    F16,
     /// Floats become 8 bits
     Q8,
     /// Floats become 4 bits
@@ -48,6 +50,7 @@ impl From<WeightsAs> for Precision {
     fn from(weights: WeightsAs) -> Self {
         match weights {
             WeightsAs::Exact => Self::Exact,
+            WeightsAs::F16 => Self::F16,
             WeightsAs::Q8 => Self::Q8,
             WeightsAs::Q4 => Self::Q4,
         }
@@ -170,6 +173,10 @@ pub async fn load(
     checkpoint: &Checkpoint,
     how: impl Into<LoadOptions>,
 ) -> Result<Model> {
+    let how = how.into();
+    if let Some(available) = options.available(gpu) {
+        check_fits(checkpoint, how, available)?;
+    }
     let bar = Bar::of_bytes(options, "loading", 0);
     let progress = |state: hearth_gemma::LoadProgress| {
         bar.at_of(state.done, state.total);

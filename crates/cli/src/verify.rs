@@ -35,7 +35,8 @@ pub struct Verify {
     /// Only one part
     #[arg(long, value_enum)]
     only: Option<Part>,
-    /// Arithmetic of the kernels
+    /// How the weights are held: as in the file (f32 arithmetic throughout), or rounded to fewer
+    /// bits while loading; then the probabilities after the last token count, within 0.01
     #[arg(long, value_enum, default_value = "f32")]
     precision: Arithmetic,
 }
@@ -48,10 +49,25 @@ enum Part {
     Tokenizer,
 }
 
-#[derive(Clone, Copy, ValueEnum, Serialize)]
+/// The kernels always compute in f32; less precise are only the weights.
+#[derive(Clone, Copy, PartialEq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Arithmetic {
     F32,
+    F16,
+    Q8,
+    Q4,
+}
+
+impl Arithmetic {
+    fn weights(self) -> Precision {
+        match self {
+            Self::F32 => Precision::Exact,
+            Self::F16 => Precision::F16,
+            Self::Q8 => Precision::Q8,
+            Self::Q4 => Precision::Q4,
+        }
+    }
 }
 
 /// `golden.json`
@@ -85,12 +101,19 @@ struct Report {
     profile: &'static str,
     precision: Arithmetic,
     rows: Vec<Row>,
+    /// The budgets of f32, beside those that count, where `precision` is less.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    strict: Vec<Row>,
     heap_peak_bytes: u64,
 }
 
 pub async fn run(options: &Options, args: &Verify) -> Result<Outcome> {
     let folder = &args.folder;
-    let parts = Files::of(folder, args.only)?;
+    let mut parts = Files::of(folder, args.only)?;
+    let reduced = args.precision != Arithmetic::F32;
+    if reduced {
+        parts.keep_forward(folder)?;
+    }
     let golden: Golden = json(&folder.join("golden.json"))?;
     let path = model_path(folder, &golden, args.model.as_deref())?;
     if let Some(sha256) = &golden.model_sha256 {
@@ -100,12 +123,19 @@ pub async fn run(options: &Options, args: &Verify) -> Result<Outcome> {
     let files = ModelFiles::find(&path)?;
     let heap = Meter::start();
     let checkpoint = Checkpoint::open(files.sources()?).await?;
-    let mut rows = vec![];
+    let (mut rows, mut strict) = (vec![], vec![]);
     let mut peak = heap.peak();
     if parts.needs_model() {
-        let model = session::load(options, &gpu, &checkpoint, Precision::Exact).await?;
+        let model = session::load(options, &gpu, &checkpoint, args.precision.weights()).await?;
         peak = heap.peak();
-        compare(options, &parts, &golden, &model, &mut rows).await?;
+        if reduced {
+            let path = parts.forward.as_deref().unwrap_or(folder);
+            let (bytes, at) = (read(path)?, || path.display().to_string());
+            rows = verify::probabilities(&model, &bytes).await.with_context(at)?;
+            strict = verify::forward(&model, &bytes).await.with_context(at)?;
+        } else {
+            compare(options, &parts, &golden, &model, &mut rows).await?;
+        }
     }
     if let Some(cases) = &parts.tokenizer {
         rows.push(tokenizer(cases, &files, &checkpoint).await?);
@@ -115,8 +145,13 @@ pub async fn run(options: &Options, args: &Verify) -> Result<Outcome> {
     if options.json {
         let (adapter, profile, precision) =
             (gpu.adapter().to_string(), options.profile(), args.precision);
-        output::json(&Report { adapter, profile, precision, rows, heap_peak_bytes: peak })?;
+        output::json(&Report { adapter, profile, precision, rows, strict, heap_peak_bytes: peak })?;
     } else {
+        if !strict.is_empty() {
+            output::line("budgets of f32, for comparison only:")?;
+            print(&strict)?;
+            output::line("budget of rounded weights:")?;
+        }
         print(&rows)?;
         output::line(&format!(
             "{kept} of {} within their limits; {}, {} limits",
@@ -167,6 +202,19 @@ impl Files {
         Ok(files)
     }
 
+    /// Reduced precision is about what forward computes; gradients are compared in f32 only.
+    fn keep_forward(&mut self, folder: &Path) -> Result<()> {
+        if self.forward.is_none() {
+            bail!(
+                "{}: --precision needs the folder's forward.safetensors: gradients, trajectories and \
+                 tokenizers are compared in f32 only",
+                folder.display()
+            );
+        }
+        (self.lora, self.trajectory, self.tokenizer) = (vec![], vec![], None);
+        Ok(())
+    }
+
     fn needs_model(&self) -> bool {
         self.forward.is_some() || !self.lora.is_empty() || !self.trajectory.is_empty()
     }
@@ -198,8 +246,16 @@ async fn compare(
     }
     step();
     for path in &parts.lora {
-        let found = verify::lora(model, &read(path)?, Activations::Keep).await;
-        rows.extend(named(path, found.with_context(|| path.display().to_string())?));
+        let bytes = read(path)?;
+        for activations in [Activations::Keep, Activations::Recompute] {
+            let found = verify::lora(model, &bytes, activations).await;
+            let found = found.with_context(|| path.display().to_string())?;
+            let recomputed = |row: Row| match activations {
+                Activations::Keep => row,
+                Activations::Recompute => Row { name: format!("{} (recomputed)", row.name), ..row },
+            };
+            rows.extend(named(path, found).map(recomputed));
+        }
         step();
     }
     for path in &parts.trajectory {

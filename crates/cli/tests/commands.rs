@@ -3,7 +3,7 @@
 
 mod command;
 
-use command::{fixture, folder, golden, hearth, model_with_tokenizer, run, run_json};
+use command::{fixture, folder, golden, hearth, model_with_tokenizer, refused, run, run_json};
 use serde_json::Value;
 
 #[test]
@@ -182,6 +182,53 @@ fn verify_compares_gradients_and_adam_steps_too() {
         |part: &str| rows.iter().filter(|row| row["name"].as_str().unwrap().contains(part)).count();
     assert!(named("loss") >= 2 && named("lora_A.grad") >= 14 && named("fullseq") > 10, "{rows:?}");
     assert!(rows.iter().all(|row| row["ok"] == true), "{rows:?}");
+    // With everything kept, and with everything computed again.
+    assert!(named("(recomputed)") > 50 && 2 * named("(recomputed)") == rows.len(), "{rows:?}");
+}
+
+#[test]
+fn verify_gives_gradients_in_both_modes_on_both_profiles() {
+    for profile in ["default", "full"] {
+        for family in [2, 3] {
+            let report =
+                run_json(0, &["verify", &golden(family), "--only", "lora", "--profile", profile]);
+            assert_eq!(report["profile"], profile);
+        }
+    }
+}
+
+/// Weights in fewer bits have a budget of their own, and the strict one beside it shows that they
+/// were rounded.
+#[test]
+fn verify_holds_rounded_weights_to_their_probabilities() {
+    // Four bits are too few for random weights: the budget can be missed.
+    for (precision, least, code) in [("f16", 1e-4, 0), ("q8", 1e-3, 0), ("q4", 1e-2, 1)] {
+        let report = run_json(code, &["verify", &golden(3), "--precision", precision]);
+        assert_eq!(report["precision"], precision);
+        let rows = report["rows"].as_array().unwrap();
+        assert!(!rows.is_empty(), "{report}");
+        for row in rows {
+            assert!(row["name"].as_str().unwrap().ends_with("probabilities_last"), "{row}");
+            assert!(row["limit"] == 0.01 && row["max_abs"].as_f64().unwrap() > 0.0, "{row}");
+        }
+        let strict = report["strict"].as_array().unwrap();
+        let logits = strict.iter().find(|row| row["name"] == "seq0.logits").unwrap();
+        assert!(logits["relative"].as_f64().unwrap() > least, "{precision}: {logits}");
+    }
+    refused(
+        &["verify", &golden(3), "--precision", "q8", "--only", "lora"],
+        &["forward.safetensors", "f32 only"],
+    );
+    refused(&["verify", &golden(3), "--precision", "dp4a"], &["dp4a", "f32, f16, q8, q4"]);
+}
+
+#[test]
+fn a_model_that_does_not_fit_is_refused_before_loading() {
+    let model = format!("{}/model", golden(3));
+    let words = ["weights take", "MB on the device", "0.1 MB are available", "hearth quantize"];
+    refused(&["verify", &golden(3), "--gpu-memory", "0.0001"], &words);
+    refused(&["bench", "--model", &model, "--gpu-memory", "0.0001"], &words);
+    run_json(0, &["verify", &golden(3), "--gpu-memory", "0.1", "--only", "forward"]);
 }
 
 /// A golden folder whose weights or numbers are changed a little.

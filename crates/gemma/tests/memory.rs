@@ -35,7 +35,7 @@ async fn step(files: &[(&str, &'static [u8])], loss: Loss, activations: Activati
     let weights = weight_bytes(&checkpoint, Precision::Exact).unwrap();
     let model = Model::load(&gpu, &checkpoint, Precision::Exact, |_| true).await.unwrap();
     // Large enough that the rounding of some 200 buffers to the driver's alignment disappears.
-    let batch = rows(96, 9, 24, loss, 3);
+    let batch = rows(192, 9, 24, loss, 3);
     let config = config(loss);
     let targets = prediction_count(&batch, 9);
     let tokens = 9 + batch.iter().map(|row| row.tokens.len() - 9).sum::<usize>();
