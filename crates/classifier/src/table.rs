@@ -29,11 +29,17 @@ pub struct TableOptions {
     /// The delimiter, an ASCII character.
     pub delimiter: Option<u8>,
     /// `Some(None)` reads quotes as ordinary characters.
+    #[serde(deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub quote: Option<Option<u8>>,
     /// Is the first line a header?
     pub header: Option<bool>,
     /// The encoding.
     pub encoding: Option<TextEncoding>,
+}
+
+/// A field that is there, be it null: JSON's null means no quotes, an absent field means a guess.
+fn present<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Option<Option<u8>>, D::Error> {
+    Option::deserialize(value).map(Some)
 }
 
 /// A row as it stands in the file.

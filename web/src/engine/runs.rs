@@ -77,6 +77,11 @@ pub async fn list(ask: &Ask, base: &Base) -> Result<Vec<RunRecord>, Problem> {
         for key in shelf.keys().await? {
             match read(shelf, &key).await {
                 Ok(Some(run)) => runs.push(run.record),
+                Ok(None) if shelf.get(&key, RECORD).await?.is_some() => {
+                    ask.warn(
+                        "A run was kept by another version of Hearth and cannot be read here.",
+                    );
+                }
                 // killed between making the folder and writing the record: nothing is in it
                 Ok(None) => shelf.remove(&key).await.or_else(|error| match error {
                     StorageError::Busy(_) => Ok(()),
@@ -171,8 +176,9 @@ impl Session<'_> {
 
     async fn keep(&self, run: &KeptRun, data: &Blob) -> Result<(), Problem> {
         let shelf = run.shelf(self.base);
-        shelf.put(&run.record.key, DATA, data).await?;
-        run.save(self.base).await
+        // a folder without a record is swept away by the next list, also by another tab's
+        run.save(self.base).await?;
+        Ok(shelf.put(&run.record.key, DATA, data).await?)
     }
 
     /// Opens a run that is not finished, with its data, on the model it began with.

@@ -6,7 +6,7 @@ use hearth_classifier::{
     columns::TokenHistogram,
     error::ClassifierError,
     estimator::{Labelled, TextClassifier},
-    fit::{FitOptions, Fitted, Progress},
+    fit::{FitOptions, Fitted, Progress, SnapshotStore},
     measure::{self, Measured},
     metrics::Scored,
     prepare::Prepared,
@@ -139,13 +139,29 @@ impl<'m> Session<'m> {
                 run.shelf(self.base).remove(&run.record.key).await?;
                 return Err(Problem::Cancelled);
             }
-            Err(problem) => return Err(problem),
+            Err(problem) => {
+                self.settle(&mut run).await?;
+                return Err(problem);
+            }
         };
         let effort = fitted.effort;
         if effort.seconds > 1.0 {
             self.base.speed = Some(effort.tokens as f64 / effort.seconds);
         }
         self.finish(ask, run, model, &prepared, classifier, &fitted).await
+    }
+
+    /// After a failure: a run with a snapshot can be gone on with, or ended with its best; any other is forgotten.
+    async fn settle(&self, run: &mut KeptRun) -> Result<(), Problem> {
+        let (shelf, key) = (run.shelf(self.base), run.record.key.clone());
+        let mut slots = shelf.slots(&key).await?;
+        let saved = (0..2).any(|slot| slots.load(slot).is_ok_and(|bytes| !bytes.is_empty()));
+        drop(slots);
+        if saved {
+            run.record.state = RunState::Paused;
+            return run.save(self.base).await;
+        }
+        Ok(shelf.remove(&key).await?)
     }
 
     async fn fit(

@@ -1,5 +1,7 @@
 use hearth_classifier::{prompt::PromptSpec, recipe::Recipe, table::TableOptions};
 
+use wasm_bindgen_test::wasm_bindgen_test;
+
 use super::*;
 
 fn round_trip(message: ToEngine) -> ToEngine {
@@ -9,7 +11,7 @@ fn round_trip(message: ToEngine) -> ToEngine {
     back.body
 }
 
-#[test]
+#[wasm_bindgen_test(unsupported = test)]
 fn requests_survive_the_way() {
     let recipe = Recipe { rate: 0.1 + 0.2, seed: u64::MAX, ..Recipe::default() };
     let all = [
@@ -45,7 +47,7 @@ fn requests_survive_the_way() {
     }
 }
 
-#[test]
+#[wasm_bindgen_test(unsupported = test)]
 fn a_number_comes_back_to_the_bit() {
     for value in [0.1 + 0.2, f64::MIN_POSITIVE, 5e-324, 1.0 - f64::EPSILON / 2.0] {
         let message = ToEngine::SetThreshold { threshold: value };
@@ -54,7 +56,7 @@ fn a_number_comes_back_to_the_bit() {
     }
 }
 
-#[test]
+#[wasm_bindgen_test(unsupported = test)]
 fn no_quotes_is_not_the_same_as_a_guess() {
     let none = TableOptions { quote: Some(None), ..Default::default() };
     let message = ToEngine::ReadAgain { options: none.clone() };
@@ -62,7 +64,7 @@ fn no_quotes_is_not_the_same_as_a_guess() {
     assert_eq!(options, none);
 }
 
-#[test]
+#[wasm_bindgen_test(unsupported = test)]
 fn another_build_is_told_before_anything_else() {
     let text = r#"{"build":"0.0.9+abc","id":1,"body":{"NoSuchMessage":[]}}"#;
     let error = from_text::<ToEngine>(text).unwrap_err();
@@ -72,7 +74,7 @@ fn another_build_is_told_before_anything_else() {
     assert!(error.to_string().contains("reload the page"));
 }
 
-#[test]
+#[wasm_bindgen_test(unsupported = test)]
 fn what_is_no_message_is_an_error() {
     let unknown = format!(r#"{{"build":"{BUILD}","id":1,"body":"Fly"}}"#);
     for text in ["", "7", "{}", "null", unknown.as_str()] {
@@ -81,7 +83,7 @@ fn what_is_no_message_is_an_error() {
     }
 }
 
-#[test]
+#[wasm_bindgen_test(unsupported = test)]
 fn requests_end_once() {
     assert!(!FromEngine::Loading { done: 0, total: 1 }.ends());
     assert!(!FromEngine::Warning { what: String::new() }.ends());
