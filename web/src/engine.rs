@@ -14,6 +14,8 @@ mod problem;
 mod runs;
 mod self_test;
 mod session;
+#[cfg(test)]
+mod tests;
 mod train;
 mod using;
 

@@ -1,7 +1,5 @@
 //! `hearth quantize`
 
-mod config_json;
-
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -15,6 +13,7 @@ use hearth_formats::{
     layout::WeightLayout,
     source::read_vec,
 };
+use hearth_gemma::config::config_json;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -92,7 +91,7 @@ pub async fn run(options: &Options, args: &Quantize) -> Result<Outcome> {
     let heap = Meter::start();
     let files = ModelFiles::find(&args.model)?;
     let checkpoint = Checkpoint::open(files.sources()?).await?;
-    let config = config_json::of(&checkpoint)?;
+    let config = config_json(&checkpoint)?;
     let source_sha256 = sha256(options, &checkpoint).await?;
     let names: Vec<&str> = checkpoint.sources().iter().map(|s| file_name(s.name())).collect();
     let origin = Origin { source: names.join(", "), source_sha256: source_sha256.clone(), config };

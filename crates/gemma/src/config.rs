@@ -9,9 +9,11 @@ mod gguf;
 mod json;
 #[cfg(all(test, not(target_arch = "wasm32")))]
 mod tests;
+mod write;
 
 use hearth_formats::gguf::header::HeaderError;
 use thiserror::Error;
+pub use write::config_json;
 
 /// A generation of Gemma. Decides what no file says:
 ///

@@ -20,6 +20,14 @@ const OFTEN: Duration = Duration::from_millis(100);
 
 /// Posts a message to the page.
 pub fn say(id: u64, message: &FromEngine, blobs: &[Blob]) {
+    #[cfg(test)]
+    super::tests::hear(id, message, blobs);
+    #[cfg(not(test))]
+    post(id, message, blobs);
+}
+
+#[cfg_attr(test, expect(dead_code))] // tests take the page's place
+fn post(id: u64, message: &FromEngine, blobs: &[Blob]) {
     let scope: DedicatedWorkerGlobalScope = js_sys::global().unchecked_into();
     if let Ok(value) = wire::pack(&Envelope::new(id, message), blobs) {
         // a page that is gone has nobody left to tell
@@ -87,7 +95,7 @@ impl Ask {
 
 /// Lets one turn of the event loop go by: a message to oneself comes after those that wait. (A timer would
 /// be slowed down to 4 ms.)
-async fn turn() -> Result<JsValue, JsValue> {
+pub(super) async fn turn() -> Result<JsValue, JsValue> {
     let channel = MessageChannel::new()?;
     let (near, far) = (channel.port1(), channel.port2());
     let arrived = js_sys::Promise::new(&mut |resolve, _| near.set_onmessage(Some(&resolve)));

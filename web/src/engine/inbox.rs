@@ -65,7 +65,8 @@ impl Inbox {
         }
     }
 
-    fn take(&self, request: Request) {
+    /// Takes a request.
+    pub fn take(&self, request: Request) {
         let state = &self.0;
         if let Some(reason) = state.refused.borrow().as_ref() {
             return refuse(&request, reason);

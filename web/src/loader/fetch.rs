@@ -54,8 +54,7 @@ async fn request(url: &str, range: Option<String>, etag: Option<&str>) -> Result
     if let Some(range) = range {
         headers.set("Range", &range)?;
         // to other hosts this header would need their consent; there the marks are compared afterwards
-        let own =
-            !url.contains("://") || url.starts_with(&String::from(scope().location().origin()));
+        let own = !url.contains("://") || url.starts_with(&scope().location().origin());
         if let Some(etag) = etag.filter(|e| own && !e.starts_with("W/")) {
             headers.set("If-Range", etag)?;
         }

@@ -1,16 +1,17 @@
 //! A `config.json` for models that come without one: a GGUF says the same in its metadata.
 
-use anyhow::{Result, bail};
 use hearth_formats::checkpoint::Checkpoint;
-use hearth_gemma::{
-    Config,
-    config::{Family, Rope},
-    config_of,
-};
 use serde_json::{Value, json};
 
-/// The model's `config.json`: its own, or one that reads as the same configuration.
-pub fn of(checkpoint: &Checkpoint) -> Result<String> {
+use super::{Config, Family, LayerAttention, Rope};
+use crate::{ModelError, config_of};
+
+/// A model's `config.json`: its own, or one that reads as the same configuration. What a quantized
+/// copy of a model keeps.
+///
+/// # Errors
+/// A model without a configuration, or one that `config.json` cannot say.
+pub fn config_json(checkpoint: &Checkpoint) -> Result<String, ModelError> {
     let config = config_of(checkpoint)?;
     match checkpoint.config_json() {
         Some(json) => Ok(json.to_owned()),
@@ -18,8 +19,8 @@ pub fn of(checkpoint: &Checkpoint) -> Result<String> {
     }
 }
 
-fn write(config: &Config) -> Result<String> {
-    let windowed = |layer: &&hearth_gemma::config::LayerAttention| layer.window.is_some();
+fn write(config: &Config) -> Result<String, ModelError> {
+    let windowed = |layer: &&LayerAttention| layer.window.is_some();
     let local = config.layers.iter().find(windowed);
     let global = config.layers.iter().find(|layer| layer.window.is_none()).or(local);
     let rope = |rope: Rope| match rope.factor {
@@ -64,20 +65,22 @@ fn write(config: &Config) -> Result<String> {
     })
     .to_string();
     if Config::from_json(&text)? != *config {
-        bail!(
-            "this model's configuration cannot be written as config.json: its layers differ among themselves"
-        );
+        return Err(ModelError::Options(
+            "this model's configuration cannot be written as config.json: its layers differ among \
+             themselves"
+                .to_owned(),
+        ));
     }
     Ok(text)
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(target_arch = "wasm32")))]
 mod tests {
     use super::*;
 
     #[test]
     fn every_family_comes_back_as_it_was() {
-        let configs = concat!(env!("CARGO_MANIFEST_DIR"), "/../gemma/tests/fixtures/configs");
+        let configs = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/configs");
         let mut count = 0;
         for entry in std::fs::read_dir(configs).unwrap() {
             let path = entry.unwrap().path();

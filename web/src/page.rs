@@ -1,0 +1,32 @@
+//! The page: what the user sees. It computes nothing long itself; the workers do.
+//!
+//! ```text
+//! client   a worker, asked in requests        actions  what a click sets off, in several requests
+//! state    what the page knows                shell    header, steps, notices
+//! model, data, train, results, using          the five screens
+//! ```
+
+mod actions;
+mod client;
+mod data;
+mod format;
+mod model;
+mod results;
+mod shell;
+mod state;
+mod train;
+mod using;
+mod widgets;
+
+use leptos::prelude::*;
+
+/// Starts the page.
+pub fn start() {
+    console_error_panic_hook::set_once();
+    mount_to_body(|| {
+        let app = state::App::new();
+        provide_context(app);
+        actions::begin(app);
+        view! { <shell::Shell /> }
+    });
+}

@@ -1,0 +1,172 @@
+//! What a click sets off: requests to the workers, and their answers put where the screens see them.
+
+mod export;
+mod models;
+mod table;
+mod training;
+mod usage;
+
+pub use export::*;
+use futures_util::StreamExt;
+use leptos::{prelude::*, task::spawn_local};
+pub use models::*;
+pub use table::*;
+pub use training::*;
+pub use usage::*;
+use web_sys::Blob;
+
+use super::{
+    client::Client,
+    state::{App, Busy, Gpu, ModelStage, Notice, NoticeKind, Training},
+};
+use crate::protocol::{Failure, FromEngine, FromLoader, ToEngine};
+
+/// Times the engine is started anew in a row before the page gives up.
+const TRIES: u32 = 3;
+
+/// Starts the workers and asks what is there.
+pub fn begin(app: App) {
+    let tries = StoredValue::new(0);
+    let engine = Client::new(move |message| from_engine(app, tries, message));
+    let loader = Client::new(move |message| from_loader(app, message));
+    engine.start("");
+    loader.start("");
+    app.engine.set_value(engine);
+    app.loader.set_value(loader);
+    open_gpu(app);
+    list_models(app);
+    fetch_offers(app);
+    list_runs(app);
+    watch_requests(app);
+}
+
+/// Sends a request to the engine and hands every answer to `answer`. Failures become notices, also where
+/// `answer` looks at them.
+pub fn ask(
+    app: App,
+    body: ToEngine,
+    blobs: &[Blob],
+    mut answer: impl FnMut(FromEngine, Vec<Blob>) + 'static,
+) -> u64 {
+    let (id, mut answers) = app.engine.with_value(|engine| engine.ask(body, blobs));
+    spawn_local(async move {
+        while let Some((message, blobs)) = answers.next().await {
+            common(app, &message);
+            answer(message, blobs);
+        }
+    });
+    id
+}
+
+/// What is treated alike whoever asked.
+fn common(app: App, message: &FromEngine) {
+    match message {
+        FromEngine::Warning { what } => tell(app, NoticeKind::Warning, what, ""),
+        FromEngine::Failed(failure) if !failure.fatal && failure.piece.is_none() => {
+            fail(app, failure);
+        }
+        FromEngine::Reading { bytes, total, rows } => app.busy.update(|busy| {
+            if let Some(Busy::Reading { bytes: b, total: t, rows: r, .. }) = busy {
+                (*b, *t, *r) = (*bytes, *total, *rows);
+            }
+        }),
+        _ => (),
+    }
+}
+
+/// Shows a failure.
+pub fn fail(app: App, failure: &Failure) {
+    tell(app, NoticeKind::Error, &failure.what, &failure.advice);
+}
+
+/// Shows a notice; the same one twice is shown once. Good news go by themselves.
+pub fn tell(app: App, kind: NoticeKind, what: &str, advice: &str) {
+    if what.is_empty() {
+        return;
+    }
+    let id = app.notices.with_untracked(|all| all.iter().map(|n| n.id).max().unwrap_or(0) + 1);
+    app.notices.update(|all| {
+        all.retain(|notice| notice.what != what);
+        all.push(Notice { id, kind, what: what.to_owned(), advice: advice.to_owned() });
+    });
+    if kind == NoticeKind::Good {
+        let away = std::time::Duration::from_secs(8);
+        set_timeout(move || dismiss(app, id), away);
+    }
+}
+
+/// Takes a notice away.
+pub fn dismiss(app: App, id: u64) {
+    app.notices.update(|all| all.retain(|notice| notice.id != id));
+}
+
+fn open_gpu(app: App) {
+    ask(app, ToEngine::OpenGpu, &[], move |message, _| match message {
+        FromEngine::Gpu(gpu) => app.gpu.set(Gpu::On(gpu)),
+        FromEngine::Failed(failure) if !failure.fatal => {
+            app.gpu.set(Gpu::None(format!("{} {}", failure.what, failure.advice)));
+        }
+        _ => (),
+    });
+}
+
+/// What the engine says unasked.
+fn from_engine(app: App, tries: StoredValue<u32>, message: FromEngine) {
+    match message {
+        FromEngine::Ready { policy } => app.policy.set(Some(policy)),
+        FromEngine::Refused { reason } => app.gpu.set(Gpu::None(reason)),
+        FromEngine::Warning { what } => tell(app, NoticeKind::Warning, &what, ""),
+        FromEngine::Failed(failure) => {
+            fail(app, &failure);
+            if failure.fatal && tries.get_value() < TRIES {
+                tries.update_value(|tries| *tries += 1);
+                restart_engine(app);
+            } else if failure.fatal {
+                let why = "The engine broke down several times; reload the page.";
+                app.gpu.set(Gpu::None(why.to_owned()));
+            }
+        }
+        _ => (),
+    }
+}
+
+/// Starts the engine anew and tells it again what it knew.
+pub fn restart_engine(app: App) {
+    let was_training = app.is_training();
+    app.training.update(|training| *training = Training { request: None, ..training.clone() });
+    app.busy.set(None);
+    app.gpu.set(Gpu::Opening);
+    app.engine.with_value(|engine| engine.start("The engine was started anew."));
+    open_gpu(app);
+    if was_training {
+        let advice = "Go on with it under Train.";
+        tell(app, NoticeKind::Warning, "The training stopped; its last snapshot is kept.", advice);
+    }
+    let loaded = app.stage.with_untracked(|stage| !matches!(stage, ModelStage::None));
+    app.stage.set(ModelStage::None);
+    if loaded {
+        load_again(app);
+    }
+    read_again_after_restart(app);
+    list_runs(app);
+}
+
+/// What the loader says unasked.
+fn from_loader(app: App, message: FromLoader) {
+    match message {
+        FromLoader::Warning { what } => tell(app, NoticeKind::Warning, &what, ""),
+        FromLoader::Failed(failure) => {
+            fail(app, &failure);
+            app.stage.update(|stage| {
+                if matches!(stage, ModelStage::Fetching(_)) {
+                    *stage = ModelStage::None;
+                }
+            });
+            if failure.fatal {
+                app.loader.with_value(|loader| loader.start("The loader was started anew."));
+                list_models(app);
+            }
+        }
+        _ => (),
+    }
+}

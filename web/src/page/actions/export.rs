@@ -1,0 +1,104 @@
+//! Files to save, and the count of requests that a user can see.
+
+use leptos::prelude::*;
+use wasm_bindgen::{JsCast, closure::Closure};
+use web_sys::{Blob, HtmlAnchorElement, Url};
+
+use super::{ask, tell};
+use crate::{
+    page::state::{App, Busy, NoticeKind},
+    protocol::{FromEngine, ToEngine},
+};
+
+/// What can be saved of a classifier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Export {
+    Bundle,
+    Peft,
+    Gguf,
+    Report,
+}
+
+/// Saves the classifier in use in one of its forms.
+pub fn export(app: App, what: Export) {
+    let name = app.classifier.with_untracked(|c| c.as_ref().map(|c| c.name.clone()));
+    let today = js_sys::Date::new_0().to_iso_string().as_string().unwrap_or_default();
+    let body = match what {
+        Export::Bundle => ToEngine::ExportBundle { name: name.unwrap_or_default() },
+        Export::Peft => ToEngine::ExportPeft { base_model: String::new() },
+        Export::Gguf => ToEngine::ExportGguf,
+        Export::Report => {
+            ToEngine::ExportReport { created: today.get(..10).unwrap_or_default().to_owned() }
+        }
+    };
+    app.busy.set(Some(Busy::Working("Writing the file …")));
+    ask(app, body, &[], move |message, blobs| {
+        app.busy.set(None);
+        if let FromEngine::File { names, note } = message {
+            save_files(app, &names, &blobs, &note);
+        }
+    });
+}
+
+/// Hands files to the browser's downloads.
+pub fn save_files(app: App, names: &[String], blobs: &[Blob], note: &str) {
+    for (name, blob) in names.iter().zip(blobs) {
+        if save(name, blob).is_none() {
+            let what = format!("The browser did not take {name}.");
+            return tell(app, NoticeKind::Error, &what, "Allow downloads for this page.");
+        }
+    }
+    tell(app, NoticeKind::Good, &format!("Saved {}.", names.join(" and ")), note);
+}
+
+fn save(name: &str, blob: &Blob) -> Option<()> {
+    let url = Url::create_object_url_with_blob(blob).ok()?;
+    let link: HtmlAnchorElement = document().create_element("a").ok()?.dyn_into().ok()?;
+    link.set_href(&url);
+    link.set_download(name);
+    link.click();
+    // the download has begun by then; without this the bytes stay in memory
+    let revoke = move || {
+        let _ = Url::revoke_object_url(&url);
+    };
+    set_timeout(revoke, std::time::Duration::from_secs(60));
+    Some(())
+}
+
+/// Counts requests of the page, as the browser's own record has them.
+pub fn watch_requests(app: App) {
+    let callback = Closure::<dyn FnMut(web_sys::PerformanceObserverEntryList)>::new(
+        move |list: web_sys::PerformanceObserverEntryList| {
+            let entries = list.get_entries();
+            let requests = entries.iter().filter(|entry| {
+                let entry: &web_sys::PerformanceEntry = entry.unchecked_ref();
+                // an object URL of our own is no request
+                !entry.name().starts_with("blob:") && !entry.name().starts_with("data:")
+            });
+            let more = requests.count() as u32;
+            if more > 0 && app.model_ready_untracked() {
+                app.requests.update(|count| *count += more);
+            }
+        },
+    );
+    if let Ok(observer) = web_sys::PerformanceObserver::new(callback.as_ref().unchecked_ref()) {
+        let kinds = js_sys::Array::of1(&"resource".into());
+        observer.observe(&web_sys::PerformanceObserverInit::new(&kinds));
+    }
+    // it lives as long as the page
+    callback.forget();
+}
+
+/// The model is there: from now on the page itself may reach nothing but its own server.
+pub fn privacy_ready(_app: App) {
+    let tight = document().query_selector("meta[data-tight]").ok().flatten();
+    if tight.is_none()
+        && let Ok(meta) = document().create_element("meta")
+        && let Some(head) = document().head()
+    {
+        let _ = meta.set_attribute("http-equiv", "Content-Security-Policy");
+        let _ = meta.set_attribute("content", "connect-src 'self'");
+        let _ = meta.set_attribute("data-tight", "");
+        let _ = head.append_child(&meta);
+    }
+}

@@ -1,0 +1,216 @@
+//! Models: from the network, a file or storage onto the GPU.
+
+use futures_util::StreamExt;
+use leptos::{prelude::*, task::spawn_local};
+use wasm_bindgen::JsCast;
+use web_sys::{Blob, File};
+
+use super::{ask, fail, list_runs, prepare_again, tell};
+use crate::{
+    page::state::{App, Fetching, ModelStage, NoticeKind},
+    protocol::{FromEngine, FromLoader, ModelFile, RemoteModel, ToEngine, ToLoader},
+};
+
+fn ask_loader(
+    app: App,
+    body: ToLoader,
+    blobs: &[Blob],
+    mut answer: impl FnMut(FromLoader, Vec<Blob>) + 'static,
+) {
+    let (_, mut answers) = app.loader.with_value(|loader| loader.ask(body, blobs));
+    spawn_local(async move {
+        while let Some((message, blobs)) = answers.next().await {
+            match &message {
+                FromLoader::Failed(failure) => fail(app, failure),
+                FromLoader::Warning { what } => tell(app, NoticeKind::Warning, what, ""),
+                FromLoader::Kept { models, space } => {
+                    app.stored.set(models.clone());
+                    app.space.set(*space);
+                }
+                _ => (),
+            }
+            answer(message, blobs);
+        }
+    });
+}
+
+/// What is kept, and how much space there is.
+pub fn list_models(app: App) {
+    ask_loader(app, ToLoader::List, &[], |_, _| ());
+}
+
+/// Asks the browser not to clear this site's storage.
+pub fn persist(app: App) {
+    ask_loader(app, ToLoader::Persist, &[], |_, _| ());
+}
+
+/// Deletes a kept model.
+pub fn delete_model(app: App, key: String) {
+    ask_loader(app, ToLoader::Delete { key }, &[], |_, _| ());
+}
+
+/// Looks which models this page's own server offers; a static host may offer none.
+pub fn fetch_offers(app: App) {
+    spawn_local(async move {
+        if let Ok(response) = gloo_net::http::Request::get("./models/index.json").send().await
+            && response.ok()
+            && let Ok(models) = response.json::<Vec<RemoteModel>>().await
+        {
+            app.offered.set(models);
+        }
+    });
+}
+
+/// Fetches a model, or goes on fetching it, and loads it.
+pub fn fetch_model(app: App, model: RemoteModel) {
+    let fetching = Fetching {
+        key: model.key.clone(),
+        name: model.name.clone(),
+        total: model.files.iter().filter_map(|file| file.bytes).sum(),
+        ..Fetching::default()
+    };
+    app.stage.set(ModelStage::Fetching(fetching));
+    from_loader_to_gpu(app, ToLoader::Fetch { model }, &[]);
+}
+
+/// Stops fetching; what is there stays.
+pub fn pause_fetching(app: App, key: String) {
+    ask_loader(app, ToLoader::Pause { key }, &[], |_, _| ());
+}
+
+/// Stops fetching; what is there goes.
+pub fn cancel_fetching(app: App, key: String) {
+    ask_loader(app, ToLoader::Cancel { key }, &[], |_, _| ());
+    app.stage.set(ModelStage::None);
+}
+
+/// Loads a kept model.
+pub fn open_model(app: App, key: String) {
+    from_loader_to_gpu(app, ToLoader::Open { key }, &[]);
+}
+
+/// Loads files that the user picked; `keep` stores a copy.
+pub fn open_files(app: App, files: Vec<File>, keep: bool) {
+    let Some(first) = files.first() else { return };
+    let name = name_of(&first.name());
+    let names: Vec<String> = files.iter().map(File::name).collect();
+    let blobs: Vec<Blob> = files.into_iter().map(JsCast::unchecked_into).collect();
+    if keep {
+        let key = key_of(&name);
+        app.stage.set(ModelStage::Fetching(Fetching {
+            key: key.clone(),
+            name: name.clone(),
+            ..Fetching::default()
+        }));
+        let import = ToLoader::Import { key, name, files: names };
+        from_loader_to_gpu(app, import, &blobs);
+    } else {
+        let files = names.into_iter().map(|name| ModelFile { name, pieces: None }).collect();
+        load(app, name, files, blobs, String::new());
+    }
+}
+
+/// `gemma-3-270m-q4_k_m` of `gemma-3-270m-q4_k_m.gguf`.
+fn name_of(file: &str) -> String {
+    file.rsplit_once('.').map_or(file, |(name, _)| name).to_owned()
+}
+
+fn key_of(name: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || ".-".contains(c) { c } else { '-' };
+    name.chars().map(plain).collect::<String>().trim_matches(['.', '-']).to_lowercase()
+}
+
+fn from_loader_to_gpu(app: App, body: ToLoader, blobs: &[Blob]) {
+    ask_loader(app, body, blobs, move |message, blobs| match message {
+        FromLoader::Fetching { key, done, total, bytes_per_second, seconds_left, .. } => {
+            app.stage.update(|stage| {
+                if let ModelStage::Fetching(fetching) = stage
+                    && fetching.key == key
+                {
+                    fetching.done = done;
+                    fetching.total = if total == 0 { fetching.total } else { total };
+                    fetching.bytes_per_second = bytes_per_second;
+                    fetching.seconds_left = seconds_left;
+                }
+            });
+        }
+        FromLoader::Files { key, name, files, kept } => {
+            if !kept {
+                let what = "This browser keeps no files for this page (a private window, or no space): the model \
+                            is in memory only and has to be fetched again next time.";
+                tell(app, NoticeKind::Warning, what, "");
+            }
+            list_models(app);
+            load(app, name, files, blobs, key);
+        }
+        FromLoader::Paused { .. } => {
+            app.stage.update(|stage| {
+                if let ModelStage::Fetching(fetching) = stage {
+                    fetching.paused = true;
+                }
+            });
+            list_models(app);
+        }
+        FromLoader::Cancelled | FromLoader::Failed(_) => {
+            app.stage.set(ModelStage::None);
+            list_models(app);
+        }
+        _ => (),
+    });
+}
+
+/// Puts a model's files onto the GPU.
+fn load(app: App, name: String, files: Vec<ModelFile>, blobs: Vec<Blob>, key: String) {
+    let total = blobs.iter().map(|blob| blob.size() as u64).sum();
+    app.stage.set(ModelStage::Loading { name: name.clone(), done: 0, total });
+    let body = ToEngine::LoadModel {
+        name: name.clone(),
+        files: files.clone(),
+        weights: app.weights.get_untracked(),
+    };
+    let kept = blobs.clone();
+    app.kept.update_value(|all| all.model = Some((name, files, kept, key.clone())));
+    app.classifier.set(None);
+    ask(app, body, &blobs, move |message, _| match message {
+        FromEngine::Loading { done, total } => app.stage.update(|stage| {
+            if let ModelStage::Loading { done: d, total: t, .. } = stage {
+                (*d, *t) = (done, total);
+            }
+        }),
+        FromEngine::ModelReady(model) => {
+            app.stage.set(ModelStage::Ready(model));
+            app.requests.set(0);
+            super::privacy_ready(app);
+            prepare_again(app);
+            list_runs(app);
+        }
+        FromEngine::Failed(failure) => {
+            app.stage.set(ModelStage::None);
+            if let Some(bad) = failure.piece {
+                mend(app, key.clone(), bad.file, bad.piece);
+            }
+        }
+        FromEngine::Cancelled => app.stage.set(ModelStage::None),
+        _ => (),
+    });
+}
+
+/// Fetches a damaged piece again and loads the model.
+fn mend(app: App, key: String, file: String, piece: u64) {
+    let what = format!("Piece {piece} of {file} was damaged in storage and is fetched again.");
+    tell(app, NoticeKind::Warning, &what, "");
+    app.stage.set(ModelStage::Fetching(Fetching {
+        key: key.clone(),
+        name: file.clone(),
+        ..Fetching::default()
+    }));
+    from_loader_to_gpu(app, ToLoader::RefetchPiece { key, file, piece }, &[]);
+}
+
+/// After the engine was started anew.
+pub fn load_again(app: App) {
+    let kept = app.kept.with_value(|kept| kept.model.clone());
+    if let Some((name, files, blobs, key)) = kept {
+        load(app, name, files, blobs, key);
+    }
+}

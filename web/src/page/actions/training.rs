@@ -1,0 +1,187 @@
+//! Training, and what is left of it.
+
+use leptos::{prelude::*, task::spawn_local};
+use web_sys::Blob;
+
+use super::{ask, list_models, tell};
+use crate::{
+    page::state::{App, NoticeKind, Screen, Shown, Training},
+    protocol::{FromEngine, RunState, ToEngine},
+};
+
+/// What training would take.
+pub fn plan(app: App) {
+    let ready = app.model().is_some() && app.report.with_untracked(Option::is_some);
+    if !ready || app.is_training() {
+        return;
+    }
+    let body = ToEngine::Plan {
+        spec: app.spec.get_untracked(),
+        recipe: app.recipe.get_untracked(),
+        memory: app.memory.get_untracked(),
+    };
+    ask(app, body, &[], move |message, _| match message {
+        FromEngine::Planned(plan) => app.plan.set(Some(plan)),
+        FromEngine::Failed(_) => app.plan.set(None),
+        _ => (),
+    });
+}
+
+/// Trains and measures.
+pub fn train(app: App, name: String) {
+    let body = ToEngine::Train {
+        name,
+        spec: app.spec.get_untracked(),
+        recipe: app.recipe.get_untracked(),
+        memory: app.memory.get_untracked(),
+        zero_shot: app.zero_shot.get_untracked(),
+    };
+    follow(app, body);
+}
+
+/// Goes on with a run.
+pub fn resume(app: App, key: String) {
+    follow(app, ToEngine::ResumeRun { key });
+}
+
+/// Ends a run that stands still, and keeps its best.
+pub fn finish(app: App, key: String) {
+    follow(app, ToEngine::FinishRun { key });
+}
+
+fn follow(app: App, body: ToEngine) {
+    if app.is_training() {
+        return;
+    }
+    app.training.set(Training::default());
+    app.screen.set(Screen::Train);
+    stay_awake(true);
+    let mut fresh = true;
+    let id = ask(app, body, &[], move |message, _: Vec<Blob>| match message {
+        FromEngine::Data(preview) => {
+            app.data.set(Some(preview));
+        }
+        FromEngine::Prepared(report) => app.report.set(Some(report)),
+        FromEngine::Training(progress) => {
+            let first = std::mem::take(&mut fresh);
+            app.training.update(|training| {
+                if first {
+                    training.steps.clear();
+                }
+                training.steps.extend(progress.new_steps.iter().cloned());
+                training.scoring = None;
+                training.progress = Some(progress);
+            });
+        }
+        FromEngine::EpochEnded(epoch) => app.training.update(|training| {
+            training.epochs.retain(|old| old.epoch != epoch.epoch);
+            training.epochs.push(epoch);
+        }),
+        FromEngine::Scoring { what, done, of } => {
+            app.training.update(|training| training.scoring = Some((what, done, of)));
+        }
+        FromEngine::Trained { run, test } => {
+            ended(app);
+            app.shown.set(Some(Shown { run: Some(run), test }));
+            app.screen.set(Screen::Results);
+            tell(app, NoticeKind::Good, "Trained and measured.", "");
+            list_runs(app);
+            list_models(app);
+            classifier_of_run(app);
+        }
+        FromEngine::Paused { .. } => {
+            ended(app);
+            tell(app, NoticeKind::Good, "Paused. The run goes on where it stands.", "");
+            list_runs(app);
+        }
+        FromEngine::Failed(_) | FromEngine::Cancelled => {
+            ended(app);
+            list_runs(app);
+        }
+        _ => (),
+    });
+    app.training.update(|training| training.request = Some(id));
+}
+
+fn ended(app: App) {
+    stay_awake(false);
+    app.training.update(|training| {
+        training.request = None;
+        training.asked = None;
+        training.scoring = None;
+    });
+}
+
+/// The classifier in use, as the engine has it after training.
+fn classifier_of_run(app: App) {
+    let key = app.shown.with_untracked(|shown| {
+        shown.as_ref().and_then(|shown| shown.run.as_ref()).map(|run| run.key.clone())
+    });
+    if let Some(key) = key {
+        super::open_run(app, key);
+    }
+}
+
+/// Saves a snapshot and stands still.
+pub fn pause(app: App) {
+    app.training.update(|training| training.asked = Some("Pausing …"));
+    ask(app, ToEngine::Pause, &[], |_, _| ());
+}
+
+/// Ends the training now and keeps the best so far.
+pub fn stop(app: App) {
+    app.training.update(|training| training.asked = Some("Stopping …"));
+    ask(app, ToEngine::Stop, &[], |_, _| ());
+}
+
+/// All kept runs.
+pub fn list_runs(app: App) {
+    ask(app, ToEngine::ListRuns, &[], move |message, _| {
+        if let FromEngine::Runs { runs } = message {
+            app.runs.set(runs);
+        }
+    });
+}
+
+/// Forgets a run.
+pub fn delete_run(app: App, key: String) {
+    ask(app, ToEngine::DeleteRun { key }, &[], move |message, _| {
+        if let FromEngine::Runs { runs } = message {
+            app.runs.set(runs);
+        }
+    });
+}
+
+/// Runs that were paused or broken off, newest first.
+pub fn unfinished(app: App) -> Vec<crate::protocol::RunRecord> {
+    app.runs
+        .with(|runs| runs.iter().filter(|run| run.state != RunState::Finished).cloned().collect())
+}
+
+thread_local! {
+    static LOCK: std::cell::RefCell<Option<wasm_bindgen::JsValue>> = const { std::cell::RefCell::new(None) };
+}
+
+/// Keeps the screen awake: a machine that sleeps does not train. Browsers without it are left alone.
+fn stay_awake(on: bool) {
+    use js_sys::{Function, Promise, Reflect};
+    use wasm_bindgen::{JsCast, JsValue};
+    let method =
+        |of: &JsValue, name: &str| Reflect::get(of, &name.into()).ok()?.dyn_into::<Function>().ok();
+    if on {
+        let lock = Reflect::get(&window().navigator(), &"wakeLock".into()).ok();
+        let Some(lock) = lock.filter(JsValue::is_object) else { return };
+        let asked = method(&lock, "request").and_then(|f| f.call1(&lock, &"screen".into()).ok());
+        let Some(asked) = asked.and_then(|asked| asked.dyn_into::<Promise>().ok()) else { return };
+        spawn_local(async move {
+            // refused where the battery is low or the tab hidden
+            if let Ok(sentinel) = wasm_bindgen_futures::JsFuture::from(asked).await {
+                LOCK.set(Some(sentinel));
+            }
+        });
+    } else if let Some(sentinel) = LOCK.take()
+        && let Some(release) = method(&sentinel, "release")
+    {
+        let _ = release.call0(&sentinel);
+    }
+}

@@ -1,0 +1,223 @@
+//! Around the screens: name, steps, what the engine is doing, what went wrong, what leaves the tab.
+
+use leptos::prelude::*;
+
+use super::{
+    actions,
+    data::DataScreen,
+    format::{bytes, count},
+    model::ModelScreen,
+    results::ResultsScreen,
+    state::{App, Busy, Gpu, ModelStage, NoticeKind, Screen},
+    train::TrainScreen,
+    using::UsingScreen,
+    widgets::Progress,
+};
+use crate::protocol::WEIGHT_HOSTS;
+
+/// The whole page.
+#[component]
+pub fn Shell() -> impl IntoView {
+    let app = App::here();
+    // a screen is read from its top, and a reader of screens is told where it is
+    Effect::new(move |before: Option<Screen>| {
+        let screen = app.screen.get();
+        if before.is_some_and(|before| before != screen) {
+            window().scroll_to_with_x_and_y(0.0, 0.0);
+            document().set_title(&format!("{} · Hearth", screen.title()));
+        }
+        screen
+    });
+    view! {
+        <a class="skip" href="#screen">"Skip to the content"</a>
+        <header class="rail">
+            <div class="name">
+                <Mark />
+                <span class="wordmark">"Hearth"</span>
+            </div>
+            <Steps />
+            <Privacy />
+        </header>
+        <main id="screen" tabindex="-1" data-test=move || format!("screen-{}", app.screen.get().key())>
+            <Notices />
+            {move || match app.screen.get() {
+                Screen::Model => ModelScreen().into_any(),
+                Screen::Data => DataScreen().into_any(),
+                Screen::Train => TrainScreen().into_any(),
+                Screen::Results => ResultsScreen().into_any(),
+                Screen::Using => UsingScreen().into_any(),
+            }}
+            <BusyLine />
+        </main>
+    }
+}
+
+#[component]
+fn Mark() -> impl IntoView {
+    view! {
+        <svg class="mark" viewBox="0 0 64 64" aria-hidden="true">
+            <path class="flame" d="M33 4c3 12 17 17 17 34a18 18 0 0 1-36 0c0-9 5-13 8-20 2 4 4 6 6 7 3-6 5-12 5-21z" />
+            <path class="ember" d="M32 34c2 5 9 8 9 14a9 9 0 0 1-18 0c0-6 7-8 9-14z" />
+        </svg>
+    }
+}
+
+/// What a step has to say of itself.
+fn standing(app: App, screen: Screen) -> String {
+    match screen {
+        Screen::Model => app.stage.with(|stage| match stage {
+            ModelStage::None => match app.gpu.get() {
+                Gpu::None(_) => "no graphics processor".to_owned(),
+                _ => "choose one".to_owned(),
+            },
+            ModelStage::Fetching(fetching) if fetching.paused => "paused".to_owned(),
+            ModelStage::Fetching(_) => "on its way".to_owned(),
+            ModelStage::Loading { .. } => "loading".to_owned(),
+            ModelStage::Ready(model) => model.name.clone(),
+        }),
+        Screen::Data => app.data.with(|data| {
+            data.as_ref().map_or_else(
+                || "drop a file".to_owned(),
+                |data| format!("{} rows", count(data.rows as u64)),
+            )
+        }),
+        Screen::Train => app.training.with(|training| match &training.progress {
+            Some(now) if training.request.is_some() => {
+                format!("step {} of {}", now.step, now.steps)
+            }
+            _ if training.request.is_some() => "starting".to_owned(),
+            _ => String::new(),
+        }),
+        Screen::Results => app.shown.with(|shown| {
+            let f1 = shown.as_ref().and_then(|shown| shown.test.evaluation.f1.value);
+            f1.map_or_else(String::new, |f1| format!("F1 {f1:.2}"))
+        }),
+        Screen::Using => app.classifier.with(|classifier| {
+            classifier.as_ref().map_or_else(String::new, |classifier| classifier.name.clone())
+        }),
+    }
+}
+
+#[component]
+fn Steps() -> impl IntoView {
+    let app = App::here();
+    let step = move |(place, screen): (usize, Screen)| {
+        let current = move || app.screen.get() == screen;
+        view! {
+            <li>
+                <button
+                    type="button"
+                    class="step"
+                    data-test=format!("step-{}", screen.key())
+                    aria-current=move || current().then_some("step")
+                    on:click=move |_| app.screen.set(screen)
+                >
+                    <span class="place" aria-hidden="true">{place + 1}</span>
+                    <span class="title">{screen.title()}</span>
+                    <span class="standing quiet">{move || standing(app, screen)}</span>
+                </button>
+            </li>
+        }
+    };
+    view! {
+        <nav aria-label="Steps">
+            <ol class="steps">{Screen::ALL.into_iter().enumerate().map(step).collect_view()}</ol>
+        </nav>
+    }
+}
+
+/// What leaves the tab: nothing, and how that can be seen.
+#[component]
+fn Privacy() -> impl IntoView {
+    let app = App::here();
+    let ready = move || app.stage.with(|stage| matches!(stage, ModelStage::Ready(_)));
+    view! {
+        <details class="privacy" data-test="privacy">
+            <summary>
+                <span class="dot" data-state=move || if app.policy.get().is_some() { "good" } else { "waiting" } />
+                "Nothing leaves this tab"
+            </summary>
+            <dl>
+                <dt>"Requests since the model was ready"</dt>
+                <dd class="number" data-test="requests">
+                    {move || {
+                        if ready() { app.requests.get().to_string() } else { "no model yet".to_owned() }
+                    }}
+                </dd>
+                <dt>"Where your texts are"</dt>
+                <dd>
+                    "In the engine, which may reach this page's own server only. It tried to leave when it started: "
+                    {move || if app.policy.get().is_some() { "blocked." } else { "not answered yet." }}
+                </dd>
+                <dt>"Where models come from"</dt>
+                <dd>
+                    "This page's server"
+                    {WEIGHT_HOSTS.map(|host| format!(", {}", host.trim_start_matches("https://")))}
+                    ". The part that fetches them never sees your texts."
+                </dd>
+                <dt>"The rule, as the browser enforces it"</dt>
+                <dd>
+                    <code>{move || app.policy.get().unwrap_or_else(|| "…".to_owned())}</code>
+                </dd>
+            </dl>
+        </details>
+    }
+}
+
+#[component]
+fn Notices() -> impl IntoView {
+    let app = App::here();
+    view! {
+        <div class="notices" role="log" aria-live="polite" aria-label="Messages">
+            <For each=move || app.notices.get() key=|notice| notice.id let:notice>
+                <div
+                    class="notice"
+                    data-test="notice"
+                    data-kind=match notice.kind {
+                        NoticeKind::Error => "error",
+                        NoticeKind::Warning => "warning",
+                        NoticeKind::Good => "good",
+                    }
+                >
+                    <p>
+                        <strong>{notice.what.clone()}</strong>
+                        " "
+                        {notice.advice.clone()}
+                    </p>
+                    <button
+                        type="button"
+                        class="quiet-button"
+                        aria-label="Take this message away"
+                        on:click=move |_| actions::dismiss(app, notice.id)
+                    >
+                        "×"
+                    </button>
+                </div>
+            </For>
+        </div>
+    }
+}
+
+/// What the engine is busy with, where no screen shows it better.
+#[component]
+fn BusyLine() -> impl IntoView {
+    let app = App::here();
+    let line = move |busy: Busy| {
+        let (label, share, words) = match busy {
+            Busy::Reading { name, bytes: done, total, rows } => (
+                format!("Reading {name}"),
+                (total > 0).then(|| done as f64 / total as f64),
+                format!("{} of {}, {} rows", bytes(done), bytes(total), count(rows)),
+            ),
+            Busy::Scoring { what, done, of } => (
+                format!("Scoring rows ({what})"),
+                (of > 0).then(|| done as f64 / of as f64),
+                format!("{done} of {of}"),
+            ),
+            Busy::Writing => ("The model writes".to_owned(), None, String::new()),
+            Busy::Working(what) => (what.to_owned(), None, String::new()),
+        };
+        view! { <Progress label=label share=share words=words /> }
+    };
+    view! { <div class="busy" aria-live="off">{move || app.busy.get().map(line)}</div> }
+}

@@ -1,0 +1,265 @@
+//! What the page knows. Screens read it and ask [`super::actions`] to change it.
+
+use std::collections::HashMap;
+
+use hearth_classifier::{
+    columns::{Roles, TextSource},
+    history::Epoch,
+    prompt::PromptSpec,
+    recipe::Recipe,
+};
+use leptos::prelude::*;
+use web_sys::{Blob, File};
+
+use super::client::{Client, EngineSide, LoaderSide};
+use crate::protocol::{
+    ClassifierSummary, DataChoices, DataPreview, DataReport, Evaluated, GpuSummary, KeptModel,
+    ModelFile, ModelSummary, PlanReport, RemoteModel, RunRecord, Space, TrainProgress, WeightsAs,
+};
+
+/// A step of the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Screen {
+    #[default]
+    Model,
+    Data,
+    Train,
+    Results,
+    Using,
+}
+
+impl Screen {
+    pub const ALL: [Self; 5] = [Self::Model, Self::Data, Self::Train, Self::Results, Self::Using];
+
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Model => "Model",
+            Self::Data => "Data",
+            Self::Train => "Train",
+            Self::Results => "Results",
+            Self::Using => "Use it",
+        }
+    }
+
+    /// Its name in the address and in tests.
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::Model => "model",
+            Self::Data => "data",
+            Self::Train => "train",
+            Self::Results => "results",
+            Self::Using => "use",
+        }
+    }
+}
+
+/// The GPU.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Gpu {
+    #[default]
+    Opening,
+    On(GpuSummary),
+    /// Why, and what to do.
+    None(String),
+}
+
+/// Where a model stands on its way from its file to the GPU.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub enum ModelStage {
+    #[default]
+    None,
+    /// From the network, or into storage.
+    Fetching(Fetching),
+    /// Onto the GPU.
+    Loading {
+        name: String,
+        done: u64,
+        total: u64,
+    },
+    Ready(ModelSummary),
+}
+
+/// How a download comes along.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Fetching {
+    pub key: String,
+    pub name: String,
+    pub done: u64,
+    pub total: u64,
+    pub bytes_per_second: f64,
+    pub seconds_left: Option<f64>,
+    /// Whether the copy outlives the tab, as far as known.
+    pub paused: bool,
+}
+
+/// Something the user should know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notice {
+    pub id: u64,
+    pub kind: NoticeKind,
+    pub what: String,
+    pub advice: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoticeKind {
+    Error,
+    Warning,
+    Good,
+}
+
+/// What the engine is busy with, beside training.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Busy {
+    Reading { name: String, bytes: u64, total: u64, rows: u64 },
+    Scoring { what: String, done: usize, of: usize },
+    Writing,
+    Working(&'static str),
+}
+
+/// The training that runs or was the last.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Training {
+    /// The request, while one is under way.
+    pub request: Option<u64>,
+    /// `Pause` or `Stop` was asked for and is on its way.
+    pub asked: Option<&'static str>,
+    /// The last word of the engine.
+    pub progress: Option<TrainProgress>,
+    /// All steps so far.
+    pub steps: Vec<hearth_classifier::history::Step>,
+    /// All epochs so far.
+    pub epochs: Vec<Epoch>,
+    /// Rows scored after training, and for what.
+    pub scoring: Option<(String, usize, usize)>,
+}
+
+/// A finished run on screen.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Shown {
+    pub run: Option<RunRecord>,
+    pub test: Evaluated,
+}
+
+/// What a worker would need to be told again after it died.
+#[derive(Default)]
+pub struct Kept {
+    pub model: Option<(String, Vec<ModelFile>, Vec<Blob>, String)>,
+    pub data: Option<(String, Blob)>,
+    pub bundle: Option<File>,
+}
+
+/// All of it. Copied about freely: signals live as long as the page.
+#[derive(Clone, Copy)]
+pub struct App {
+    pub engine: StoredValue<Client<EngineSide>, LocalStorage>,
+    pub loader: StoredValue<Client<LoaderSide>, LocalStorage>,
+    pub kept: StoredValue<Kept, LocalStorage>,
+
+    pub screen: RwSignal<Screen>,
+    pub notices: RwSignal<Vec<Notice>>,
+    pub busy: RwSignal<Option<Busy>>,
+
+    pub gpu: RwSignal<Gpu>,
+    /// The engine's answer to an attempt at leaving.
+    pub policy: RwSignal<Option<String>>,
+    /// Requests that page and workers made since the model was ready.
+    pub requests: RwSignal<u32>,
+
+    pub stage: RwSignal<ModelStage>,
+    pub weights: RwSignal<WeightsAs>,
+    /// Models that this page's own server offers.
+    pub offered: RwSignal<Vec<RemoteModel>>,
+    pub stored: RwSignal<Vec<KeptModel>>,
+    pub space: RwSignal<Space>,
+
+    pub data: RwSignal<Option<DataPreview>>,
+    pub choices: RwSignal<DataChoices>,
+    pub report: RwSignal<Option<DataReport>>,
+
+    pub spec: RwSignal<PromptSpec>,
+    pub recipe: RwSignal<Recipe>,
+    /// Device memory that training may use, in bytes.
+    pub memory: RwSignal<u64>,
+    pub zero_shot: RwSignal<bool>,
+    pub plan: RwSignal<Option<PlanReport>>,
+    pub training: RwSignal<Training>,
+    pub runs: RwSignal<Vec<RunRecord>>,
+
+    pub shown: RwSignal<Option<Shown>>,
+    pub classifier: RwSignal<Option<ClassifierSummary>>,
+    /// Generated text by prompt, for the base model's corner.
+    pub written: RwSignal<HashMap<String, String>>,
+}
+
+/// Memory that training may take where nobody says otherwise.
+pub const MEMORY: u64 = 4 << 30;
+
+impl App {
+    /// Nothing known yet; the workers start with [`super::actions::begin`].
+    pub fn new() -> Self {
+        Self {
+            engine: StoredValue::new_local(Client::new(|_| ())),
+            loader: StoredValue::new_local(Client::new(|_| ())),
+            kept: StoredValue::new_local(Kept::default()),
+            screen: RwSignal::default(),
+            notices: RwSignal::default(),
+            busy: RwSignal::default(),
+            gpu: RwSignal::default(),
+            policy: RwSignal::default(),
+            requests: RwSignal::default(),
+            stage: RwSignal::default(),
+            weights: RwSignal::default(),
+            offered: RwSignal::default(),
+            stored: RwSignal::default(),
+            space: RwSignal::default(),
+            data: RwSignal::default(),
+            choices: RwSignal::new(first_choices()),
+            report: RwSignal::default(),
+            spec: RwSignal::default(),
+            recipe: RwSignal::default(),
+            memory: RwSignal::new(MEMORY),
+            zero_shot: RwSignal::new(true),
+            plan: RwSignal::default(),
+            training: RwSignal::default(),
+            runs: RwSignal::default(),
+            shown: RwSignal::default(),
+            classifier: RwSignal::default(),
+            written: RwSignal::default(),
+        }
+    }
+
+    /// The app of this page.
+    pub fn here() -> Self {
+        expect_context::<Self>()
+    }
+
+    pub fn model(&self) -> Option<ModelSummary> {
+        self.stage.with(|stage| match stage {
+            ModelStage::Ready(model) => Some(model.clone()),
+            _ => None,
+        })
+    }
+
+    pub fn model_ready_untracked(&self) -> bool {
+        self.stage.with_untracked(|stage| matches!(stage, ModelStage::Ready(_)))
+    }
+
+    pub fn is_training(&self) -> bool {
+        self.training.with(|training| training.request.is_some())
+    }
+}
+
+/// Nothing chosen yet.
+pub fn first_choices() -> DataChoices {
+    DataChoices {
+        roles: Roles { text: TextSource::Column(0), label: None, split: None, id: None },
+        rule: hearth_classifier::columns::LabelRule::AsIs,
+        positive: None,
+        drop_bad: true,
+        split: crate::protocol::SplitChoice::Auto,
+        limit: None,
+        validation_share: Recipe::default().validation_share,
+        seed: 0,
+    }
+}
