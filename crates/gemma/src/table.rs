@@ -30,6 +30,7 @@ pub enum Embedding {
 }
 
 /// A table of the vocabulary, `(V, C)`.
+#[allow(clippy::large_enum_variant, reason = "one or two a model")]
 pub enum Table {
     /// All of it.
     OnDevice(Matrix),
