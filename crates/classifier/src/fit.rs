@@ -18,8 +18,9 @@ use crate::{
 };
 pub use snapshots::{MemoryStore, SnapshotStore};
 
-/// Validation rows below which the threshold stays at one half: the best of a few rows is chance.
-pub const THRESHOLD_ROWS: usize = 100;
+/// Validation rows below which the threshold stays at one half and the last epoch is kept: what does best on a
+/// few rows does so by chance. A temperature is one smooth number and is fitted on fewer.
+pub const CHOOSING_ROWS: usize = 100;
 
 /// A prompt and its class.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,7 +63,13 @@ pub struct FitOptions {
 
 impl Default for FitOptions {
     fn default() -> Self {
-        Self { memory: 8 << 30, snapshot_seconds: 60.0, resume: false, finish: false, keep_epochs: false }
+        Self {
+            memory: 8 << 30,
+            snapshot_seconds: 60.0,
+            resume: false,
+            finish: false,
+            keep_epochs: false,
+        }
     }
 }
 
@@ -165,7 +172,7 @@ impl Choice {
             choice.temperature = fitted.value;
         }
         if let (2, Some(positive)) = (classes, positive)
-            && truth.len() >= THRESHOLD_ROWS
+            && truth.len() >= CHOOSING_ROWS
         {
             let probabilities = softmax(logs, classes, choice.temperature);
             let scored = Scored {

@@ -1,9 +1,7 @@
 //! From a text to the tokens that the model reads, and the tokens that stand for the classes.
 //!
 //! ```text
-//! Classify the following text into one of the following classes:[Positive,Negative]
-//! Text:...
-//! Prediction:
+//! Classify the following text into one of the following classes:[Positive,Negative]<separator>Text:...<separator>Prediction:
 //! ```
 //!
 //! The filled template is tokenized in one piece, because its parts merge with their neighbours; the
@@ -51,7 +49,7 @@ impl Default for PromptSpec {
     fn default() -> Self {
         Self {
             question: CODELAB_QUESTION.into(),
-            separator: "\n".into(),
+            separator: CODELAB_SEPARATOR.into(),
             words: Vec::new(),
             examples: Vec::new(),
             chat: false,
@@ -64,7 +62,7 @@ impl Default for PromptSpec {
 impl PromptSpec {
     /// The codelab's prompt.
     pub fn codelab() -> Self {
-        Self { separator: CODELAB_SEPARATOR.into(), max_tokens: 128, ..Self::default() }
+        Self { max_tokens: 128, ..Self::default() }
     }
 }
 

@@ -90,7 +90,7 @@ pub struct Recipe {
     pub class_weights: bool,
     /// Share of the training rows kept for choosing epoch, threshold and temperature.
     pub validation_share: f64,
-    /// Keep the epoch that does best on the validation rows.
+    /// Keep the epoch that does best on the validation rows, where there are [`crate::fit::CHOOSING_ROWS`] of them.
     pub best_epoch: bool,
     /// Stop after so many epochs without a better one on the validation rows; 0 never stops early.
     pub patience: usize,
@@ -306,7 +306,10 @@ const FIELDS: [FieldDoc; 22] = [
         "validation_share",
         "Share of the training rows kept aside to choose epoch, threshold and temperature.",
     ),
-    doc("best_epoch", "Keeps the epoch that does best on the validation rows instead of the last."),
+    doc(
+        "best_epoch",
+        "Keeps the epoch that does best on the validation rows instead of the last, where there are 100 of them.",
+    ),
     doc(
         "patience",
         "Stops after so many epochs that did no better on the validation rows; 0 never stops early.",

@@ -18,7 +18,7 @@ pub struct PromptArgs {
     /// A word that stands for a class, Label=Word; once for each class
     #[arg(long, value_name = "LABEL=WORD")]
     word: Vec<String>,
-    /// Between question, text and answer [default: a new line]
+    /// Between question, text and answer [default: <separator>, as in the codelab]
     #[arg(long)]
     separator: Option<String>,
     /// Longest prompt in tokens; longer texts are cut, never the ending

@@ -106,8 +106,7 @@ fn train_eval_and_predict() {
     }
 
     // the kept prefix changes nothing but the work
-    let checked =
-        run_json(0, &[&["eval", &at("data.csv"), "--check-prefix"], &eval[..]].concat());
+    let checked = run_json(0, &[&["eval", &at("data.csv"), "--check-prefix"], &eval[..]].concat());
     let check = &checked["prefix_check"];
     assert!(check["max_difference"].as_f64().unwrap() <= 1e-4, "{check}");
     assert!(check["tokens"].as_u64() < check["whole_tokens"].as_u64(), "{check}");

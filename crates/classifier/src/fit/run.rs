@@ -12,7 +12,8 @@ use hearth_gemma::{
 use web_time::Instant;
 
 use super::{
-    Choice, Effort, FitOptions, Fitted, OnProgress, Progress, SnapshotStore, Task, order, setup,
+    CHOOSING_ROWS, Choice, Effort, FitOptions, Fitted, OnProgress, Progress, SnapshotStore, Task,
+    order, setup,
     snapshots::{self, State},
 };
 use crate::{
@@ -329,6 +330,13 @@ impl<'m, 'a> Run<'m, 'a> {
         Ok([Some(loss), evaluation.roc_auc.value, evaluation.f1.value])
     }
 
+    /// Whether the validation rows choose the epoch. A few rows choose by chance, and on ETHOS they chose the first
+    /// epoch of four; early stopping was asked for, so it keeps what it found.
+    fn chooses_epoch(&self) -> bool {
+        let enough = self.task.validation.len() >= CHOOSING_ROWS;
+        self.recipe.best_epoch && (enough || self.recipe.patience > 0)
+    }
+
     async fn end_epoch(&mut self, progress: OnProgress<'_>) -> Result<(), ClassifierError> {
         self.flush().await?;
         let logs = self.validate(self.trainer.lora(), progress).await?;
@@ -345,7 +353,7 @@ impl<'m, 'a> Run<'m, 'a> {
             validation_auc,
             validation_f1,
         });
-        if better || !self.recipe.best_epoch {
+        if better || !self.chooses_epoch() {
             self.best = Some(self.trainer.params().await?);
             self.best_logs = logs;
         }
@@ -370,7 +378,7 @@ impl<'m, 'a> Run<'m, 'a> {
                 self.trainer.params().await?
             }
         };
-        if !self.recipe.best_epoch {
+        if !self.chooses_epoch() {
             self.state.history.best_epoch = self.state.history.epochs.last().map(|e| e.epoch);
         }
         let mut averaged = false;
