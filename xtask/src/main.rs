@@ -13,6 +13,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::sync::OnceLock;
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Hearth's own commands: serve, test, bench, golden")]
@@ -55,9 +56,20 @@ fn main() -> Result<ExitCode> {
     }
 }
 
-/// The repository's root folder.
+/// The repository's root folder, found when it runs: a program built in one clone may be run in another.
 fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or_else(|| Path::new("."))
+    static ROOT: OnceLock<PathBuf> = OnceLock::new();
+    ROOT.get_or_init(|| {
+        // cargo names the package's folder to what it runs
+        let here = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+        let here = here.or_else(|| std::env::current_dir().ok()).unwrap_or_default();
+        workspace_above(&here).unwrap_or(&here).to_owned()
+    })
+}
+
+/// The nearest folder, from this one upwards, that holds Hearth's workspace.
+fn workspace_above(folder: &Path) -> Option<&Path> {
+    folder.ancestors().find(|above| above.join("xtask/src/main.rs").is_file())
 }
 
 /// Hearth's folder in the user's cache.
@@ -112,4 +124,19 @@ fn golden(filter: &str) -> Result<()> {
         run(Command::new(&python).arg(&script).current_dir(root()))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_root_is_found_from_any_folder_inside() {
+        let root = root();
+        assert!(root.join("Cargo.lock").is_file(), "{}", root.display());
+        for inside in ["", "xtask", "xtask/src", "crates/gpu/src"] {
+            assert_eq!(workspace_above(&root.join(inside)), Some(root), "{inside}");
+        }
+        assert_eq!(workspace_above(&std::env::temp_dir()), None);
+    }
 }
