@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use hearth_formats::{
-    gguf::header::TensorType,
+    gguf::{header::TensorType, mixture::q4_k_m},
     hearth::{NewTensor, Origin, plan},
     layout::WeightLayout,
     safetensors::{Dtype, plan_file},
@@ -170,9 +170,7 @@ pub async fn run(options: &Options, args: &Synth) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// llama.cpp's choice of types (`llama_tensor_get_type` in `llama-quant.cpp`): with Q4_K_M the tied
-/// embedding is Q6_K as an output head, and so are values and down projections of the layers where
-/// more bits pay.
+/// llama.cpp's choice of types: with Q4_K_M the tied embedding is Q6_K as an output head.
 fn gguf_type(form: Form, config: &Config, tensor: &Tensor) -> TensorType {
     if tensor.is_norm() {
         return TensorType::F32;
@@ -180,15 +178,10 @@ fn gguf_type(form: Form, config: &Config, tensor: &Tensor) -> TensorType {
     if form == Form::GgufQ8_0 {
         return TensorType::Q8_0;
     }
-    let layers = config.layers.len();
-    let more_bits = |i: usize| i < layers / 8 || i >= 7 * layers / 8 || (i - layers / 8) % 3 == 2;
     let layer = tensor.name.split('.').nth(2).and_then(|layer| layer.parse::<usize>().ok());
     let sensitive = tensor.name.contains("v_proj") || tensor.name.contains("down_proj");
-    match layer {
-        None => TensorType::Q6_K,
-        Some(layer) if sensitive && more_bits(layer) => TensorType::Q6_K,
-        Some(_) => TensorType::Q4_K,
-    }
+    let columns = tensor.columns as usize;
+    layer.map_or(TensorType::Q6_K, |layer| q4_k_m(layer, config.layers.len(), sensitive, columns))
 }
 
 /// Bytes of a shard: Transformers' 5 GB, which makes two of Gemma 2B; toys get two as well.

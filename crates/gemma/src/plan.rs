@@ -1,11 +1,15 @@
 //! Memory, before anything is allocated: bytes per part, what training keeps, how rows are cut
 //! into micro-batches.
 
-use hearth_formats::checkpoint::Checkpoint;
+use std::collections::BTreeSet;
+
+use hearth_formats::{checkpoint::Checkpoint, layout::WeightLayout};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Config, Embedding, KvCache, LoadOptions, LoraConfig, LoraLayout, Model, ModelError, config_of,
+    Config, Embedding, KvCache, LoadOptions, LoraConfig, LoraLayout, Model, ModelError, Projection,
+    config_of,
+    model::angle_bytes,
     table::input_bytes,
     weights::{layout_of, stays_in_file},
     workspace::{Activations, Sizes, Widths},
@@ -80,13 +84,29 @@ pub fn weight_bytes(
             bytes += tensor.rows() * layout.row_bytes(tensor.columns() as usize) as u64;
         }
     }
-    // One table of rotations a base.
-    let bases = config
-        .layers
-        .iter()
-        .map(|l| l.rope.theta.to_bits())
-        .collect::<std::collections::BTreeSet<_>>();
-    Ok(bytes + bases.len() as u64 * crate::model::angle_bytes(&config))
+    Ok(bytes + rotation_bytes(&config))
+}
+
+/// One table of rotations a base.
+fn rotation_bytes(config: &Config) -> u64 {
+    let bases: BTreeSet<u64> = config.layers.iter().map(|l| l.rope.theta.to_bits()).collect();
+    bases.len() as u64 * angle_bytes(config)
+}
+
+/// What [`weight_bytes`] will be of a file that is not here yet, by the shape and the layout of every
+/// layer's matrices; the tables of the vocabulary stay in the file.
+pub fn layer_bytes(config: &Config, layout: impl Fn(usize, Projection) -> WeightLayout) -> u64 {
+    let mut bytes = rotation_bytes(config) + 4 * config.hidden as u64;
+    let mut norms = if config.has_post_norms() { 4 } else { 2 } * config.hidden;
+    norms += if config.has_qk_norm() { 2 * config.head_dim } else { 0 };
+    for layer in 0..config.layers.len() {
+        bytes += 4 * norms as u64;
+        for projection in Projection::ALL {
+            let (inputs, outputs) = projection.shape(config);
+            bytes += (outputs * layout(layer, projection).row_bytes(inputs)) as u64;
+        }
+    }
+    bytes
 }
 
 /// Refuses a model whose weights alone exceed `available` bytes of device memory; gives their bytes

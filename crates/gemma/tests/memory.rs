@@ -8,17 +8,19 @@ use std::rc::Rc;
 
 use hearth_formats::{
     checkpoint::Checkpoint,
+    gguf::{blocks::layout_of, mixture::q4_k_m},
+    layout::WeightLayout,
     source::{ByteSource, MemorySource},
 };
 use hearth_gemma::{
-    Model, Precision,
-    plan::{TrainingNeed, check_fits, training, weight_bytes},
+    Embedding, LoadOptions, Model, Precision, Projection, config_of,
+    plan::{TrainingNeed, check_fits, layer_bytes, training, weight_bytes},
     targets::{Loss, prediction_count},
     train::{StepPlan, Trainer, logit_columns},
     workspace::Activations,
 };
 use hearth_gpu::{Gpu, GpuOptions, Profile};
-use twins::{GEMMA2, GEMMA3, config, rows};
+use twins::{GEMMA1, GEMMA2, GEMMA3, config, rows};
 
 async fn checkpoint(files: &[(&str, &'static [u8])]) -> Checkpoint {
     let sources = files
@@ -91,4 +93,30 @@ async fn a_model_that_does_not_fit_is_refused_with_numbers_before_anything_is_re
     // Held in fewer bits it may fit.
     assert!(weight_bytes(&checkpoint, Precision::Q8).unwrap() < bytes);
     check_fits(&checkpoint, Precision::Q8, bytes - 1).unwrap();
+}
+
+#[test]
+fn the_weights_of_a_file_that_is_not_here_are_known_from_its_shape() {
+    for twin in [GEMMA1, GEMMA2, GEMMA3] {
+        let checkpoint = pollster::block_on(checkpoint(&twin));
+        let config = config_of(&checkpoint).unwrap();
+        let how = |precision| LoadOptions { precision, embedding: Embedding::FromSource };
+        for (precision, layout) in
+            [(Precision::Exact, WeightLayout::F32), (Precision::F16, WeightLayout::F16)]
+        {
+            let known = weight_bytes(&checkpoint, how(precision)).unwrap();
+            assert_eq!(layer_bytes(&config, |_, _| layout), known, "{}", config.family);
+        }
+    }
+    let Some(real) = hearth_testing::real_model() else { return };
+    let bytes = std::fs::read(real).unwrap().leak();
+    let checkpoint = pollster::block_on(checkpoint(&[("real.gguf", bytes)]));
+    let config = config_of(&checkpoint).unwrap();
+    let layout = |layer, projection: Projection| {
+        let sensitive = matches!(projection, Projection::V | Projection::Down);
+        let (inputs, _) = projection.shape(&config);
+        layout_of(q4_k_m(layer, config.layers.len(), sensitive, inputs)).unwrap()
+    };
+    let how = LoadOptions { embedding: Embedding::FromSource, ..LoadOptions::default() };
+    assert_eq!(layer_bytes(&config, layout), weight_bytes(&checkpoint, how).unwrap());
 }

@@ -3,3 +3,4 @@
 pub mod blocks;
 pub mod header;
 pub mod lora;
+pub mod mixture;

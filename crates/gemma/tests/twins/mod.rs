@@ -29,6 +29,12 @@ pub const GEMMA2: [(&str, &[u8]); 2] = [
     ("model.safetensors", include_bytes!("../golden/tiny_gemma2/model/model.safetensors")),
 ];
 
+/// The tiny Gemma 1: one key head.
+pub const GEMMA1: [(&str, &[u8]); 2] = [
+    ("config.json", include_bytes!("../golden/tiny_gemma1/model/config.json")),
+    ("model.safetensors", include_bytes!("../golden/tiny_gemma1/model/model.safetensors")),
+];
+
 pub async fn load(profile: Profile, files: &[(&str, &'static [u8])]) -> Model {
     let gpu = Gpu::open(&GpuOptions::with_profile(profile)).await.unwrap();
     let sources = files
