@@ -128,6 +128,7 @@ impl Data {
             roles: guess_roles(table),
             values,
             numeric,
+            choices: self.choices.clone(),
             on_the_way,
         })
     }

@@ -2,6 +2,7 @@
 
 mod export;
 mod models;
+mod samples;
 mod table;
 mod training;
 mod usage;
@@ -10,6 +11,7 @@ pub use export::*;
 use futures_util::StreamExt;
 use leptos::{prelude::*, task::spawn_local};
 pub use models::*;
+pub use samples::*;
 pub use table::*;
 pub use training::*;
 pub use usage::*;
@@ -36,6 +38,7 @@ pub fn begin(app: App) {
     open_gpu(app);
     list_models(app);
     fetch_offers(app);
+    fetch_samples(app);
     list_runs(app);
     watch_requests(app);
 }
@@ -43,6 +46,24 @@ pub fn begin(app: App) {
 /// Sends a request to the engine and hands every answer to `answer`. Failures become notices, also where
 /// `answer` looks at them.
 pub fn ask(
+    app: App,
+    body: ToEngine,
+    blobs: &[Blob],
+    mut answer: impl FnMut(FromEngine, Vec<Blob>) + 'static,
+) -> u64 {
+    ask_quietly(app, body, blobs, move |message, blobs| {
+        if let FromEngine::Failed(failure) = &message
+            && !failure.fatal
+            && failure.piece.is_none()
+        {
+            fail(app, failure);
+        }
+        answer(message, blobs);
+    })
+}
+
+/// As [`ask`], for a screen that shows failures itself, beside what caused them.
+pub fn ask_quietly(
     app: App,
     body: ToEngine,
     blobs: &[Blob],
@@ -62,9 +83,6 @@ pub fn ask(
 fn common(app: App, message: &FromEngine) {
     match message {
         FromEngine::Warning { what } => tell(app, NoticeKind::Warning, what, ""),
-        FromEngine::Failed(failure) if !failure.fatal && failure.piece.is_none() => {
-            fail(app, failure);
-        }
         FromEngine::Reading { bytes, total, rows } => app.busy.update(|busy| {
             if let Some(Busy::Reading { bytes: b, total: t, rows: r, .. }) = busy {
                 (*b, *t, *r) = (*bytes, *total, *rows);
@@ -144,6 +162,7 @@ pub fn restart_engine(app: App) {
     }
     let loaded = app.stage.with_untracked(|stage| !matches!(stage, ModelStage::None));
     app.stage.set(ModelStage::None);
+    app.kept.update_value(|kept| kept.held = None);
     if loaded {
         load_again(app);
     }

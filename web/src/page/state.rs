@@ -1,11 +1,11 @@
 //! What the page knows. Screens read it and ask [`super::actions`] to change it.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use hearth_classifier::{
     columns::{Roles, TextSource},
     history::Epoch,
-    prompt::PromptSpec,
+    prompt::{ClassWord, PromptSpec},
     recipe::Recipe,
 };
 use leptos::prelude::*;
@@ -13,8 +13,9 @@ use web_sys::{Blob, File};
 
 use super::client::{Client, EngineSide, LoaderSide};
 use crate::protocol::{
-    ClassifierSummary, DataChoices, DataPreview, DataReport, Evaluated, GpuSummary, KeptModel,
-    ModelFile, ModelSummary, PlanReport, RemoteModel, RunRecord, Space, TrainProgress, WeightsAs,
+    ClassifierSummary, DataChoices, DataPreview, DataReport, Evaluated, Failure, GpuSummary,
+    KeptModel, ModelFile, ModelSummary, PlanReport, RemoteModel, RunRecord, Space, TrainProgress,
+    WeightsAs,
 };
 
 /// A step of the way.
@@ -72,6 +73,8 @@ pub enum ModelStage {
     Fetching(Fetching),
     /// Onto the GPU.
     Loading {
+        /// To give it up by.
+        request: u64,
         name: String,
         done: u64,
         total: u64,
@@ -88,7 +91,7 @@ pub struct Fetching {
     pub total: u64,
     pub bytes_per_second: f64,
     pub seconds_left: Option<f64>,
-    /// Whether the copy outlives the tab, as far as known.
+    /// It stands still, as asked.
     pub paused: bool,
 }
 
@@ -141,10 +144,27 @@ pub struct Shown {
     pub test: Evaluated,
 }
 
+/// A table of this page's own server, with what there is to say about it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
+pub struct Sample {
+    pub file: String,
+    pub name: String,
+    pub about: String,
+    pub rows: usize,
+    pub question: String,
+    pub positive: Option<String>,
+    pub words: Vec<ClassWord>,
+    /// Fetched with the page: no request is made once a model is ready.
+    #[serde(skip)]
+    pub bytes: Arc<[u8]>,
+}
+
 /// What a worker would need to be told again after it died.
 #[derive(Default)]
 pub struct Kept {
     pub model: Option<(String, Vec<ModelFile>, Vec<Blob>, String)>,
+    /// The model that the engine holds, also while another one is fetched.
+    pub held: Option<ModelSummary>,
     pub data: Option<(String, Blob)>,
     pub bundle: Option<File>,
 }
@@ -176,6 +196,9 @@ pub struct App {
     pub data: RwSignal<Option<DataPreview>>,
     pub choices: RwSignal<DataChoices>,
     pub report: RwSignal<Option<DataReport>>,
+    /// Why the choices come to nothing.
+    pub report_error: RwSignal<Option<Failure>>,
+    pub samples: RwSignal<Vec<Sample>>,
 
     pub spec: RwSignal<PromptSpec>,
     pub recipe: RwSignal<Recipe>,
@@ -183,6 +206,8 @@ pub struct App {
     pub memory: RwSignal<u64>,
     pub zero_shot: RwSignal<bool>,
     pub plan: RwSignal<Option<PlanReport>>,
+    /// Why there is no plan.
+    pub plan_error: RwSignal<Option<Failure>>,
     pub training: RwSignal<Training>,
     pub runs: RwSignal<Vec<RunRecord>>,
 
@@ -216,11 +241,14 @@ impl App {
             data: RwSignal::default(),
             choices: RwSignal::new(first_choices()),
             report: RwSignal::default(),
+            report_error: RwSignal::default(),
+            samples: RwSignal::default(),
             spec: RwSignal::default(),
             recipe: RwSignal::default(),
             memory: RwSignal::new(MEMORY),
             zero_shot: RwSignal::new(true),
             plan: RwSignal::default(),
+            plan_error: RwSignal::default(),
             training: RwSignal::default(),
             runs: RwSignal::default(),
             shown: RwSignal::default(),

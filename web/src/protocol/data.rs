@@ -102,6 +102,8 @@ pub struct DataPreview {
     pub values: Vec<Option<Vec<(String, usize)>>>,
     /// Whether every cell of a column is a number.
     pub numeric: Vec<bool>,
+    /// What was chosen, where a run that is gone on with brings its own data.
+    pub choices: Option<DataChoices>,
     /// Told while a run is gone on with: more follows.
     pub on_the_way: bool,
 }

@@ -63,14 +63,18 @@ pub fn fetch_offers(app: App) {
 
 /// Fetches a model, or goes on fetching it, and loads it.
 pub fn fetch_model(app: App, model: RemoteModel) {
+    let there = app.stored.with_untracked(|stored| {
+        stored.iter().find(|kept| kept.key == model.key).map_or(0, |kept| kept.bytes)
+    });
     let fetching = Fetching {
         key: model.key.clone(),
         name: model.name.clone(),
+        done: there,
         total: model.files.iter().filter_map(|file| file.bytes).sum(),
         ..Fetching::default()
     };
     app.stage.set(ModelStage::Fetching(fetching));
-    from_loader_to_gpu(app, ToLoader::Fetch { model }, &[]);
+    from_loader_to_gpu(app, model.key.clone(), ToLoader::Fetch { model }, &[]);
 }
 
 /// Stops fetching; what is there stays.
@@ -81,12 +85,27 @@ pub fn pause_fetching(app: App, key: String) {
 /// Stops fetching; what is there goes.
 pub fn cancel_fetching(app: App, key: String) {
     ask_loader(app, ToLoader::Cancel { key }, &[], |_, _| ());
-    app.stage.set(ModelStage::None);
+    to_held_model(app);
+}
+
+/// The way to another model ended: the one before it is still in the engine, if there was one.
+fn to_held_model(app: App) {
+    let held = app.kept.with_value(|kept| kept.held.clone());
+    app.stage.set(held.map_or(ModelStage::None, ModelStage::Ready));
+}
+
+/// Whether the page fetches another model than this one by now.
+fn overtaken(app: App, key: &str) -> bool {
+    app.stage.with_untracked(|stage| match stage {
+        ModelStage::Fetching(fetching) => fetching.key != key,
+        ModelStage::Loading { .. } => true,
+        ModelStage::None | ModelStage::Ready(_) => false,
+    })
 }
 
 /// Loads a kept model.
 pub fn open_model(app: App, key: String) {
-    from_loader_to_gpu(app, ToLoader::Open { key }, &[]);
+    from_loader_to_gpu(app, key.clone(), ToLoader::Open { key }, &[]);
 }
 
 /// Loads files that the user picked; `keep` stores a copy.
@@ -102,8 +121,8 @@ pub fn open_files(app: App, files: Vec<File>, keep: bool) {
             name: name.clone(),
             ..Fetching::default()
         }));
-        let import = ToLoader::Import { key, name, files: names };
-        from_loader_to_gpu(app, import, &blobs);
+        let import = ToLoader::Import { key: key.clone(), name, files: names };
+        from_loader_to_gpu(app, key, import, &blobs);
     } else {
         let files = names.into_iter().map(|name| ModelFile { name, pieces: None }).collect();
         load(app, name, files, blobs, String::new());
@@ -120,7 +139,7 @@ fn key_of(name: &str) -> String {
     name.chars().map(plain).collect::<String>().trim_matches(['.', '-']).to_lowercase()
 }
 
-fn from_loader_to_gpu(app: App, body: ToLoader, blobs: &[Blob]) {
+fn from_loader_to_gpu(app: App, wanted: String, body: ToLoader, blobs: &[Blob]) {
     ask_loader(app, body, blobs, move |message, blobs| match message {
         FromLoader::Fetching { key, done, total, bytes_per_second, seconds_left, .. } => {
             app.stage.update(|stage| {
@@ -141,18 +160,24 @@ fn from_loader_to_gpu(app: App, body: ToLoader, blobs: &[Blob]) {
                 tell(app, NoticeKind::Warning, what, "");
             }
             list_models(app);
-            load(app, name, files, blobs, key);
+            if !overtaken(app, &wanted) {
+                load(app, name, files, blobs, key);
+            }
         }
         FromLoader::Paused { .. } => {
             app.stage.update(|stage| {
-                if let ModelStage::Fetching(fetching) = stage {
+                if let ModelStage::Fetching(fetching) = stage
+                    && fetching.key == wanted
+                {
                     fetching.paused = true;
                 }
             });
             list_models(app);
         }
         FromLoader::Cancelled | FromLoader::Failed(_) => {
-            app.stage.set(ModelStage::None);
+            if !overtaken(app, &wanted) {
+                to_held_model(app);
+            }
             list_models(app);
         }
         _ => (),
@@ -162,22 +187,26 @@ fn from_loader_to_gpu(app: App, body: ToLoader, blobs: &[Blob]) {
 /// Puts a model's files onto the GPU.
 fn load(app: App, name: String, files: Vec<ModelFile>, blobs: Vec<Blob>, key: String) {
     let total = blobs.iter().map(|blob| blob.size() as u64).sum();
-    app.stage.set(ModelStage::Loading { name: name.clone(), done: 0, total });
+    let shown = name.clone();
     let body = ToEngine::LoadModel {
         name: name.clone(),
         files: files.clone(),
         weights: app.weights.get_untracked(),
     };
     let kept = blobs.clone();
-    app.kept.update_value(|all| all.model = Some((name, files, kept, key.clone())));
+    app.kept.update_value(|all| {
+        all.model = Some((name, files, kept, key.clone()));
+        all.held = None;
+    });
     app.classifier.set(None);
-    ask(app, body, &blobs, move |message, _| match message {
+    let request = ask(app, body, &blobs, move |message, _| match message {
         FromEngine::Loading { done, total } => app.stage.update(|stage| {
             if let ModelStage::Loading { done: d, total: t, .. } = stage {
                 (*d, *t) = (done, total);
             }
         }),
         FromEngine::ModelReady(model) => {
+            app.kept.update_value(|all| all.held = Some(model.clone()));
             app.stage.set(ModelStage::Ready(model));
             app.requests.set(0);
             super::privacy_ready(app);
@@ -193,6 +222,7 @@ fn load(app: App, name: String, files: Vec<ModelFile>, blobs: Vec<Blob>, key: St
         FromEngine::Cancelled => app.stage.set(ModelStage::None),
         _ => (),
     });
+    app.stage.set(ModelStage::Loading { request, name: shown, done: 0, total });
 }
 
 /// Fetches a damaged piece again and loads the model.
@@ -204,7 +234,7 @@ fn mend(app: App, key: String, file: String, piece: u64) {
         name: file.clone(),
         ..Fetching::default()
     }));
-    from_loader_to_gpu(app, ToLoader::RefetchPiece { key, file, piece }, &[]);
+    from_loader_to_gpu(app, key.clone(), ToLoader::RefetchPiece { key, file, piece }, &[]);
 }
 
 /// After the engine was started anew.

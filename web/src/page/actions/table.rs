@@ -1,25 +1,37 @@
 //! Data: a file read, its columns named, its rows split.
 
-use std::time::Duration;
+use std::{cell::Cell, time::Duration};
 
-use hearth_classifier::{columns::LabelRule, table::TableOptions};
+use hearth_classifier::{
+    columns::{ClassCount, LabelRule},
+    prompt::PromptSpec,
+    table::TableOptions,
+};
 use leptos::prelude::*;
 use wasm_bindgen::JsCast;
 use web_sys::{Blob, File};
 
-use super::{ask, tell};
+use super::{ask, ask_quietly, cancel};
 use crate::{
-    page::state::{App, Busy, NoticeKind},
-    protocol::{DataChoices, DataPreview, FromEngine, ToEngine},
+    page::state::{App, Busy, Sample, first_choices},
+    protocol::{DataChoices, DataPreview, FromEngine, SplitChoice, ToEngine},
 };
 
 /// Reads a table that the user dropped or picked.
 pub fn open_table(app: App, file: File) {
+    open_table_as(app, file, None);
+}
+
+/// Reads a table; of a sample it is known what to ask about it.
+pub fn open_table_as(app: App, file: File, sample: Option<Sample>) {
     let name = file.name();
     let blob: Blob = file.unchecked_into();
-    app.kept.update_value(|kept| kept.data = Some((name.clone(), blob.clone())));
     let body = ToEngine::OpenData { name: name.clone(), options: TableOptions::default() };
-    read(app, name, body, &[blob]);
+    let kept = (name.clone(), blob.clone());
+    read(app, name, body, &[blob], move || {
+        app.kept.update_value(|all| all.data = Some(kept.clone()));
+        fitting_question(app, sample.clone());
+    });
 }
 
 /// Reads the same file in another way.
@@ -28,39 +40,16 @@ pub fn read_again(app: App, options: TableOptions) {
     else {
         return;
     };
-    read(app, name, ToEngine::ReadAgain { options }, &[]);
+    read(app, name, ToEngine::ReadAgain { options }, &[], || ());
 }
 
-/// A sample from this page's own server.
-pub fn open_sample(app: App, file: String) {
-    leptos::task::spawn_local(async move {
-        let fetched = async {
-            let response =
-                gloo_net::http::Request::get(&format!("./samples/{file}")).send().await?;
-            if response.ok() { response.binary().await } else { Ok(Vec::new()) }
-        };
-        match fetched.await {
-            Ok(bytes) if !bytes.is_empty() => {
-                let parts = js_sys::Array::of1(&js_sys::Uint8Array::from(bytes.as_slice()));
-                if let Ok(file) = File::new_with_u8_array_sequence(&parts, &file) {
-                    open_table(app, file);
-                }
-            }
-            _ => {
-                let what = format!("The sample {file} is not on this page's server.");
-                tell(app, NoticeKind::Error, &what, "Drop a file of your own.");
-            }
-        }
-    });
-}
-
-fn read(app: App, name: String, body: ToEngine, blobs: &[Blob]) {
+fn read(app: App, name: String, body: ToEngine, blobs: &[Blob], opened: impl Fn() + 'static) {
     app.busy.set(Some(Busy::Reading { name, bytes: 0, total: 0, rows: 0 }));
     ask(app, body, blobs, move |message, _| match message {
         FromEngine::Data(preview) => {
             app.busy.set(None);
-            // without a file at hand, the choices of another one would not fit
             take_preview(app, preview);
+            opened();
             prepare(app);
         }
         FromEngine::Failed(_) | FromEngine::Cancelled => app.busy.set(None),
@@ -68,16 +57,38 @@ fn read(app: App, name: String, body: ToEngine, blobs: &[Blob]) {
     });
 }
 
+/// A sample brings its question; another file does not keep a sample's.
+fn fitting_question(app: App, sample: Option<Sample>) {
+    let of_a_sample = app.samples.with_untracked(|samples| {
+        app.spec.with_untracked(|spec| samples.iter().any(|s| s.question == spec.question))
+    });
+    if let Some(sample) = sample {
+        app.choices.update(|choices| choices.positive = sample.positive);
+        app.spec.update(|spec| (spec.question, spec.words) = (sample.question, sample.words));
+    } else if of_a_sample {
+        app.spec.update(|spec| spec.question = PromptSpec::default().question);
+    }
+}
+
 /// Puts a table on screen, with the choices that its columns suggest.
 pub fn take_preview(app: App, preview: DataPreview) {
     let roles = preview.roles.clone();
     let rule = numeric_rule(&preview, roles.label);
     app.choices.update(|choices| {
-        let split = choices.split.clone();
-        let fresh = super::super::state::first_choices();
-        *choices = DataChoices { roles, rule, split, ..fresh };
+        let split = match choices.split {
+            SplitChoice::Share(share) => SplitChoice::Share(share),
+            // columns of another file
+            _ => SplitChoice::Auto,
+        };
+        let fresh = DataChoices { roles, rule, split, ..first_choices() };
+        *choices = preview.choices.clone().unwrap_or(fresh);
     });
+    if preview.choices.is_some() {
+        // a run that is gone on with brings its own data; the file picked before is another one
+        app.kept.update_value(|kept| kept.data = None);
+    }
     app.report.set(None);
+    app.report_error.set(None);
     app.data.set(Some(preview));
 }
 
@@ -97,23 +108,92 @@ pub fn numeric_rule(preview: &DataPreview, label: Option<usize>) -> LabelRule {
     }
 }
 
-/// Asks the engine what the choices come to. Needs a text and a label.
+/// The two classes or more that the choices make, as far as the page can tell; with the rows of each.
+pub fn expected_classes(preview: &DataPreview, choices: &DataChoices) -> Option<Vec<ClassCount>> {
+    let count = |class: &String, rows| ClassCount { class: class.clone(), rows };
+    match &choices.rule {
+        LabelRule::AsIs => {
+            let values = preview.values.get(choices.roles.label?)?.as_ref()?;
+            let named = values.iter().filter(|(value, _)| !value.is_empty());
+            Some(named.map(|(value, rows)| count(value, *rows)).collect())
+        }
+        LabelRule::Threshold { above, below, .. } | LabelRule::Median { above, below } => {
+            Some(vec![count(below, 0), count(above, 0)])
+        }
+    }
+}
+
+/// Whether two classes are there and nobody has said yet which one is looked for.
+pub fn positive_missing(preview: &DataPreview, choices: &DataChoices) -> bool {
+    let Some(classes) = expected_classes(preview, choices) else { return false };
+    let named = |name: &String| classes.iter().any(|count| count.class == *name);
+    classes.len() == 2 && !choices.positive.as_ref().is_some_and(named)
+}
+
+thread_local! {
+    /// The last question about the choices; a newer one makes it idle.
+    static PREPARING: Cell<Option<u64>> = const { Cell::new(None) };
+}
+
+/// Asks the engine what the choices come to. Needs a label and, of two classes, the one to find.
 pub fn prepare(app: App) {
-    let choices = app.choices.get_untracked();
-    if app.data.with_untracked(Option::is_none) || choices.roles.label.is_none() {
+    if app.training.with_untracked(|training| training.request.is_some()) {
+        return;
+    }
+    // counted as they will be once training starts
+    let recipe = app.recipe.with_untracked(|recipe| (recipe.validation_share, recipe.seed));
+    app.choices.update_untracked(|choices| (choices.validation_share, choices.seed) = recipe);
+    let mut choices = app.choices.get_untracked();
+    let ready = app.data.with_untracked(|data| {
+        data.as_ref()
+            .is_some_and(|data| choices.roles.label.is_some() && !positive_missing(data, &choices))
+    });
+    if let Some(old) = PREPARING.take() {
+        cancel(app, old);
+    }
+    app.report_error.set(None);
+    if !ready {
         return app.report.set(None);
     }
+    // only two classes have one to find
+    let two = app.data.with_untracked(|data| {
+        data.as_ref().and_then(|data| Some(expected_classes(data, &choices)?.len() == 2))
+    });
+    if two != Some(true) {
+        choices.positive = None;
+    }
     let body = ToEngine::SetRoles { choices, spec: app.spec.get_untracked() };
-    ask(app, body, &[], move |message, _| match message {
+    let id = ask_quietly(app, body, &[], move |message, _| match message {
         FromEngine::Prepared(report) => {
-            app.choices.update_untracked(|choices| {
-                choices.positive = report.positive.map(|place| report.classes[place].clone());
-            });
+            let pruned = forget_other_classes(app, &report.classes);
             app.report.set(Some(report));
+            if pruned {
+                prepare(app);
+            }
         }
-        FromEngine::Failed(_) => app.report.set(None),
+        FromEngine::Failed(failure) => {
+            app.report.set(None);
+            app.report_error.set(Some(failure));
+        }
         _ => (),
     });
+    PREPARING.set(Some(id));
+}
+
+/// Words and examples of classes that are no more would make every prompt fail. Says whether there were any.
+fn forget_other_classes(app: App, classes: &[String]) -> bool {
+    let fits = |spec: &PromptSpec| {
+        spec.words.iter().all(|word| classes.contains(&word.class))
+            && spec.examples.iter().all(|example| classes.contains(&example.class))
+    };
+    if app.spec.with_untracked(fits) {
+        return false;
+    }
+    app.spec.update(|spec| {
+        spec.words.retain(|word| classes.contains(&word.class));
+        spec.examples.retain(|example| classes.contains(&example.class));
+    });
+    true
 }
 
 /// Once a model is there, token lengths can be told.
@@ -125,7 +205,10 @@ pub fn prepare_again(app: App) {
 
 /// Gives the file to an engine that was started anew.
 pub fn read_again_after_restart(app: App) {
-    let Some((name, blob)) = app.kept.with_value(|kept| kept.data.clone()) else { return };
+    let Some((name, blob)) = app.kept.with_value(|kept| kept.data.clone()) else {
+        app.data.set(None);
+        return app.report.set(None);
+    };
     let options = app.data.with_untracked(|d| d.as_ref().map(|d| d.options.clone()));
     let body = ToEngine::OpenData { name, options: options.unwrap_or_default() };
     ask(app, body, &[blob], move |message, _| {

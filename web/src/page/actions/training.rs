@@ -1,28 +1,55 @@
 //! Training, and what is left of it.
 
+use std::cell::Cell;
+
 use leptos::{prelude::*, task::spawn_local};
 use web_sys::Blob;
 
-use super::{ask, list_models, tell};
+use super::{ask, ask_quietly, cancel, list_models, take_preview, tell};
 use crate::{
     page::state::{App, NoticeKind, Screen, Shown, Training},
-    protocol::{FromEngine, RunState, ToEngine},
+    protocol::{Failure, FilledPrompt, FromEngine, RunState, ToEngine},
 };
+
+thread_local! {
+    /// The last question about a plan; a newer one makes it idle.
+    static PLANNING: Cell<Option<u64>> = const { Cell::new(None) };
+}
 
 /// What training would take.
 pub fn plan(app: App) {
-    let ready = app.model().is_some() && app.report.with_untracked(Option::is_some);
-    if !ready || app.is_training() {
+    let ready = app.model_ready_untracked() && app.report.with_untracked(Option::is_some);
+    if !ready || app.training.with_untracked(|training| training.request.is_some()) {
         return;
+    }
+    if let Some(old) = PLANNING.take() {
+        cancel(app, old);
     }
     let body = ToEngine::Plan {
         spec: app.spec.get_untracked(),
         recipe: app.recipe.get_untracked(),
         memory: app.memory.get_untracked(),
     };
-    ask(app, body, &[], move |message, _| match message {
-        FromEngine::Planned(plan) => app.plan.set(Some(plan)),
-        FromEngine::Failed(_) => app.plan.set(None),
+    let id = ask_quietly(app, body, &[], move |message, _| match message {
+        FromEngine::Planned(plan) => {
+            app.plan_error.set(None);
+            app.plan.set(Some(plan));
+        }
+        FromEngine::Failed(failure) => {
+            app.plan.set(None);
+            app.plan_error.set(Some(failure));
+        }
+        _ => (),
+    });
+    PLANNING.set(Some(id));
+}
+
+/// The prompt of a usable row, from 0, as the model reads it. `answer` gets it, or why there is none.
+pub fn fill_prompt(app: App, row: usize, answer: impl Fn(Result<FilledPrompt, Failure>) + 'static) {
+    let body = ToEngine::FillPrompt { spec: app.spec.get_untracked(), row };
+    ask_quietly(app, body, &[], move |message, _| match message {
+        FromEngine::Prompt(prompt) => answer(Ok(prompt)),
+        FromEngine::Failed(failure) => answer(Err(failure)),
         _ => (),
     });
 }
@@ -41,12 +68,25 @@ pub fn train(app: App, name: String) {
 
 /// Goes on with a run.
 pub fn resume(app: App, key: String) {
+    show_settings(app, &key);
     follow(app, ToEngine::ResumeRun { key });
 }
 
 /// Ends a run that stands still, and keeps its best.
 pub fn finish(app: App, key: String) {
+    show_settings(app, &key);
     follow(app, ToEngine::FinishRun { key });
+}
+
+/// A run that is gone on with has a question and a recipe of its own.
+fn show_settings(app: App, key: &str) {
+    let run = app.runs.with_untracked(|runs| runs.iter().find(|run| run.key == key).cloned());
+    if let Some(run) = run.filter(|_| !app.is_training()) {
+        app.spec.set(run.spec);
+        app.recipe.set(run.recipe);
+        app.memory.set(run.memory);
+        app.zero_shot.set(run.zero_shot);
+    }
 }
 
 fn follow(app: App, body: ToEngine) {
@@ -58,9 +98,7 @@ fn follow(app: App, body: ToEngine) {
     stay_awake(true);
     let mut fresh = true;
     let id = ask(app, body, &[], move |message, _: Vec<Blob>| match message {
-        FromEngine::Data(preview) => {
-            app.data.set(Some(preview));
-        }
+        FromEngine::Data(preview) => take_preview(app, preview),
         FromEngine::Prepared(report) => app.report.set(Some(report)),
         FromEngine::Training(progress) => {
             let first = std::mem::take(&mut fresh);
