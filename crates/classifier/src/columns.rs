@@ -12,7 +12,7 @@ use thiserror::Error;
 
 pub use guess::{Roles, guess_roles};
 pub use summary::{ClassCount, Duplicate, TokenHistogram, class_counts, duplicates, warnings};
-pub use template::{TextSource, parse_template};
+pub use template::{Piece, TextSource, parse_template};
 
 use crate::table::Table;
 

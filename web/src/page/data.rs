@@ -1,9 +1,150 @@
-//! The screen "Data".
+//! The screen "Data": a table, what its columns are, which rows learn and which measure.
+
+mod columns;
+mod figures;
+mod parts;
+mod reading;
 
 use leptos::prelude::*;
+use web_sys::File;
+
+use super::{
+    actions,
+    format::of,
+    state::{App, Sample, Screen},
+    widgets::{FileDrop, Problem},
+};
+use crate::protocol::{DataChoices, DataPreview};
 
 /// The screen.
 #[component]
 pub fn DataScreen() -> impl IntoView {
-    view! { <h1>"Data"</h1> }
+    let app = App::here();
+    // token lengths follow the prompt, which may have changed since
+    actions::prepare_again(app);
+    let open = move |files: Vec<File>| {
+        if let Some(file) = files.into_iter().next()
+            && !training(app)
+        {
+            actions::open_table(app, file);
+        }
+    };
+    let several = "CSV, TSV or JSON lines: a text in one column, its class in another.";
+    view! {
+        <h1>"Data"</h1>
+        <p class="lead">
+            "Bring texts that somebody has sorted already. A hundred are enough to begin with, and they stay in this tab."
+        </p>
+        {move || {
+            app.is_training()
+                .then(|| {
+                    view! {
+                        <p class="problem">
+                            "The model is learning from this table. It can be changed when the training has ended."
+                        </p>
+                    }
+                })
+        }}
+        <fieldset disabled=move || app.is_training()>
+            <legend class="unseen">"The table and how it is used"</legend>
+            <FileDrop
+                id="data-drop"
+                label="Drop a table here, or pick one"
+                hint=several
+                accept=".csv,.tsv,.txt,.jsonl,.ndjson"
+                on_files=open
+            />
+            <Samples />
+            {move || app.data.get().map(|data| view! { <Sections data=data /> })}
+        </fieldset>
+    }
+}
+
+/// Whether a training is under way, for handlers.
+fn training(app: App) -> bool {
+    app.training.with_untracked(|training| training.request.is_some())
+}
+
+/// Changes a choice and asks what comes of it.
+fn change(app: App, how: impl FnOnce(&mut DataChoices)) {
+    app.choices.update(how);
+    actions::prepare(app);
+}
+
+/// As [`change`], once the user stops typing.
+fn change_later(
+    app: App,
+    timer: StoredValue<Option<TimeoutHandle>>,
+    how: impl FnOnce(&mut DataChoices),
+) {
+    app.choices.update(how);
+    actions::later(timer, move || actions::prepare(app));
+}
+
+#[component]
+fn Samples() -> impl IntoView {
+    let app = App::here();
+    let sample = move |sample: Sample| {
+        let test = format!("sample-{}", sample.file);
+        let rows = of(sample.rows, "row", "rows");
+        let (name, about) = (sample.name.clone(), sample.about.clone());
+        view! {
+            <li>
+                <button
+                    type="button"
+                    class="sample"
+                    data-test=test
+                    on:click=move |_| actions::open_sample(app, sample.clone())
+                >
+                    <span class="sample-name">{name}</span>
+                    <span class="quiet">{about} " (" {rows} ")"</span>
+                </button>
+            </li>
+        }
+    };
+    view! {
+        {move || {
+            let samples = app.samples.get();
+            (!samples.is_empty())
+                .then(|| {
+                    view! {
+                        <section class="samples" aria-labelledby="samples-name">
+                            <p id="samples-name" class="hint">"No table at hand? Try one of ours, made up for this page:"</p>
+                            <ul>{samples.into_iter().map(sample).collect_view()}</ul>
+                        </section>
+                    }
+                })
+        }}
+    }
+}
+
+/// What there is to see and to choose about a table.
+#[component]
+fn Sections(data: DataPreview) -> impl IntoView {
+    let app = App::here();
+    let data = StoredValue::new(data);
+    let ready = move || app.report.with(Option::is_some);
+    view! {
+        <reading::Reading data=data />
+        <columns::Columns data=data />
+        <Problem what=app.report_error test="data-problem" />
+        <figures::Classes data=data />
+        <parts::Parts data=data />
+        <figures::Warnings />
+        <figures::Lengths />
+        <div class="actions">
+            <button
+                type="button"
+                class="primary"
+                data-test="next-train"
+                disabled=move || !ready()
+                on:click=move |_| app.screen.set(Screen::Train)
+            >
+                "Next: train"
+            </button>
+            <span class="quiet" aria-live="polite">
+                {move || if ready() { String::new() } else { columns::missing(app, data) }}
+            </span>
+        </div>
+    }
 }

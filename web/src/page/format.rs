@@ -51,6 +51,26 @@ pub fn figure(value: Option<f64>) -> String {
     value.map_or_else(|| "–".to_owned(), |value| format!("{value:.3}"))
 }
 
+/// The first letter large, a full stop at the end.
+pub fn sentence(words: &str) -> String {
+    let words = words.trim();
+    let mut chars = words.chars();
+    let Some(first) = chars.next() else { return String::new() };
+    let stop = if words.ends_with(['.', '?', '!', '…']) { "" } else { "." };
+    first.to_uppercase().chain(chars).collect::<String>() + stop
+}
+
+/// `3, 7 and 12`, of many the first eight.
+pub fn numbers(all: &[usize]) -> String {
+    let shown: Vec<String> = all.iter().take(8).map(usize::to_string).collect();
+    match (shown.split_last(), all.len()) {
+        (None, _) => String::new(),
+        (_, 9..) => format!("{}, …", shown.join(", ")),
+        (Some((last, [])), _) => last.clone(),
+        (Some((last, first)), _) => format!("{} and {last}", first.join(", ")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use wasm_bindgen_test::wasm_bindgen_test;
@@ -71,5 +91,15 @@ mod tests {
         assert_eq!(of(1, "row", "rows"), "1 row");
         assert_eq!(percent(0.004), "0.4 %");
         assert_eq!(figure(None), "–");
+    }
+
+    #[wasm_bindgen_test]
+    fn words_and_lists_read_well() {
+        assert_eq!(sentence("all 3 rows have one label"), "All 3 rows have one label.");
+        assert_eq!(sentence("which one?"), "Which one?");
+        assert_eq!(sentence(" "), "");
+        assert_eq!(numbers(&[3]), "3");
+        assert_eq!(numbers(&[3, 7, 12]), "3, 7 and 12");
+        assert_eq!(numbers(&[1, 2, 3, 4, 5, 6, 7, 8, 9]), "1, 2, 3, 4, 5, 6, 7, 8, …");
     }
 }

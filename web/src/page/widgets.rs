@@ -3,6 +3,9 @@
 use leptos::{ev, html, prelude::*};
 use web_sys::{DragEvent, File, FileList};
 
+use super::format::sentence;
+use crate::protocol::Failure;
+
 /// A place to drop files, which is also a button to pick them.
 #[component]
 pub fn FileDrop(
@@ -187,4 +190,77 @@ pub fn More(
 /// The value of the control that an event comes from.
 pub fn value_of(event: &ev::Event) -> String {
     event_target_value(event)
+}
+
+/// A choice among a few, with its label; `id` names it in tests too.
+#[component]
+pub fn Select(
+    /// Id of the control.
+    #[prop(into)]
+    id: String,
+    /// Its name.
+    #[prop(into)]
+    label: String,
+    /// What it does.
+    #[prop(into, optional)]
+    hint: String,
+    /// Value and text of each option. An empty value cannot be chosen.
+    options: Vec<(String, String)>,
+    /// The value that is chosen.
+    #[prop(into)]
+    chosen: Signal<String>,
+    /// Gets the new value.
+    #[prop(into)]
+    on_choose: Callback<String>,
+) -> impl IntoView {
+    let described = (!hint.is_empty()).then(|| format!("{id}-hint"));
+    let test = id.clone();
+    let option = move |(value, text): (String, String)| {
+        let own = value.clone();
+        let disabled = value.is_empty();
+        view! {
+            <option value=value disabled=disabled prop:selected=move || chosen.get() == own>
+                {text}
+            </option>
+        }
+    };
+    view! {
+        <Field id=id.clone() label=label hint=hint>
+            <select
+                id=id
+                data-test=test
+                aria-describedby=described
+                on:change=move |event| on_choose.run(value_of(&event))
+            >
+                {options.into_iter().map(option).collect_view()}
+            </select>
+        </Field>
+    }
+}
+
+/// A failure beside what caused it, with what to do.
+#[component]
+pub fn Problem(
+    /// It.
+    #[prop(into)]
+    what: Signal<Option<Failure>>,
+    /// Names it in tests.
+    test: &'static str,
+) -> impl IntoView {
+    view! {
+        <div class="problem-place" aria-live="polite">
+            {move || {
+                what.get()
+                    .map(|failure| {
+                        view! {
+                            <p class="problem" data-test=test>
+                                <strong>{sentence(&failure.what)}</strong>
+                                " "
+                                {sentence(&failure.advice)}
+                            </p>
+                        }
+                    })
+            }}
+        </div>
+    }
 }

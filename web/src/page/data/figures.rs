@@ -1,0 +1,210 @@
+//! What the choices come to: rows of each class, lengths, and what to look out for.
+
+use hearth_classifier::{
+    columns::{ClassCount, TokenHistogram},
+    plots,
+};
+use leptos::prelude::*;
+
+use crate::{
+    page::{
+        actions::expected_classes,
+        format::{count, numbers, of, sentence},
+        state::App,
+        widgets::Plot,
+    },
+    protocol::{DataPreview, DataReport},
+};
+
+/// More classes than this are summed up.
+const SHOWN: usize = 12;
+
+/// A class's rows: all, and those that learn, choose and measure where that is known.
+#[derive(Clone, PartialEq)]
+struct ClassRow {
+    class: String,
+    positive: bool,
+    all: usize,
+    parts: Option<[usize; 3]>,
+}
+
+fn rows_of(report: &DataReport) -> Vec<ClassRow> {
+    let rows = |part: &[ClassCount], place: usize| part.get(place).map_or(0, |count| count.rows);
+    let row = |(place, class): (usize, &String)| ClassRow {
+        class: class.clone(),
+        positive: report.positive == Some(place),
+        all: rows(&report.all, place),
+        parts: Some([&report.train, &report.validation, &report.test].map(|p| rows(p, place))),
+    };
+    report.classes.iter().enumerate().map(row).collect()
+}
+
+/// Until the engine has counted, what the table's values tell.
+fn rows_expected(counts: Vec<ClassCount>) -> Vec<ClassRow> {
+    let row = |count: ClassCount| ClassRow {
+        class: count.class,
+        positive: false,
+        all: count.rows,
+        parts: None,
+    };
+    counts.into_iter().filter(|count| count.rows > 0).map(row).collect()
+}
+
+/// The classes, a bar each.
+#[component]
+pub fn Classes(data: StoredValue<DataPreview>) -> impl IntoView {
+    let app = App::here();
+    let rows = Memo::new(move |_| {
+        if let Some(report) = app.report.get() {
+            return rows_of(&report);
+        }
+        let expected = app.choices.with(|c| data.with_value(|data| expected_classes(data, c)));
+        expected.map(rows_expected).unwrap_or_default()
+    });
+    view! {
+        <section aria-labelledby="classes-title">
+            <h2 id="classes-title">"The classes"</h2>
+            {move || {
+                let all = rows.get();
+                if all.is_empty() {
+                    view! { <p class="quiet">"Counted once the column of the class is chosen."</p> }.into_any()
+                } else {
+                    table(all).into_any()
+                }
+            }}
+        </section>
+    }
+}
+
+fn table(mut all: Vec<ClassRow>) -> impl IntoView {
+    let most = all.iter().map(|row| row.all).max().unwrap_or(1).max(1) as f64;
+    let parts = all.iter().all(|row| row.parts.is_some());
+    let more = all.split_off(all.len().min(SHOWN));
+    let row = move |row: ClassRow| {
+        let width = format!("{:.1}%", row.all as f64 / most * 100.0);
+        let cell = |rows: usize| view! { <td class="number">{count(rows as u64)}</td> };
+        let test = format!("class-{}", row.class);
+        view! {
+            <tr data-test=test>
+                <th scope="row">
+                    {row.class}
+                    {row.positive.then(|| view! { <span class="role">"to find"</span> })}
+                </th>
+                <td class="bar-cell" aria-hidden="true"><div class="bar" style:width=width></div></td>
+                {cell(row.all)}
+                {row.parts.map(|parts| parts.map(cell).collect_view())}
+            </tr>
+        }
+    };
+    view! {
+        <div class="table" role="region" aria-label="Rows of each class" tabindex="0">
+            <table class="bars" data-test="class-bars">
+                <thead>
+                    <tr>
+                        <th scope="col">"Class"</th>
+                        <td class="bar-cell" aria-hidden="true"></td>
+                        <th scope="col" class="number">"Rows"</th>
+                        {parts
+                            .then(|| {
+                                view! {
+                                    <th scope="col" class="number">"to learn from"</th>
+                                    <th scope="col" class="number">"to choose by"</th>
+                                    <th scope="col" class="number">"to measure on"</th>
+                                }
+                            })}
+                    </tr>
+                </thead>
+                <tbody>{all.into_iter().map(row).collect_view()}</tbody>
+            </table>
+        </div>
+        {(!more.is_empty())
+            .then(|| {
+                let rows = more.iter().map(|row| row.all).sum();
+                let words = format!("And {} with {} together.", of(more.len(), "more class", "more classes"), of(rows, "row", "rows"));
+                view! { <p class="hint">{words}</p> }
+            })}
+    }
+}
+
+/// Everything worth knowing before training, in words.
+fn remarks(report: &DataReport) -> Vec<String> {
+    let mut all: Vec<String> = report.warnings.iter().map(|warning| sentence(warning)).collect();
+    let dropped = |what: &str, rows: &[usize]| {
+        (!rows.is_empty()).then(|| {
+            let left_out = if rows.len() == 1 { "is" } else { "are" };
+            let rows = (of(rows.len(), "row", "rows"), numbers(rows));
+            format!("{} without a {what} {left_out} left out: {}.", rows.0, rows.1)
+        })
+    };
+    all.extend(dropped("text", &report.dropped.empty_text));
+    all.extend(dropped("class", &report.dropped.empty_label));
+    if !report.duplicates.is_empty() {
+        all.push(format!("Rows to measure on that also train: {}.", numbers(&report.duplicates)));
+    }
+    all
+}
+
+/// The list of them.
+#[component]
+pub fn Warnings() -> impl IntoView {
+    let app = App::here();
+    let remarks = Memo::new(move |_| app.report.with(|report| report.as_ref().map(remarks)));
+    view! {
+        <section aria-labelledby="warnings-title">
+            <h2 id="warnings-title">"Worth knowing"</h2>
+            <div data-test="warnings" aria-live="polite">
+                {move || match remarks.get() {
+                    None => view! { <p class="quiet">"Told once the rows are counted."</p> }.into_any(),
+                    Some(all) if all.is_empty() => {
+                        view! { <p>"Nothing stands out: no empty rows, no doubles, no class much larger than another."</p> }
+                            .into_any()
+                    }
+                    Some(all) => {
+                        view! {
+                            <ul class="remarks">
+                                {all.into_iter().map(|remark| view! { <li>{remark}</li> }).collect_view()}
+                            </ul>
+                        }
+                            .into_any()
+                    }
+                }}
+            </div>
+        </section>
+    }
+}
+
+fn lengths_in_words(tokens: &TokenHistogram) -> String {
+    format!(
+        "Half of the prompts have up to {:.0} tokens, 95 of 100 up to {}, the longest {}. A token is a word or a piece of one.",
+        tokens.median, tokens.p95, tokens.longest
+    )
+}
+
+/// How long the prompts are, once a model is there to count its tokens.
+#[component]
+pub fn Lengths() -> impl IntoView {
+    let app = App::here();
+    let tokens = Memo::new(move |_| {
+        app.report.with(|report| report.as_ref().and_then(|r| r.tokens.clone()))
+    });
+    let picture = move |tokens: TokenHistogram| {
+        let words = lengths_in_words(&tokens);
+        let svg = plots::token_lengths(&tokens).unwrap_or_default();
+        view! {
+            <p>{words}</p>
+            <Plot svg=svg label="Histogram of the prompts' lengths in tokens" />
+        }
+    };
+    view! {
+        <section aria-labelledby="lengths-title" data-test="lengths">
+            <h2 id="lengths-title">"How long they are"</h2>
+            {move || match tokens.get() {
+                Some(tokens) => picture(tokens).into_any(),
+                None => {
+                    view! { <p class="quiet">"Shown once a model is loaded: each model cuts texts into pieces of its own."</p> }
+                        .into_any()
+                }
+            }}
+        </section>
+    }
+}

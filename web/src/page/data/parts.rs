@@ -1,0 +1,169 @@
+//! Which rows learn, which choose and which measure.
+
+use leptos::prelude::*;
+
+use super::{change, change_later};
+use crate::{
+    page::{
+        format::percent,
+        state::App,
+        widgets::{Field, Select, value_of},
+    },
+    protocol::{DataPreview, SplitChoice},
+};
+
+/// Rows of the public ETHOS file that the codelab split.
+const ETHOS_ROWS: usize = 998;
+
+fn key(split: &SplitChoice) -> &'static str {
+    match split {
+        SplitChoice::Auto => "auto",
+        SplitChoice::Column => "column",
+        SplitChoice::Share(_) => "share",
+        SplitChoice::Codelab => "codelab",
+    }
+}
+
+/// The split, and how many rows learn.
+#[component]
+pub fn Parts(data: StoredValue<DataPreview>) -> impl IntoView {
+    let app = App::here();
+    let kind = Memo::new(move |_| app.choices.with(|choices| key(&choices.split)));
+    let mut options = vec![
+        ("auto", "by the file's own column, else a fifth at random"),
+        ("share", "a share at random"),
+        ("column", "by a column of the file"),
+    ];
+    if data.with_value(|data| data.rows == ETHOS_ROWS) {
+        options.push(("codelab", "as Google's codelab splits its ETHOS file"));
+    }
+    let options = options.into_iter().map(|(v, text)| (v.to_owned(), text.to_owned())).collect();
+    let choose = move |value: String| {
+        change(app, |choices| {
+            choices.split = match value.as_str() {
+                "column" => SplitChoice::Column,
+                "share" => SplitChoice::Share(hearth_classifier::prepare::TEST_SHARE),
+                "codelab" => SplitChoice::Codelab,
+                _ => SplitChoice::Auto,
+            };
+        });
+    };
+    let said = move || {
+        app.report.with(|report| {
+            report.as_ref().map(|report| format!("Split {}.", report.split)).unwrap_or_default()
+        })
+    };
+    view! {
+        <section aria-labelledby="parts-title">
+            <h2 id="parts-title">"Which rows teach, which examine"</h2>
+            <p>
+                "The rows to measure on are put aside and never learned from. They show how well the classifier does on texts that it has not seen."
+            </p>
+            <div class="fields">
+                <Select
+                    id="split-kind"
+                    label="The rows to measure on are chosen"
+                    options=options
+                    chosen=Signal::derive(move || kind.get().to_owned())
+                    on_choose=choose
+                />
+                {move || {
+                    match kind.get() {
+                        "share" => Some(view! { <Share /> }.into_any()),
+                        "column" | "auto" => Some(view! { <SplitColumn data=data /> }.into_any()),
+                        _ => None,
+                    }
+                }}
+                <Limit />
+            </div>
+            <p class="hint split-said" data-test="split-said">{said}</p>
+        </section>
+    }
+}
+
+#[component]
+fn SplitColumn(data: StoredValue<DataPreview>) -> impl IntoView {
+    let app = App::here();
+    let mut options = vec![("none".to_owned(), "no column".to_owned())];
+    let columns = data.with_value(|data| data.columns.clone());
+    options.extend(columns.into_iter().enumerate().map(|(c, name)| (c.to_string(), name)));
+    let chosen = Signal::derive(move || {
+        let split = app.choices.with(|choices| choices.roles.split);
+        split.map_or_else(|| "none".to_owned(), |column| column.to_string())
+    });
+    view! {
+        <Select
+            id="split-column"
+            label="The column that says so"
+            hint="Its cells say train, validation or test."
+            options=options
+            chosen=chosen
+            on_choose=move |value: String| change(app, |choices| choices.roles.split = value.parse().ok())
+        />
+    }
+}
+
+#[component]
+fn Share() -> impl IntoView {
+    let app = App::here();
+    let timer = StoredValue::new(None);
+    let share = move || {
+        app.choices.with(|choices| match choices.split {
+            SplitChoice::Share(share) => share,
+            _ => hearth_classifier::prepare::TEST_SHARE,
+        })
+    };
+    let slid = move |value: String| {
+        if let Ok(percent) = value.parse::<f64>() {
+            change_later(app, timer, |c| c.split = SplitChoice::Share(percent / 100.0));
+        }
+    };
+    view! {
+        <Field id="split-share" label="Share of the rows">
+            <input
+                id="split-share"
+                data-test="split-share"
+                type="range"
+                min="5"
+                max="50"
+                step="1"
+                prop:value=move || (share() * 100.0).round().to_string()
+                aria-valuetext=move || percent(share())
+                aria-describedby="split-share-said"
+                on:input=move |event| slid(value_of(&event))
+            />
+            <p id="split-share-said" class="hint number">{move || percent(share())}</p>
+        </Field>
+    }
+}
+
+#[component]
+fn Limit() -> impl IntoView {
+    let app = App::here();
+    let timer = StoredValue::new(None);
+    let typed = move |value: String| {
+        let limit = value.trim().parse::<usize>().ok().filter(|rows| *rows > 0);
+        if limit.is_some() || value.trim().is_empty() {
+            change_later(app, timer, |choices| choices.limit = limit);
+        }
+    };
+    view! {
+        <Field
+            id="limit"
+            label="Learn from at most so many rows"
+            hint="Empty: from all. A few hundred already teach a lot, and take minutes instead of hours."
+        >
+            <input
+                id="limit"
+                data-test="limit"
+                type="number"
+                min="1"
+                step="1"
+                placeholder="all"
+                prop:value=move || app.choices.with(|c| c.limit.map(|n| n.to_string()).unwrap_or_default())
+                aria-describedby="limit-hint"
+                on:input=move |event| typed(value_of(&event))
+            />
+        </Field>
+    }
+}
