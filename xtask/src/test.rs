@@ -46,7 +46,7 @@ pub fn test(options: &Options) -> Result<ExitCode> {
     if !options.native_only {
         in_browser(&mut steps, &packages);
         if packages.iter().any(|package| package.name == WEB) {
-            page(&mut steps);
+            page(&mut steps, options.real);
         }
     }
     match hearth_testing::real_model() {
@@ -129,11 +129,26 @@ fn in_browser(steps: &mut Steps, packages: &[Package]) {
 }
 
 /// Builds the page as it is released and walks through it in headless Chromium.
-fn page(steps: &mut Steps) {
-    let mut address = String::new();
+fn page(steps: &mut Steps, real: bool) {
+    let requests = std::env::temp_dir().join(format!("hearth-requests-{}", std::process::id()));
+    let mut addresses = Vec::new();
     let ready = steps.attempt("the page, built and served", || {
-        let path = tools::for_page()?;
-        address = serve::start(&serve::build(&path)?, 0)?;
+        let page = serve::build(&tools::for_page()?)?;
+        // a second one shows what it is that keeps requests in
+        for without_policy in [false, true] {
+            let mut models = vec![serve::Offer::fixture()?];
+            if real {
+                models.push(serve::Offer::real()?);
+            }
+            let plan = serve::Plan {
+                models,
+                // where the tests' own hub of models is
+                weight_hosts: vec!["http://localhost:*".to_owned()],
+                without_policy,
+                log: (!without_policy).then(|| requests.clone()),
+            };
+            addresses.push(serve::start(&page, plan, "127.0.0.1", 0)?);
+        }
         Ok(Count::default())
     });
     if ready {
@@ -141,9 +156,14 @@ fn page(steps: &mut Steps) {
         node.args(["--test", "--test-reporter=tap"])
             .args(end_to_end_tests())
             .current_dir(root().join("web/e2e"))
-            .env("HEARTH_URL", address)
+            .env("HEARTH_URL", &addresses[0])
+            .env("HEARTH_URL_WITHOUT_POLICY", &addresses[1])
+            .env("HEARTH_REQUESTS", &requests)
+            .env("HEARTH_REAL", if real { "1" } else { "0" })
             .env("CHROMIUM", tools::browser().unwrap_or_default());
         steps.run("the page in the browser", &mut node);
+        // gone or not, the tests have been run
+        let _ = std::fs::remove_file(&requests);
     }
 }
 
