@@ -29,6 +29,7 @@ pub fn DataScreen() -> impl IntoView {
             actions::open_table(app, file);
         }
     };
+    let learning = Memo::new(move |_| app.is_training());
     let several = "CSV, TSV or JSON lines: a text in one column, its class in another.";
     view! {
         <h1>"Data"</h1>
@@ -36,7 +37,8 @@ pub fn DataScreen() -> impl IntoView {
             "Bring texts that somebody has sorted already. A hundred are enough to begin with, and they stay in this tab."
         </p>
         {move || {
-            app.is_training()
+            learning
+                .get()
                 .then(|| {
                     view! {
                         <p class="problem">
@@ -45,7 +47,7 @@ pub fn DataScreen() -> impl IntoView {
                     }
                 })
         }}
-        <fieldset disabled=move || app.is_training()>
+        <fieldset disabled=learning>
             <legend class="unseen">"The table and how it is used"</legend>
             <FileDrop
                 id="data-drop"

@@ -1,9 +1,144 @@
-//! The screen "Train".
+//! The screen "Train": the question, the recipe, what it will take; then how the training comes along.
+
+mod fields;
+mod live;
+mod machine;
+mod plan;
+mod question;
+mod recipe;
+mod runs;
+
+use std::collections::BTreeMap;
 
 use leptos::prelude::*;
+
+use super::{
+    actions,
+    state::{App, ModelStage, Screen},
+};
+use crate::protocol::{Failure, FilledPrompt};
 
 /// The screen.
 #[component]
 pub fn TrainScreen() -> impl IntoView {
-    view! { <h1>"Train"</h1> }
+    let app = App::here();
+    let on = Memo::new(move |_| app.is_training());
+    view! {
+        <h1>"Train"</h1>
+        {move || if on.get() { view! { <live::Live /> }.into_any() } else { view! { <Before /> }.into_any() }}
+    }
+}
+
+/// What this screen knows before the start, beside the app.
+#[derive(Clone, Copy)]
+struct Setup {
+    /// The prompt of a row, or why there is none.
+    prompt: RwSignal<Option<FilledPrompt>>,
+    prompt_error: RwSignal<Option<Failure>>,
+    /// Place of that row among the usable ones.
+    row: RwSignal<usize>,
+    /// Settings with a value that makes no sense, and what would.
+    wrong: RwSignal<BTreeMap<&'static str, String>>,
+}
+
+/// What is missing before anything can be trained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Missing {
+    Model,
+    Data,
+}
+
+fn missing(app: App) -> Option<Missing> {
+    if !app.stage.with(|stage| matches!(stage, ModelStage::Ready(_))) {
+        Some(Missing::Model)
+    } else if app.data.with(Option::is_none) || app.report.with(Option::is_none) {
+        Some(Missing::Data)
+    } else {
+        None
+    }
+}
+
+#[component]
+fn Before() -> impl IntoView {
+    let app = App::here();
+    let missing = Memo::new(move |_| missing(app));
+    view! {
+        <p class="lead">
+            "Ask the model a question about each text, show it the rows that somebody has answered already, and it learns to answer the rest."
+        </p>
+        <runs::Unfinished />
+        {move || match missing.get() {
+            None => view! { <Setting /> }.into_any(),
+            Some(missing) => view! { <Locked missing=missing /> }.into_any(),
+        }}
+    }
+}
+
+/// What to do first.
+#[component]
+fn Locked(missing: Missing) -> impl IntoView {
+    let app = App::here();
+    let (why, button, screen) = match missing {
+        Missing::Model => {
+            ("There is no model yet that could learn.", "Choose a model", Screen::Model)
+        }
+        Missing::Data => {
+            ("There are no sorted texts yet to learn from.", "Bring a table", Screen::Data)
+        }
+    };
+    view! {
+        <section class="card" data-test="train-locked">
+            <p>{why}</p>
+            <button type="button" class="primary" on:click=move |_| app.screen.set(screen)>
+                {button}
+            </button>
+        </section>
+    }
+}
+
+/// Everything before the start.
+#[component]
+fn Setting() -> impl IntoView {
+    let app = App::here();
+    let setup = Setup {
+        prompt: RwSignal::default(),
+        prompt_error: RwSignal::default(),
+        row: RwSignal::new(0),
+        wrong: RwSignal::default(),
+    };
+    let (prompt_timer, plan_timer) = (StoredValue::new(None), StoredValue::new(None));
+    // only messages are sent here; the engine does the work
+    Effect::new(move |_| {
+        app.spec.track();
+        app.report.track();
+        setup.row.track();
+        actions::later(prompt_timer, move || fill(app, setup));
+    });
+    Effect::new(move |_| {
+        app.spec.track();
+        app.report.track();
+        app.recipe.track();
+        app.memory.track();
+        actions::later(plan_timer, move || actions::plan(app));
+    });
+    view! {
+        <question::Question setup=setup />
+        <recipe::HowItLearns setup=setup />
+        <plan::Plan />
+        <plan::Start setup=setup />
+    }
+}
+
+fn fill(app: App, setup: Setup) {
+    // the screen may be gone when the user has stopped typing
+    let Some(row) = setup.row.try_get_untracked() else { return };
+    actions::fill_prompt(app, row, move |answer| match answer {
+        Ok(prompt) => {
+            setup.prompt_error.try_set(None);
+            setup.prompt.try_set(Some(prompt));
+        }
+        Err(failure) => {
+            setup.prompt_error.try_set(Some(failure));
+        }
+    });
 }

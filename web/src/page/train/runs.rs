@@ -1,0 +1,136 @@
+//! Runs that were paused or broken off.
+
+use leptos::prelude::*;
+use wasm_bindgen::JsValue;
+
+use crate::{
+    page::{
+        actions,
+        format::of,
+        state::{App, Screen},
+    },
+    protocol::{RunRecord, RunState},
+};
+
+/// Those that can be gone on with; nothing where there are none.
+#[component]
+pub fn Unfinished() -> impl IntoView {
+    let app = App::here();
+    let runs = Memo::new(move |_| actions::unfinished(app));
+    view! {
+        {move || {
+            let runs = runs.get();
+            (!runs.is_empty())
+                .then(|| {
+                    view! {
+                        <section class="unfinished" aria-labelledby="unfinished-title" data-test="unfinished">
+                            <h2 id="unfinished-title">"Not finished yet"</h2>
+                            <ul class="cards">
+                                {runs.into_iter().map(|run| view! { <Run run=run /> }).collect_view()}
+                            </ul>
+                        </section>
+                    }
+                })
+        }}
+    }
+}
+
+fn started(run: &RunRecord) -> String {
+    let date = js_sys::Date::new(&JsValue::from_f64(run.started));
+    String::from(date.to_locale_string("en-GB", &JsValue::UNDEFINED))
+}
+
+/// How far it came, as far as it is known.
+fn standing(run: &RunRecord) -> String {
+    let state = if run.state == RunState::Paused { "Paused" } else { "Broken off" };
+    let epoch = run.history.steps.last().map(|step| step.epoch);
+    match epoch {
+        Some(epoch) => format!("{state} in epoch {epoch} of {}", run.recipe.epochs),
+        None => state.to_owned(),
+    }
+}
+
+#[component]
+fn Run(run: RunRecord) -> impl IntoView {
+    let app = App::here();
+    let key = StoredValue::new(run.key.clone());
+    let identity = run.model_identity.clone();
+    let model = run.model.clone();
+    // a run goes on only with the model that it began with
+    let hindered = Memo::new(move |_| match app.model() {
+        Some(loaded) if loaded.identity == identity => String::new(),
+        Some(loaded) => {
+            format!("It began with {model}, and {} is loaded: load {model} to go on.", loaded.name)
+        }
+        None => format!("It began with {model}: load that model to go on."),
+    });
+    let blocked = move || hindered.with(|why| !why.is_empty());
+    let sure = RwSignal::new(false);
+    let test = |what: &str| format!("{what}-{}", run.key);
+    let (resume, finish, delete) = (test("resume"), test("finish"), test("delete"));
+    let delete_now = move |_| {
+        if sure.get_untracked() {
+            actions::delete_run(app, key.get_value());
+        } else {
+            sure.set(true);
+        }
+    };
+    let about = format!(
+        "{}. {}, {} to learn from, begun {}.",
+        standing(&run),
+        run.data,
+        of(run.rows[0], "row", "rows"),
+        started(&run)
+    );
+    view! {
+        <li class="card run">
+            <h3>{run.name.clone()}</h3>
+            <p class="quiet number">{about}</p>
+            {(!run.kept)
+                .then(|| {
+                    view! { <p class="warn-text">"This browser keeps nothing: the run ends with this tab."</p> }
+                })}
+            {move || {
+                blocked()
+                    .then(|| {
+                        view! {
+                            <p class="run-blocked">
+                                {hindered} " "
+                                <button type="button" class="quiet-button" on:click=move |_| app.screen.set(Screen::Model)>
+                                    "Go to the models"
+                                </button>
+                            </p>
+                        }
+                    })
+            }}
+            <div class="actions">
+                <button
+                    type="button"
+                    class="primary"
+                    data-test=resume
+                    disabled=blocked
+                    on:click=move |_| actions::resume(app, key.get_value())
+                >
+                    "Go on"
+                </button>
+                <button
+                    type="button"
+                    data-test=finish
+                    disabled=blocked
+                    on:click=move |_| actions::finish(app, key.get_value())
+                >
+                    "End it and keep the best so far"
+                </button>
+                <button
+                    type="button"
+                    class="quiet-button"
+                    data-test=delete
+                    on:click=delete_now
+                    on:blur=move |_| sure.set(false)
+                >
+                    {move || if sure.get() { "Really delete it?" } else { "Delete" }}
+                </button>
+            </div>
+        </li>
+    }
+}
