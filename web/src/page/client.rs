@@ -76,6 +76,8 @@ type Waiting<S> = RefCell<HashMap<u64, UnboundedSender<Answer<S>>>>;
 
 struct Inner<S: Side> {
     worker: RefCell<Option<Worker>>,
+    /// Requests to post once the worker has said its first word: what comes before it listens is lost.
+    early: RefCell<Option<Vec<JsValue>>>,
     waiting: Waiting<S>,
     next: Cell<u64>,
     unasked: RefCell<Box<dyn Fn(S::From)>>,
@@ -95,6 +97,7 @@ impl<S: Side> Client<S> {
     pub fn new(unasked: impl Fn(S::From) + 'static) -> Self {
         Self(Rc::new(Inner {
             worker: RefCell::new(None),
+            early: RefCell::new(None),
             waiting: RefCell::new(HashMap::new()),
             next: Cell::new(UNASKED + 1),
             unasked: RefCell::new(Box::new(unasked)),
@@ -109,6 +112,7 @@ impl<S: Side> Client<S> {
             worker.terminate();
         }
         self.fail_all(&Failure::new(why, ""));
+        *self.0.early.borrow_mut() = Some(Vec::new());
         match self.spawn() {
             Ok(worker) => *self.0.worker.borrow_mut() = Some(worker),
             Err(error) => {
@@ -148,7 +152,13 @@ impl<S: Side> Client<S> {
         let posted = match (pack(&Envelope::new(id, body), blobs), &*self.0.worker.borrow()) {
             (Err(error), _) => Err(error.to_string()),
             (_, None) => Err("this part of the page is not running; reload the page".to_owned()),
-            (Ok(value), Some(worker)) => worker.post_message(&value).map_err(|e| words(&e)),
+            (Ok(value), Some(worker)) => match &mut *self.0.early.borrow_mut() {
+                Some(early) => {
+                    early.push(value);
+                    Ok(())
+                }
+                None => worker.post_message(&value).map_err(|e| words(&e)),
+            },
         };
         match posted {
             Ok(()) => {
@@ -163,6 +173,16 @@ impl<S: Side> Client<S> {
     }
 
     fn receive(&self, value: &JsValue) {
+        if let Some(early) = self.0.early.take()
+            && let Some(worker) = &*self.0.worker.borrow()
+        {
+            for request in early {
+                if let Err(error) = worker.post_message(&request) {
+                    let what = format!("A part of this page does not listen: {}", words(&error));
+                    return self.broke(Failure::new(what, "Reload the page."));
+                }
+            }
+        }
         let (message, blobs) = match unpack::<S::From>(value) {
             Ok(message) => message,
             Err(error) => {
