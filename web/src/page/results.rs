@@ -1,9 +1,97 @@
-//! The screen "Results".
+//! The screen "Results": how good the classifier is on rows that it did not learn from.
+
+mod curves;
+mod figures;
+mod mistakes;
+mod moving;
+mod runs;
+mod threshold;
+
+use std::sync::Arc;
 
 use leptos::prelude::*;
+use moving::{At, Scores};
+
+use super::state::{App, Screen, Shown};
+
+/// What the parts of this screen share.
+#[derive(Clone, Copy)]
+struct Page {
+    shown: StoredValue<Arc<Shown>>,
+    scores: StoredValue<Arc<Scores>>,
+    threshold: RwSignal<f64>,
+    at: Memo<At>,
+    /// The cell of the matrix that is open: truth and prediction.
+    cell: RwSignal<Option<(usize, usize)>>,
+}
+
+impl Page {
+    fn new(shown: Shown) -> Self {
+        let scores = Arc::new(Scores::of(&shown.test));
+        let threshold = RwSignal::new(shown.test.evaluation.threshold);
+        let scores = StoredValue::new(scores);
+        let at = Memo::new(move |_| scores.with_value(|scores| scores.at(threshold.get())));
+        Self {
+            shown: StoredValue::new(Arc::new(shown)),
+            scores,
+            threshold,
+            at,
+            cell: RwSignal::new(None),
+        }
+    }
+
+    fn binary(&self) -> bool {
+        self.scores.with_value(|scores| scores.positive.is_some())
+    }
+}
 
 /// The screen.
 #[component]
 pub fn ResultsScreen() -> impl IntoView {
-    view! { <h1>"Results"</h1> }
+    let app = App::here();
+    view! {
+        <h1>"Results"</h1>
+        <p class="lead">"Measured on rows that were kept aside: the model never learned from them."</p>
+        {move || match app.shown.get() {
+            None => view! { <Nothing /> }.into_any(),
+            Some(shown) => {
+                let page = Page::new(shown);
+                view! {
+                    <figures::Headline page=page />
+                    <threshold::Matrix page=page />
+                    <curves::Curves page=page />
+                    <figures::PerClass page=page />
+                    <mistakes::Mistakes page=page />
+                    <div class="actions">
+                        <button
+                            type="button"
+                            class="primary"
+                            data-test="next-use"
+                            on:click=move |_| app.screen.set(Screen::Using)
+                        >
+                            "Next: use it"
+                        </button>
+                    </div>
+                }
+                    .into_any()
+            }
+        }}
+        <runs::Runs />
+    }
+}
+
+#[component]
+fn Nothing() -> impl IntoView {
+    let app = App::here();
+    view! {
+        <p>"Nothing is measured yet. Train a classifier, or open one and measure it on your data."</p>
+        <div class="actions">
+            <button type="button" class="primary" on:click=move |_| app.screen.set(Screen::Train)>
+                "Train"
+            </button>
+            <button type="button" on:click=move |_| app.screen.set(Screen::Using)>
+                "Open a classifier"
+            </button>
+        </div>
+    }
 }

@@ -1,0 +1,89 @@
+//! Rows in lists: those of a cell, and the mistakes.
+
+use leptos::prelude::*;
+
+use super::Page;
+use crate::page::format::of;
+
+/// Rows shown at once.
+const PAGE: usize = 50;
+
+/// Rows with text, truth, prediction and its probability.
+#[component]
+pub fn RowList(page: Page, rows: Vec<usize>) -> impl IntoView {
+    let most = RwSignal::new(PAGE);
+    let count = rows.len();
+    let shown = page.shown.get_value();
+    let rows = StoredValue::new(rows);
+    let line = move |place: usize| {
+        let row = &shown.test.rows[place];
+        let said = page.at.with_untracked(|at| at.predicted[place]);
+        let names = page.scores.with_value(|scores| scores.classes.clone());
+        view! {
+            <tr>
+                <td class="number">{row.row}</td>
+                <td class="row-text">{row.text.clone()}</td>
+                <td>{names[row.truth].clone()}</td>
+                <td>{names[said].clone()}</td>
+                <td class="number">{format!("{:.3}", row.probabilities[said])}</td>
+            </tr>
+        }
+    };
+    if count == 0 {
+        return view! { <p class="quiet">"No rows."</p> }.into_any();
+    }
+    view! {
+        <div class="table" tabindex="0" role="region" aria-label="Rows">
+            <table>
+                <thead>
+                    <tr>
+                        <th scope="col" class="number">
+                            "Row"
+                        </th>
+                        <th scope="col">"Text"</th>
+                        <th scope="col">"Is"</th>
+                        <th scope="col">"Called"</th>
+                        <th scope="col" class="number">
+                            "Probability"
+                        </th>
+                    </tr>
+                </thead>
+                <tbody>
+                    {move || {
+                        rows.with_value(|rows| rows.iter().take(most.get()).copied().map(&line).collect_view())
+                    }}
+                </tbody>
+            </table>
+        </div>
+        {move || {
+            (count > most.get())
+                .then(|| {
+                    view! {
+                        <div class="actions">
+                            <button type="button" on:click=move |_| most.update(|most| *most += PAGE)>
+                                {format!("Show more ({} left)", count - most.get())}
+                            </button>
+                        </div>
+                    }
+                })
+        }}
+    }
+    .into_any()
+}
+
+#[component]
+pub fn Mistakes(page: Page) -> impl IntoView {
+    let wrong = Memo::new(move |_| {
+        page.at.with(|at| page.scores.with_value(|scores| scores.mistakes(&at.predicted)))
+    });
+    view! {
+        <section aria-labelledby="mistakes-name" data-test="mistakes">
+            <h2 id="mistakes-name">"Mistakes, the surest first"</h2>
+            <p class="hint">
+                {move || of(wrong.with(Vec::len), "row is", "rows are")}
+                " called wrongly at this threshold. Sure mistakes are often labels worth a second look."
+            </p>
+            {move || view! { <RowList page=page rows=wrong.get() /> }}
+        </section>
+    }
+}
