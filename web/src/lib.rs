@@ -7,6 +7,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+pub mod cards;
 pub mod protocol;
 
 #[cfg(target_arch = "wasm32")]

@@ -1,6 +1,6 @@
 //! What the page knows. Screens read it and ask [`super::actions`] to change it.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use hearth_classifier::{
     columns::{Roles, TextSource},
@@ -9,7 +9,7 @@ use hearth_classifier::{
     recipe::Recipe,
 };
 use leptos::prelude::*;
-use web_sys::{Blob, File};
+use web_sys::Blob;
 
 use super::client::{Client, EngineSide, LoaderSide};
 use crate::protocol::{
@@ -166,7 +166,6 @@ pub struct Kept {
     /// The model that the engine holds, also while another one is fetched.
     pub held: Option<ModelSummary>,
     pub data: Option<(String, Blob)>,
-    pub bundle: Option<File>,
 }
 
 /// All of it. Copied about freely: signals live as long as the page.
@@ -191,7 +190,8 @@ pub struct App {
     /// Models that this page's own server offers.
     pub offered: RwSignal<Vec<RemoteModel>>,
     pub stored: RwSignal<Vec<KeptModel>>,
-    pub space: RwSignal<Space>,
+    /// None until the loader has looked.
+    pub space: RwSignal<Option<Space>>,
 
     pub data: RwSignal<Option<DataPreview>>,
     pub choices: RwSignal<DataChoices>,
@@ -213,8 +213,6 @@ pub struct App {
 
     pub shown: RwSignal<Option<Shown>>,
     pub classifier: RwSignal<Option<ClassifierSummary>>,
-    /// Generated text by prompt, for the base model's corner.
-    pub written: RwSignal<HashMap<String, String>>,
 }
 
 /// Memory that training may take where nobody says otherwise.
@@ -253,7 +251,6 @@ impl App {
             runs: RwSignal::default(),
             shown: RwSignal::default(),
             classifier: RwSignal::default(),
-            written: RwSignal::default(),
         }
     }
 

@@ -25,7 +25,7 @@ fn ask_loader(
                 FromLoader::Warning { what } => tell(app, NoticeKind::Warning, what, ""),
                 FromLoader::Kept { models, space } => {
                     app.stored.set(models.clone());
-                    app.space.set(*space);
+                    app.space.set(Some(*space));
                 }
                 _ => (),
             }

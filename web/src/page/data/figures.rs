@@ -107,9 +107,9 @@ fn table(mut all: Vec<ClassRow>) -> impl IntoView {
                         {parts
                             .then(|| {
                                 view! {
-                                    <th scope="col" class="number">"to learn from"</th>
-                                    <th scope="col" class="number">"to choose by"</th>
-                                    <th scope="col" class="number">"to measure on"</th>
+                                    <th scope="col" class="number">"learn"</th>
+                                    <th scope="col" class="number">"choose"</th>
+                                    <th scope="col" class="number">"measure"</th>
                                 }
                             })}
                     </tr>
@@ -117,6 +117,14 @@ fn table(mut all: Vec<ClassRow>) -> impl IntoView {
                 <tbody>{all.into_iter().map(row).collect_view()}</tbody>
             </table>
         </div>
+        {parts
+            .then(|| {
+                view! {
+                    <p class="hint">
+                        "The model learns from the first part, the best moment and the limit are chosen by the second, and the third only measures."
+                    </p>
+                }
+            })}
         {(!more.is_empty())
             .then(|| {
                 let rows = more.iter().map(|row| row.all).sum();

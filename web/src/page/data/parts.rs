@@ -29,13 +29,10 @@ fn key(split: &SplitChoice) -> &'static str {
 pub fn Parts(data: StoredValue<DataPreview>) -> impl IntoView {
     let app = App::here();
     let kind = Memo::new(move |_| app.choices.with(|choices| key(&choices.split)));
-    let mut options = vec![
-        ("auto", "by the file's own column, else a fifth at random"),
-        ("share", "a share at random"),
-        ("column", "by a column of the file"),
-    ];
+    let mut options =
+        vec![("auto", "automatically"), ("share", "a share at random"), ("column", "by a column")];
     if data.with_value(|data| data.rows == ETHOS_ROWS) {
-        options.push(("codelab", "as Google's codelab splits its ETHOS file"));
+        options.push(("codelab", "as Google's codelab did"));
     }
     let options = options.into_iter().map(|(v, text)| (v.to_owned(), text.to_owned())).collect();
     let choose = move |value: String| {
@@ -48,6 +45,8 @@ pub fn Parts(data: StoredValue<DataPreview>) -> impl IntoView {
             };
         });
     };
+    let hint = "Automatically: by the file's own column where it has one, else a fifth of the rows at random.";
+    let named = Memo::new(move |_| app.choices.with(|choices| choices.roles.split.is_some()));
     let said = move || {
         app.report.with(|report| {
             report.as_ref().map(|report| format!("Split {}.", report.split)).unwrap_or_default()
@@ -62,7 +61,8 @@ pub fn Parts(data: StoredValue<DataPreview>) -> impl IntoView {
             <div class="fields">
                 <Select
                     id="split-kind"
-                    label="The rows to measure on are chosen"
+                    label="Rows are put aside"
+                    hint=hint
                     options=options
                     chosen=Signal::derive(move || kind.get().to_owned())
                     on_choose=choose
@@ -70,7 +70,9 @@ pub fn Parts(data: StoredValue<DataPreview>) -> impl IntoView {
                 {move || {
                     match kind.get() {
                         "share" => Some(view! { <Share /> }.into_any()),
-                        "column" | "auto" => Some(view! { <SplitColumn data=data /> }.into_any()),
+                        "column" => Some(view! { <SplitColumn data=data /> }.into_any()),
+                        // what was guessed is shown, to be corrected
+                        "auto" if named.get() => Some(view! { <SplitColumn data=data /> }.into_any()),
                         _ => None,
                     }
                 }}
@@ -94,7 +96,7 @@ fn SplitColumn(data: StoredValue<DataPreview>) -> impl IntoView {
     view! {
         <Select
             id="split-column"
-            label="The column that says so"
+            label="The column that says"
             hint="Its cells say train, validation or test."
             options=options
             chosen=chosen
@@ -150,8 +152,8 @@ fn Limit() -> impl IntoView {
     view! {
         <Field
             id="limit"
-            label="Learn from at most so many rows"
-            hint="Empty: from all. A few hundred already teach a lot, and take minutes instead of hours."
+            label="Rows to learn from, at most"
+            hint="Empty: all. A few hundred teach a lot already, in less time."
         >
             <input
                 id="limit"

@@ -4,7 +4,7 @@ use leptos::prelude::*;
 
 use crate::{
     page::{actions, format::bytes, state::App},
-    protocol::KeptModel,
+    protocol::{KeptModel, Space},
 };
 
 /// Kept models, space, and the browser's promise.
@@ -15,10 +15,10 @@ pub fn Storage() -> impl IntoView {
         <section aria-labelledby="storage-title" data-test="storage">
             <h2 id="storage-title">"Kept in this browser"</h2>
             {move || {
-                if app.space.get().available {
-                    view! { <Kept /> }.into_any()
-                } else {
-                    view! {
+                match app.space.get() {
+                    None => view! { <p class="hint">"Looking …"</p> }.into_any(),
+                    Some(space) if space.available => view! { <Kept space=space /> }.into_any(),
+                    Some(_) => view! {
                         <p class="warn-text" data-test="storage-none">
                             "This browser keeps no files for this page: a private window, or a setting. Everything works, but models have to be fetched again next time, and trainings are gone when the tab is closed."
                         </p>
@@ -31,7 +31,7 @@ pub fn Storage() -> impl IntoView {
 }
 
 #[component]
-fn Kept() -> impl IntoView {
+fn Kept(space: Space) -> impl IntoView {
     let app = App::here();
     let asked = RwSignal::new(false);
     let row = move |model: KeptModel| {
@@ -96,7 +96,6 @@ fn Kept() -> impl IntoView {
         })
     };
     let promise = move || {
-        let space = app.space.get();
         if space.persistent {
             view! { <p class="hint">"The browser has promised to keep it until you delete it."</p> }
                 .into_any()
@@ -130,7 +129,6 @@ fn Kept() -> impl IntoView {
     view! {
         <p class="number" data-test="space">
             {move || {
-                let space = app.space.get();
                 let nothing = app.stored.with(Vec::is_empty).then_some("No model yet. ");
                 format!(
                     "{}{} of {} that the browser allows are in use.",

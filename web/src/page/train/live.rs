@@ -67,7 +67,7 @@ pub fn Live() -> impl IntoView {
     view! {
         <p class="lead">
             {move || {
-                if app.space.with(|space| space.available) {
+                if app.space.with(|space| space.is_some_and(|space| space.available)) {
                     "Look elsewhere meanwhile, or close the tab: the run is saved every half minute and goes on where it was."
                 } else {
                     "Leave this tab open: this browser keeps nothing, so the run would end with it."
