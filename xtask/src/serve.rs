@@ -22,6 +22,9 @@ pub struct Options {
     /// The address to listen on: by default nobody else's machine can reach the page
     #[arg(long, default_value = "127.0.0.1", value_name = "ADDRESS")]
     host: String,
+    /// Serve the page as it was built last (`trunk build`), without building it again
+    #[arg(long)]
+    built: bool,
     /// Offer the tiny model of the tests too
     #[arg(long)]
     fixture: bool,
@@ -40,7 +43,7 @@ pub struct Options {
 const THREADS: usize = 8;
 
 pub fn serve(options: &Options) -> Result<()> {
-    let page = build(&tools::for_page()?)?;
+    let page = if options.built { dist() } else { build(&tools::for_page()?)? };
     let mut models = Vec::new();
     if !options.no_model {
         match Offer::real() {
@@ -75,7 +78,11 @@ pub fn build(path: &OsStr) -> Result<PathBuf> {
     // any value but true and false of it stops Trunk
     trunk.env_remove("NO_COLOR");
     run(&mut trunk)?;
-    Ok(root().join("dist"))
+    Ok(dist())
+}
+
+fn dist() -> PathBuf {
+    root().join("dist")
 }
 
 /// Serves a built page in the background. Returns its address.

@@ -26,7 +26,12 @@ const FILES: [(Export, &str, &str, &str); 4] = [
         "PEFT adapter",
         "Two files for Python: Hugging Face PEFT reads them and gives the same scores.",
     ),
-    (Export::Gguf, "export-gguf", "GGUF adapter", "For llama.cpp and what builds on it (--lora)."),
+    (
+        Export::Gguf,
+        "export-gguf",
+        "GGUF adapter",
+        "For llama.cpp and what builds on it, as a LoRA file.",
+    ),
 ];
 
 #[component]

@@ -53,7 +53,7 @@ pub fn Trying() -> impl IntoView {
         };
         view! {
             <li>
-                <button type="button" class="example" data-test="example" on:click=take>
+                <button type="button" class="try-example" data-test="example" on:click=take>
                     {short}
                 </button>
             </li>

@@ -1,0 +1,58 @@
+// What a user does on the page, as tests do it: every step ends when the page says that it is done.
+
+import { fileURLToPath } from "node:url";
+
+export const fixture = (name) => fileURLToPath(new URL(`../fixtures/${name}`, import.meta.url));
+
+/** A part of the page by its `data-test`. */
+export const part = (page, name) => page.locator(`[data-test="${name}"]`);
+
+/** Goes to a screen. */
+export async function go(page, screen) {
+  await part(page, `step-${screen}`).click();
+  await part(page, `screen-${screen}`).waitFor();
+}
+
+/** What the page has told so far that is no good news. */
+export const complaints = (page) =>
+  page.locator('[data-test="notice"]:not([data-kind="good"])').allTextContents();
+
+/** Loads the tiny model from the page's own server. */
+export async function loadModel(page) {
+  await go(page, "model");
+  await part(page, "load-tiny-gemma3").click();
+  await part(page, "model-ready").waitFor({ timeout: 60_000 });
+}
+
+/** Drops a table and names the class to find. */
+export async function openTable(page, file, positive) {
+  await go(page, "data");
+  await page.locator("#data-drop").setInputFiles(file);
+  await part(page, "preview").waitFor({ timeout: 30_000 });
+  if (positive) await part(page, "positive").selectOption(positive);
+  await part(page, "next-train").and(page.locator(":enabled")).waitFor({ timeout: 30_000 });
+}
+
+/** Fills in what the fixture's README says makes the tiny model learn. */
+export async function fillRecipe(page, { epochs = 8, seed = 3 } = {}) {
+  await go(page, "train");
+  await part(page, "question").fill("Is the writer happy");
+  await part(page, "word-happy").fill("Yes");
+  await part(page, "word-sad").fill("No");
+  await setField(page, "epochs", epochs);
+  await setField(page, "rate", 0.01);
+  await setField(page, "seed", seed);
+}
+
+/** Sets a number of the recipe; opens the panel where it lies hidden. */
+export async function setField(page, name, value) {
+  const field = part(page, name === "epochs" ? "epochs" : `field-${name}`);
+  if (!(await field.isVisible())) await page.getByText("Advanced: every setting").click();
+  await field.fill(String(value));
+  await field.blur();
+}
+
+/** A figure of the results, as a number. */
+export async function figure(page, name) {
+  return Number(await part(page, name).locator(".number").textContent());
+}
