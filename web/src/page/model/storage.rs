@@ -4,21 +4,22 @@ use leptos::prelude::*;
 
 use crate::{
     page::{actions, format::bytes, state::App},
-    protocol::{KeptModel, Space},
+    protocol::KeptModel,
 };
 
 /// Kept models, space, and the browser's promise.
 #[component]
 pub fn Storage() -> impl IntoView {
     let app = App::here();
+    let available = Memo::new(move |_| app.space.get().map(|space| space.available));
     view! {
         <section aria-labelledby="storage-title" data-test="storage">
             <h2 id="storage-title">"Kept in this browser"</h2>
             {move || {
-                match app.space.get() {
+                match available.get() {
                     None => view! { <p class="hint">"Looking …"</p> }.into_any(),
-                    Some(space) if space.available => view! { <Kept space=space /> }.into_any(),
-                    Some(_) => view! {
+                    Some(true) => view! { <Kept /> }.into_any(),
+                    Some(false) => view! {
                         <p class="warn-text" data-test="storage-none">
                             "This browser keeps no files for this page: a private window, or a setting. Everything works, but models have to be fetched again next time, and trainings are gone when the tab is closed."
                         </p>
@@ -31,7 +32,7 @@ pub fn Storage() -> impl IntoView {
 }
 
 #[component]
-fn Kept(space: Space) -> impl IntoView {
+fn Kept() -> impl IntoView {
     let app = App::here();
     let asked = RwSignal::new(false);
     let row = move |model: KeptModel| {
@@ -96,7 +97,7 @@ fn Kept(space: Space) -> impl IntoView {
         })
     };
     let promise = move || {
-        if space.persistent {
+        if app.space.get().is_some_and(|space| space.persistent) {
             view! { <p class="hint">"The browser has promised to keep it until you delete it."</p> }
                 .into_any()
         } else {
@@ -129,6 +130,7 @@ fn Kept(space: Space) -> impl IntoView {
     view! {
         <p class="number" data-test="space">
             {move || {
+                let space = app.space.get().unwrap_or_default();
                 let nothing = app.stored.with(Vec::is_empty).then_some("No model yet. ");
                 format!(
                     "{}{} of {} that the browser allows are in use.",
