@@ -61,8 +61,7 @@ pub fn Live() -> impl IntoView {
     });
     let step = of_progress(app, |now| count(now.step as u64));
     let steps = of_progress(app, |now| format!("of {}", count(now.steps as u64)));
-    let memory =
-        of_progress(app, |now| format!("{} on the graphics processor", bytes(now.gpu_bytes)));
+    let memory = of_progress(app, |now| format!("{} of GPU memory", bytes(now.gpu_bytes)));
     let name = |name: &str| Signal::stored(name.to_owned());
     view! {
         <p class="lead">

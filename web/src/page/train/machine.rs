@@ -38,77 +38,82 @@ pub fn Machine(setup: Setup) -> impl IntoView {
         _ => tell("memory", Some("a number above 0 is needed here, such as 4")),
     };
     let gigabytes = move || ((app.memory.get() as f64 / 1e7).round() / 100.0).to_string();
-    let instruct = app.model().is_some_and(|model| model.instruct);
-    let chat = if instruct {
-        "This model was tuned to chat: it may understand the question better in that form."
-    } else {
-        "For models that were tuned to chat, whose names end in -it. This one was not."
+    let chat = move || {
+        if app.model().is_some_and(|model| model.instruct) {
+            "This model was tuned to chat: it may understand the question better in that form."
+        } else {
+            "For models that were tuned to chat, whose names end in -it. This one was not."
+        }
     };
     view! {
-        <div class="fields">
-            <Field
-                id="field-max_tokens"
-                label="Longest prompt"
-                hint="In tokens. Longer texts are cut; the question and the answer stay whole."
-            >
-                <input
+            <div class="fields">
+                <div class="with-wrong">
+    <Field
                     id="field-max_tokens"
-                    data-test="field-max_tokens"
-                    inputmode="numeric"
-                    aria-describedby="field-max_tokens-hint max-tokens-wrong"
-                    prop:value=move || app.spec.with(|spec| spec.max_tokens.to_string())
-                    on:change=move |event| limit(value_of(&event))
-                />
-                <Wrong setup=setup name="max_tokens" id="max-tokens-wrong" />
-            </Field>
-            <Field
-                id="field-memory"
-                label="Memory that it may take"
-                hint="In GB, on the graphics processor. With less, the model computes more often what it could have kept."
-            >
-                <input
-                    id="field-memory"
-                    data-test="field-memory"
-                    inputmode="decimal"
-                    aria-describedby="field-memory-hint memory-wrong"
-                    prop:value=gigabytes
-                    on:change=move |event| memory(value_of(&event))
-                />
-                <Wrong setup=setup name="memory" id="memory-wrong" />
-            </Field>
-            <Field
-                id="field-separator"
-                label="Between question, text and answer"
-                hint="Plain text that occurs in none of your rows."
-            >
-                <input
-                    id="field-separator"
-                    data-test="field-separator"
-                    aria-describedby="field-separator-hint"
-                    prop:value=move || app.spec.with(|spec| spec.separator.clone())
-                    on:change=move |event| {
-                        let separator = value_of(&event);
-                        app.spec.update(|spec| spec.separator = separator);
-                    }
-                />
-            </Field>
-            <div class="field">
-                <label class="check">
+                    label="Longest prompt"
+                    hint="In tokens. Longer texts are cut; the question and the answer stay whole."
+                >
                     <input
-                        id="field-chat"
-                        type="checkbox"
-                        data-test="field-chat"
-                        aria-describedby="field-chat-hint"
-                        prop:checked=move || app.spec.with(|spec| spec.chat)
+                        id="field-max_tokens"
+                        data-test="field-max_tokens"
+                        inputmode="numeric"
+                        aria-describedby="field-max_tokens-hint max-tokens-wrong"
+                        prop:value=move || app.spec.with(|spec| spec.max_tokens.to_string())
+                        on:change=move |event| limit(value_of(&event))
+                    />
+                    </Field>
+    <Wrong setup=setup name="max_tokens" id="max-tokens-wrong" />
+    </div>
+                <div class="with-wrong">
+    <Field
+                    id="field-memory"
+                    label="Memory that it may take"
+                    hint="In GB, on the graphics processor. With less, the model computes more often what it could have kept."
+                >
+                    <input
+                        id="field-memory"
+                        data-test="field-memory"
+                        inputmode="decimal"
+                        aria-describedby="field-memory-hint memory-wrong"
+                        prop:value=gigabytes
+                        on:change=move |event| memory(value_of(&event))
+                    />
+                    </Field>
+    <Wrong setup=setup name="memory" id="memory-wrong" />
+    </div>
+                <Field
+                    id="field-separator"
+                    label="Between question, text and answer"
+                    hint="Plain text that occurs in none of your rows."
+                >
+                    <input
+                        id="field-separator"
+                        data-test="field-separator"
+                        aria-describedby="field-separator-hint"
+                        prop:value=move || app.spec.with(|spec| spec.separator.clone())
                         on:change=move |event| {
-                            let chat = event_target_checked(&event);
-                            app.spec.update(|spec| spec.chat = chat);
+                            let separator = value_of(&event);
+                            app.spec.update(|spec| spec.separator = separator);
                         }
                     />
-                    "As a turn of a chat"
-                </label>
-                <p class="hint" id="field-chat-hint">{chat}</p>
+                </Field>
+                <div class="field">
+                    <label class="check">
+                        <input
+                            id="field-chat"
+                            type="checkbox"
+                            data-test="field-chat"
+                            aria-describedby="field-chat-hint"
+                            prop:checked=move || app.spec.with(|spec| spec.chat)
+                            on:change=move |event| {
+                                let chat = event_target_checked(&event);
+                                app.spec.update(|spec| spec.chat = chat);
+                            }
+                        />
+                        "As a turn of a chat"
+                    </label>
+                    <p class="hint" id="field-chat-hint">{chat}</p>
+                </div>
             </div>
-        </div>
-    }
+        }
 }

@@ -119,7 +119,7 @@ pub fn Start(setup: Setup) -> impl IntoView {
             report.as_ref().map_or(0, |r| r.train.iter().map(|count| count.rows).sum::<usize>())
         });
         let epochs = app.recipe.with(|recipe| recipe.epochs);
-        format!("{stem}, {rows} rows × {epochs}")
+        format!("{stem}, {rows} rows × {epochs} epochs")
     });
     let name = RwSignal::new(String::new());
     let hindered = Memo::new(move |_| {

@@ -16,7 +16,7 @@ use crate::page::{
     widgets::{Field, More, Select, value_of},
 };
 
-const EPOCHS: [usize; 5] = [1, 2, 4, 6, 10];
+const EPOCHS: [usize; 4] = [1, 2, 4, 8];
 const ROWS: [usize; 5] = [50, 100, 200, 400, 800];
 
 /// Takes a sound recipe. The rows kept aside follow it.
@@ -150,25 +150,28 @@ fn Epochs(setup: Setup) -> impl IntoView {
     let choose = move |value: usize| set(app, setup, "epochs", Ok(Value::from(value)));
     let all = EPOCHS.map(|n| (format!("epochs-{n}"), n, n.to_string())).to_vec();
     view! {
-        <Field
-            id="epochs"
-            label="Times through the rows"
-            hint="Called epochs. More learn more, until it knows the rows by heart and nothing else."
-        >
-            <input
+            <div class="with-wrong">
+    <Field
                 id="epochs"
-                data-test="epochs"
-                inputmode="numeric"
-                aria-describedby="epochs-hint"
-                prop:value=move || epochs.get().to_string()
-                on:change=move |event| {
-                    set(app, setup, "epochs", fields::parse(Kind::Whole, &value_of(&event)));
-                }
-            />
-            <Quick label="Usual numbers of epochs" all=all chosen=epochs on_choose=choose />
-            <Wrong setup=setup name="epochs" id="epochs-wrong" />
-        </Field>
-    }
+                label="Times through the rows"
+                hint="Called epochs. More learn more, until it knows the rows by heart and nothing else."
+            >
+                <input
+                    id="epochs"
+                    data-test="epochs"
+                    inputmode="numeric"
+                    aria-describedby="epochs-hint epochs-wrong"
+     aria-invalid=move || setup.wrong.with(|w| w.contains_key("epochs")).to_string()
+                    prop:value=move || epochs.get().to_string()
+                    on:change=move |event| {
+                        set(app, setup, "epochs", fields::parse(Kind::Whole, &value_of(&event)));
+                    }
+                />
+                <Quick label="Usual numbers of epochs" all=all chosen=epochs on_choose=choose />
+                </Field>
+    <Wrong setup=setup name="epochs" id="epochs-wrong" />
+    </div>
+        }
 }
 
 /// How many rows train; all, or a number that is less.
@@ -274,7 +277,8 @@ fn Control(setting: Setting, setup: Setup) -> impl IntoView {
             let described = format!("{hint_id} {wrong_id}");
             let mode = if kind == Kind::Whole { "numeric" } else { "decimal" };
             view! {
-                <Field id=id.clone() label=title hint=hint>
+                <div class="with-wrong">
+<Field id=id.clone() label=title hint=hint>
                     <input
                         id=id
                         data-test=test
@@ -286,8 +290,9 @@ fn Control(setting: Setting, setup: Setup) -> impl IntoView {
                         prop:value=text
                         on:change=move |event| set(app, setup, name, fields::parse(kind, &value_of(&event)))
                     />
-                    <Wrong setup=setup name=name id=wrong_id />
-                </Field>
+                    </Field>
+<Wrong setup=setup name=name id=wrong_id />
+</div>
             }
             .into_any()
         }

@@ -40,14 +40,14 @@ fn started(run: &RunRecord) -> String {
     String::from(date.to_locale_string("en-GB", &JsValue::UNDEFINED))
 }
 
-/// How far it came, as far as it is known.
-fn standing(run: &RunRecord) -> String {
+/// How far it came, where this tab saw it.
+fn standing(app: App, run: &RunRecord) -> String {
     let state = if run.state == RunState::Paused { "Paused" } else { "Broken off" };
-    let epoch = run.history.steps.last().map(|step| step.epoch);
-    match epoch {
-        Some(epoch) => format!("{state} in epoch {epoch} of {}", run.recipe.epochs),
-        None => state.to_owned(),
-    }
+    let place = app.training.with_untracked(|now| {
+        let seen = now.progress.as_ref().filter(|at| at.key == run.key);
+        seen.map(|at| format!(" at step {} of {}", at.step, at.steps))
+    });
+    format!("{state}{}", place.unwrap_or_default())
 }
 
 #[component]
@@ -77,7 +77,7 @@ fn Run(run: RunRecord) -> impl IntoView {
     };
     let about = format!(
         "{}. {}, {} to learn from, begun {}.",
-        standing(&run),
+        standing(app, &run),
         run.data,
         of(run.rows[0], "row", "rows"),
         started(&run)
