@@ -47,8 +47,7 @@ pub fn DataScreen() -> impl IntoView {
                     }
                 })
         }}
-        <fieldset disabled=learning>
-            <legend class="unseen">"The table and how it is used"</legend>
+        <Settings>
             <FileDrop
                 id="data-drop"
                 label="Drop a table here, or pick one"
@@ -57,9 +56,17 @@ pub fn DataScreen() -> impl IntoView {
                 on_files=open
             />
             <Samples />
-            {move || app.data.get().map(|data| view! { <Sections data=data /> })}
-        </fieldset>
+        </Settings>
+        {move || app.data.get().map(|data| view! { <Sections data=data /> })}
     }
+}
+
+/// Controls that rest while a training uses the table.
+#[component]
+fn Settings(children: Children) -> impl IntoView {
+    let app = App::here();
+    let learning = Memo::new(move |_| app.is_training());
+    view! { <fieldset disabled=learning>{children()}</fieldset> }
 }
 
 /// Whether a training is under way, for handlers.

@@ -1,5 +1,6 @@
 //! The screen "Train": the question, the recipe, what it will take; then how the training comes along.
 
+mod curve;
 mod fields;
 mod live;
 mod machine;

@@ -6,7 +6,7 @@ use hearth_classifier::{
 };
 use leptos::prelude::*;
 
-use super::{change, change_later};
+use super::{Settings, change, change_later};
 use crate::{
     page::{
         actions::{expected_classes, numeric_rule, positive_missing},
@@ -47,36 +47,38 @@ pub fn Columns(data: StoredValue<DataPreview>) -> impl IntoView {
     let mut labels = vec![(String::new(), "choose a column".to_owned())];
     labels.extend(names());
     view! {
-        <section aria-labelledby="columns-title">
-            <h2 id="columns-title">"What is what"</h2>
-            <div class="fields">
-                <Select
-                    id="text-column"
-                    label="The text is in"
-                    options=texts
-                    chosen=text
-                    on_choose=move |value: String| change(app, |choices| set_text(choices, data, &value))
-                />
-                <Select
-                    id="label-column"
-                    label="Its class is in"
-                    options=labels
-                    chosen=label
-                    on_choose=move |value: String| {
-                        let label = value.parse().ok();
-                        let rule = data.with_value(|data| numeric_rule(data, label));
-                        change(app, |choices| {
-                            choices.roles.label = label;
-                            set_rule(choices, rule);
-                        });
-                    }
-                />
-            </div>
-            {move || several.get().then(|| view! { <Template data=data /> })}
-            <Rule data=data />
-            <Positive data=data />
-        </section>
-    }
+            <section aria-labelledby="columns-title">
+                <h2 id="columns-title">"What is what"</h2>
+    <Settings>
+                <div class="fields">
+                    <Select
+                        id="text-column"
+                        label="The text is in"
+                        options=texts
+                        chosen=text
+                        on_choose=move |value: String| change(app, |choices| set_text(choices, data, &value))
+                    />
+                    <Select
+                        id="label-column"
+                        label="Its class is in"
+                        options=labels
+                        chosen=label
+                        on_choose=move |value: String| {
+                            let label = value.parse().ok();
+                            let rule = data.with_value(|data| numeric_rule(data, label));
+                            change(app, |choices| {
+                                choices.roles.label = label;
+                                set_rule(choices, rule);
+                            });
+                        }
+                    />
+                </div>
+                {move || several.get().then(|| view! { <Template data=data /> })}
+                <Rule data=data />
+                <Positive data=data />
+    </Settings>
+            </section>
+        }
 }
 
 fn set_text(choices: &mut DataChoices, data: StoredValue<DataPreview>, value: &str) {

@@ -1,9 +1,6 @@
 //! What the choices come to: rows of each class, lengths, and what to look out for.
 
-use hearth_classifier::{
-    columns::{ClassCount, TokenHistogram},
-    plots,
-};
+use hearth_classifier::columns::{ClassCount, TokenHistogram};
 use leptos::prelude::*;
 
 use crate::{
@@ -11,7 +8,6 @@ use crate::{
         actions::expected_classes,
         format::{count, numbers, of, sentence},
         state::App,
-        widgets::Plot,
     },
     protocol::{DataPreview, DataReport},
 };
@@ -197,10 +193,36 @@ pub fn Lengths() -> impl IntoView {
     });
     let picture = move |tokens: TokenHistogram| {
         let words = lengths_in_words(&tokens);
-        let svg = plots::token_lengths(&tokens).unwrap_or_default();
+        let most = tokens.bars.iter().copied().max().unwrap_or(1).max(1);
+        let end = tokens.bars.len() * tokens.width;
+        let bar = move |(place, rows): (usize, usize)| {
+            let height = format!("{:.1}%", rows as f64 / most as f64 * 100.0);
+            let from = place * tokens.width;
+            let title = format!(
+                "{} to {} tokens: {}",
+                from,
+                from + tokens.width - 1,
+                of(rows, "row", "rows")
+            );
+            view! {
+                <div class="column" title=title>
+                    <div style:height=height></div>
+                </div>
+            }
+        };
         view! {
             <p>{words}</p>
-            <Plot svg=svg label="Histogram of the prompts' lengths in tokens" />
+            <div class="histogram" role="img" aria-label="Histogram of the prompts' lengths in tokens">
+                <span class="hint number">{of(most, "row", "rows")}</span>
+                <div class="columns">
+                    {tokens.bars.into_iter().enumerate().map(bar).collect_view()}
+                </div>
+                <div class="loss-x number">
+                    <span>"0"</span>
+                    <span>"tokens"</span>
+                    <span>{count(end as u64)}</span>
+                </div>
+            </div>
         }
     };
     view! {

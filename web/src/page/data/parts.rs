@@ -2,7 +2,7 @@
 
 use leptos::prelude::*;
 
-use super::{change, change_later};
+use super::{Settings, change, change_later};
 use crate::{
     page::{
         format::percent,
@@ -53,34 +53,36 @@ pub fn Parts(data: StoredValue<DataPreview>) -> impl IntoView {
         })
     };
     view! {
-        <section aria-labelledby="parts-title">
-            <h2 id="parts-title">"Which rows teach, which examine"</h2>
-            <p>
-                "The rows to measure on are put aside and never learned from. They show how well the classifier does on texts that it has not seen."
-            </p>
-            <div class="fields">
-                <Select
-                    id="split-kind"
-                    label="Rows are put aside"
-                    hint=hint
-                    options=options
-                    chosen=Signal::derive(move || kind.get().to_owned())
-                    on_choose=choose
-                />
-                {move || {
-                    match kind.get() {
-                        "share" => Some(view! { <Share /> }.into_any()),
-                        "column" => Some(view! { <SplitColumn data=data /> }.into_any()),
-                        // what was guessed is shown, to be corrected
-                        "auto" if named.get() => Some(view! { <SplitColumn data=data /> }.into_any()),
-                        _ => None,
-                    }
-                }}
-                <Limit />
-            </div>
-            <p class="hint split-said" data-test="split-said">{said}</p>
-        </section>
-    }
+            <section aria-labelledby="parts-title">
+                <h2 id="parts-title">"Which rows teach, which examine"</h2>
+                <p>
+                    "The rows to measure on are put aside and never learned from. They show how well the classifier does on texts that it has not seen."
+                </p>
+    <Settings>
+                <div class="fields">
+                    <Select
+                        id="split-kind"
+                        label="Rows are put aside"
+                        hint=hint
+                        options=options
+                        chosen=Signal::derive(move || kind.get().to_owned())
+                        on_choose=choose
+                    />
+                    {move || {
+                        match kind.get() {
+                            "share" => Some(view! { <Share /> }.into_any()),
+                            "column" => Some(view! { <SplitColumn data=data /> }.into_any()),
+                            // what was guessed is shown, to be corrected
+                            "auto" if named.get() => Some(view! { <SplitColumn data=data /> }.into_any()),
+                            _ => None,
+                        }
+                    }}
+                    <Limit />
+                </div>
+    </Settings>
+                <p class="hint split-said" data-test="split-said">{said}</p>
+            </section>
+        }
 }
 
 #[component]

@@ -6,6 +6,7 @@ use hearth_classifier::{
 };
 use leptos::prelude::*;
 
+use super::Settings;
 use crate::{
     page::{
         actions,
@@ -48,15 +49,17 @@ pub fn Reading(data: StoredValue<DataPreview>) -> impl IntoView {
         )
     });
     view! {
-        <section aria-labelledby="data-name">
-            <h2 id="data-name" data-test="data-name">
-                {data.with_value(|data| data.name.clone())}
-            </h2>
-            <p class="quiet number" data-test="data-facts">{facts}</p>
-            <Preview data=data />
-            <Dialects data=data />
-        </section>
-    }
+            <section aria-labelledby="data-name">
+                <h2 id="data-name" data-test="data-name">
+                    {data.with_value(|data| data.name.clone())}
+                </h2>
+                <p class="quiet number" data-test="data-facts">{facts}</p>
+                <Preview data=data />
+                <Settings>
+    <Dialects data=data />
+    </Settings>
+            </section>
+        }
 }
 
 #[component]

@@ -1,27 +1,21 @@
 //! How the training comes along.
 
-use std::time::Duration;
-
-use hearth_classifier::{
-    history::{Epoch, History, Step},
-    plots,
-};
+use hearth_classifier::history::{Epoch, History, Step};
 use leptos::prelude::*;
 
+use super::curve;
 use crate::{
     page::{
         actions,
         format::{bytes, count, duration, figure, percent},
         state::{App, Training},
-        widgets::{Plot, Progress, Stat},
+        widgets::{Progress, Stat},
     },
     protocol::TrainProgress,
 };
 
 /// Steps whose mean is shown: one alone jumps about.
 const MEAN: usize = 20;
-/// The curve is drawn at most this often; drawing takes longer the more steps there are.
-const DRAW: Duration = Duration::from_secs(1);
 
 /// A figure of the running training.
 fn of_progress(app: App, of: fn(&TrainProgress) -> String) -> Signal<String> {
@@ -100,7 +94,7 @@ pub fn Live() -> impl IntoView {
                 test="saved"
             />
         </dl>
-        <Curve />
+        <curve::Curve />
         <EpochTable />
     }
 }
@@ -172,55 +166,6 @@ fn Buttons() -> impl IntoView {
         <span class="quiet" role="status" data-test="asked">
             {move || asked.get().unwrap_or_default()}
         </span>
-    }
-}
-
-/// The loss, drawn now and then.
-#[component]
-fn Curve() -> impl IntoView {
-    let app = App::here();
-    let svg = RwSignal::new(String::new());
-    let drawn = StoredValue::new((0, 0));
-    let draw = move || {
-        let picture = app.training.with_untracked(|now| {
-            let seen = (now.steps.len(), now.epochs.len());
-            if seen == drawn.get_value() || seen.0 < 2 {
-                return None;
-            }
-            drawn.set_value(seen);
-            let (steps, epochs) = (now.steps.clone(), now.epochs.clone());
-            plots::loss_curve(&History { steps, epochs, best_epoch: None }).ok()
-        });
-        if let Some(picture) = picture {
-            svg.set(picture);
-        }
-    };
-    draw();
-    if let Ok(timer) = set_interval_with_handle(draw, DRAW) {
-        on_cleanup(move || timer.clear());
-    }
-    let label = Signal::derive(move || {
-        app.training.with(|now| match now.steps.last() {
-            Some(last) => format!("Loss by step; {:.3} at step {}", last.loss, last.step),
-            None => "Loss by step; no step yet".to_owned(),
-        })
-    });
-    view! {
-        <section aria-labelledby="curve-title">
-            <h2 id="curve-title">"How surprised it still is"</h2>
-            <p class="hint">
-                "The loss: 0 where it is sure of each right answer. It falls while the model learns; on rows that it does not learn from it may rise again, which is where learning by heart begins."
-            </p>
-            <div class="curve" data-test="loss-curve">
-                {move || {
-                    if svg.with(String::is_empty) {
-                        view! { <p class="quiet">"The curve begins with the second step."</p> }.into_any()
-                    } else {
-                        view! { <Plot svg=svg label=label /> }.into_any()
-                    }
-                }}
-            </div>
-        </section>
     }
 }
 

@@ -1,0 +1,108 @@
+// The whole way of a user with a model that learns: load, data, train, threshold, use, take along, come back.
+
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { after, before, test } from "node:test";
+import { launch, open, url } from "./browser.mjs";
+import { complaints, figure, fillRecipe, fixture, go, loadModel, openTable, part } from "./steps.mjs";
+
+let browser;
+before(async () => { browser = await launch(); });
+after(() => browser?.close());
+
+/** What a click downloads, as text or bytes by name. */
+async function downloads(page, count, click) {
+  const files = [];
+  const all = new Promise((resolve, reject) => {
+    setTimeout(() => reject(new Error(`${files.length} of ${count} downloads came`)), 60_000).unref();
+    page.on("download", async function take(download) {
+      files.push({ name: download.suggestedFilename(), path: await download.path() });
+      if (files.length === count) resolve(page.off("download", take));
+    });
+  });
+  await click();
+  await all;
+  return files;
+}
+
+/** The predictions of the second table, as the page saves them. */
+async function predictions(page) {
+  await go(page, "use");
+  const [file] = await downloads(page, 1, () =>
+    page.locator("#classify-drop").setInputFiles(fixture("more-moods.csv")));
+  return readFileSync(file.path, "utf8");
+}
+
+test("from a model to a classifier and back", async () => {
+  const { context, page, errors, foreign } = await open(browser);
+  await loadModel(page);
+  await openTable(page, fixture("moods.csv"), "happy");
+  // quoted line breaks and semicolons are no rows and no columns
+  assert.match(await part(page, "data-facts").textContent(), /200 rows, 3 columns/);
+  await fillRecipe(page);
+
+  const before = readFileSync(process.env.HEARTH_REQUESTS ?? "/dev/null", "utf8").length;
+  // what holds the page up for longer than a glance is noticed
+  await page.evaluate(() => {
+    globalThis.longTasks = [];
+    new PerformanceObserver((list) => {
+      globalThis.longTasks.push(...list.getEntries().map((task) => Math.round(task.duration)));
+    }).observe({ type: "longtask" });
+  });
+  await part(page, "start").click();
+  await part(page, "loss-curve").waitFor({ timeout: 60_000 });
+  await part(page, "screen-results").waitFor({ timeout: 240_000 });
+  const long = await page.evaluate(() => globalThis.longTasks);
+  assert.deepEqual(long.filter((task) => task > 150), [], `tasks over 50 ms: ${long}`);
+  console.log(`# tasks over 50 ms on the page's thread while training: ${JSON.stringify(long)}`);
+
+  const untrained = part(page, "zero-shot").locator("tr", { hasText: "ROC-AUC" }).locator("td");
+  assert.ok(Number(await untrained.first().textContent()) < 0.65);
+  assert.ok((await figure(page, "stat-f1")) > 0.9);
+  assert.ok((await figure(page, "stat-auc")) > 0.95);
+
+  // the threshold moves the matrix at once
+  const cell = (truth, said) => part(page, `cell-${truth}-${said}`).locator(".count");
+  await part(page, "threshold").fill("1");
+  assert.equal(await cell(0, 0).textContent(), "20");
+  assert.equal(await cell(1, 1).textContent(), "0");
+  assert.equal(await part(page, "moving-recall").locator(".number").textContent(), "0.000");
+  await part(page, "cell-1-0").click();
+  assert.equal(await part(page, "cell-rows").locator("tbody tr").count(), 20);
+  await part(page, "threshold").fill("0.5");
+  assert.ok(Number(await part(page, "moving-f1").locator(".number").textContent()) > 0.9);
+
+  await go(page, "use");
+  await part(page, "try-text").fill("what a lovely day");
+  await part(page, "try-result").getByText("happy").waitFor();
+  const first = await predictions(page);
+  assert.equal(first.trim().split("\n").length > 40, true);
+  assert.match(first, /'=/, "formulas are disarmed");
+  const [bundle] = await downloads(page, 1, () => part(page, "export-bundle").click());
+  assert.match(bundle.name, /\.hearth$/);
+  const adapter = await downloads(page, 2, () => part(page, "export-peft").click());
+  assert.deepEqual(adapter.map((file) => file.name).sort(), ["adapter_config.json", "adapter_model.safetensors"]);
+  const [report] = await downloads(page, 1, () => part(page, "export-report").click());
+  assert.match(readFileSync(report.path, "utf8"), /default-src 'none'/);
+  assert.deepEqual(await complaints(page), []);
+
+  // the server saw nothing of all that
+  if (process.env.HEARTH_REQUESTS) {
+    assert.equal(readFileSync(process.env.HEARTH_REQUESTS, "utf8").slice(before), "");
+  }
+  await part(page, "privacy").locator("summary").click();
+  assert.equal(await part(page, "requests").textContent(), "0");
+
+  // another visit: the model from storage, the classifier from its file, the same answers
+  await page.goto(url);
+  await loadModel(page);
+  await go(page, "use");
+  await page.locator("#bundle-drop").setInputFiles({
+    name: bundle.name, mimeType: "application/octet-stream", buffer: readFileSync(bundle.path),
+  });
+  await part(page, "classifier").waitFor();
+  assert.equal(await predictions(page), first);
+  assert.deepEqual(errors, []);
+  assert.deepEqual(foreign, []);
+  await context.close();
+});
