@@ -150,13 +150,13 @@ fn ended(app: App) {
     });
 }
 
-/// The classifier in use, as the engine has it after training.
+/// Asks what the engine took into use after training. Opening the run instead would lose its report.
 fn classifier_of_run(app: App) {
-    let key = app.shown.with_untracked(|shown| {
-        shown.as_ref().and_then(|shown| shown.run.as_ref()).map(|run| run.key.clone())
-    });
-    if let Some(key) = key {
-        super::open_run(app, key);
+    let threshold = app
+        .shown
+        .with_untracked(|shown| shown.as_ref().map(|shown| shown.test.evaluation.threshold));
+    if let Some(threshold) = threshold {
+        super::set_threshold(app, threshold);
     }
 }
 

@@ -131,7 +131,7 @@ fn Dialects(data: StoredValue<DataPreview>) -> impl IntoView {
                         <Select
                             id="header"
                             label="First line"
-                            options=pairs(&[("yes", "names the columns"), ("no", "is a row already")])
+                            options=pairs(&[("yes", "column names"), ("no", "a row already")])
                             chosen=header.to_owned()
                             on_choose=move |value: String| again(&|options| options.header = Some(value == "yes"))
                         />
