@@ -131,9 +131,10 @@ fn folders_and_files_say_what_is_inside() {
     assert!(wrong.is_empty(), "{wrong:?}");
 }
 
-/// The commands in the README's code blocks, one a line, without the prompt and what it prints.
+/// The commands in the README's code blocks, one a line (those over several lines joined), without what they print.
 fn readme_commands() -> Vec<String> {
     let readme = fs::read_to_string(root().join("README.md")).expect("there is a README");
+    let readme = readme.replace("\\\n", " ");
     let mut inside = false;
     let lines = readme.lines().filter(|line| {
         if line.starts_with("```") {
