@@ -6,7 +6,7 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use std::path::Path;
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use hearth_formats::checkpoint::Checkpoint;
@@ -48,7 +48,7 @@ const CASES: u64 = 10_000;
 type File = (&'static str, Vec<u8>);
 
 fn fixture(name: &str) -> Vec<u8> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let folder = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR").unwrap()).join("tests/fixtures");
     std::fs::read(folder.join(name)).unwrap()
 }
 

@@ -16,7 +16,7 @@ use pollster::block_on;
 use safetensors::SafeTensors;
 
 fn path(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+    PathBuf::from(std::env::var("CARGO_MANIFEST_DIR").unwrap()).join("tests/fixtures").join(name)
 }
 
 fn source(name: &str) -> Rc<dyn ByteSource> {

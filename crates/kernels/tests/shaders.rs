@@ -24,7 +24,7 @@ const MAX_WORKGROUP_SIZE: [u32; 3] = [256, 256, 64];
 const MAX_WORKGROUP_MEMORY: u32 = 16 * 1024;
 
 fn folder(relative: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(relative)
+    PathBuf::from(std::env::var("CARGO_MANIFEST_DIR").unwrap()).join(relative)
 }
 
 /// Files of a folder and its sub-folders with an extension, sorted.

@@ -47,7 +47,11 @@ pub fn refused(args: &[&str], words: &[&str]) {
 
 /// A file of another crate's fixtures.
 pub fn fixture(path: &str) -> String {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path).display().to_string()
+    PathBuf::from(std::env::var("CARGO_MANIFEST_DIR").unwrap())
+        .join("..")
+        .join(path)
+        .display()
+        .to_string()
 }
 
 /// A golden folder of a tiny twin.

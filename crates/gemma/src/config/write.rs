@@ -80,7 +80,8 @@ mod tests {
 
     #[test]
     fn every_family_comes_back_as_it_was() {
-        let configs = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/configs");
+        let here = std::env::var("CARGO_MANIFEST_DIR").unwrap();
+        let configs = std::path::Path::new(&here).join("tests/fixtures/configs");
         let mut count = 0;
         for entry in std::fs::read_dir(configs).unwrap() {
             let path = entry.unwrap().path();

@@ -133,7 +133,7 @@ pub fn PerClass(page: Page) -> impl IntoView {
     view! {
         <section aria-labelledby="classes-name">
             <h2 id="classes-name">"Class by class"</h2>
-            <div class="table" tabindex="0" role="region" aria-labelledby="classes-name">
+            <div class="table" tabindex="0" role="region" aria-label="Table of the classes">
                 <table>
                     <thead>
                         <tr>

@@ -124,7 +124,7 @@ fn Table(runs: Vec<RunRecord>) -> impl IntoView {
     };
     let head = ["Learned", "Epochs", "F1", "ROC-AUC", "Time"];
     view! {
-        <div class="table" data-test="runs-table" tabindex="0" role="region" aria-labelledby="runs-name">
+        <div class="table" data-test="runs-table" tabindex="0" role="region" aria-label="Table of your trainings">
             <table>
                 <thead>
                     <tr>

@@ -109,7 +109,7 @@ fn Cells(page: Page) -> impl IntoView {
         let open = move || page.cell.get() == Some((truth, said));
         let label = move || {
             names.with_value(|names| {
-                format!("{} rows of {} called {}: show them", rows(), names[truth], names[said])
+                format!(" of {} called {}: show the rows", names[truth], names[said])
             })
         };
         let toggle = move |_| {
@@ -122,12 +122,13 @@ fn Cells(page: Page) -> impl IntoView {
                 <button
                     type="button"
                     data-test=format!("cell-{truth}-{said}")
-                    aria-label=label
                     aria-expanded=move || open().to_string()
                     on:click=toggle
                 >
                     <span class="count number">{rows}</span>
+                    " "
                     <span class="quiet number">{move || percent(share())}</span>
+                    <span class="unseen">{label}</span>
                 </button>
             </td>
         }
