@@ -22,7 +22,7 @@ export function launch({ webgpu = true } = {}) {
  * Opens the page in a fresh context and keeps account of what must not happen: errors on the console of
  * page and workers, and requests to any other place.
  */
-export async function open(browser, options = {}) {
+export async function open(browser, options = {}, address = url) {
   const context = await browser.newContext(options);
   const page = await context.newPage();
   const errors = [];
@@ -30,8 +30,8 @@ export async function open(browser, options = {}) {
   page.on("console", (message) => message.type() === "error" && errors.push(message.text()));
   page.on("pageerror", (error) => errors.push(String(error)));
   context.on("request", (request) => {
-    if (!request.url().startsWith(url)) foreign.push(request.url());
+    if (!request.url().startsWith(address)) foreign.push(request.url());
   });
-  await page.goto(url);
+  await page.goto(address);
   return { context, page, errors, foreign };
 }

@@ -22,7 +22,10 @@ mod using;
 use wasm_bindgen::{JsCast, closure::Closure};
 use web_sys::{DedicatedWorkerGlobalScope, MessageEvent};
 
-use crate::protocol::{Failure, FromEngine, UNASKED};
+use crate::{
+    protocol::{Failure, FromEngine, UNASKED},
+    watch::watch,
+};
 
 /// Starts the worker. Messages that arrive before the policy is tested wait.
 pub fn start() {
@@ -40,6 +43,7 @@ pub fn start() {
         match policy::test().await {
             Ok(policy) => {
                 ask::say(UNASKED, &FromEngine::Ready { policy }, &[]);
+                watch(|more| ask::say(UNASKED, &FromEngine::Traffic(more), &[]));
                 session::serve(inbox).await;
             }
             Err(reason) => {

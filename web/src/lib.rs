@@ -19,6 +19,8 @@ pub mod page;
 #[cfg(target_arch = "wasm32")]
 pub mod storage;
 #[cfg(target_arch = "wasm32")]
+pub mod watch;
+#[cfg(target_arch = "wasm32")]
 pub mod wire;
 
 #[cfg(all(test, target_arch = "wasm32"))]

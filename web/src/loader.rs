@@ -13,6 +13,7 @@ use web_sys::{Blob, DedicatedWorkerGlobalScope, MessageEvent};
 use crate::{
     protocol::{Envelope, Failure, FromLoader, ToLoader, UNASKED},
     storage::StorageError,
+    watch::watch,
     wire::{pack, unpack, words},
 };
 
@@ -40,6 +41,7 @@ pub fn start() {
     scope.set_onmessage(Some(on_message.as_ref().unchecked_ref()));
     // it lives as long as the worker
     on_message.forget();
+    watch(|more| say(UNASKED, &FromLoader::Traffic(more), &[]));
     say(UNASKED, &FromLoader::Ready, &[]);
 }
 

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! client   a worker, asked in requests        actions  what a click sets off, in several requests
+//! offline  the page kept for times without a network
 //! state    what the page knows                shell    header, steps, notices
 //! model, data, train, results, using          the five screens
 //! ```
@@ -11,6 +12,7 @@ mod client;
 mod data;
 mod format;
 mod model;
+mod offline;
 mod results;
 mod shell;
 mod state;

@@ -32,6 +32,15 @@ pub const UNASKED: u64 = 0;
 /// Bytes of a piece that has a hash of its own.
 pub const PIECE: u64 = 8 << 20;
 
+/// What a window or worker asked the network for, as its browser records it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// Requests that were made.
+    pub requests: u32,
+    /// Attempts that the policy stopped.
+    pub blocked: u32,
+}
+
 /// A message on its way.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Envelope<T> {

@@ -2,6 +2,7 @@
 #![allow(clippy::print_stdout, reason = "a command for people")]
 
 mod model;
+mod offline;
 mod serve;
 #[cfg(test)]
 mod source_rules;
@@ -34,6 +35,8 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Write the service worker of a built page; Trunk calls it at the end of a build
+    Offline(offline::Options),
     /// Make the committed fixtures again with the Python scripts in tools/fixtures
     Golden {
         /// Only scripts whose name contains this
@@ -45,6 +48,7 @@ fn main() -> Result<ExitCode> {
     match Cli::parse().task {
         Task::Serve(options) => serve::serve(&options).map(|()| ExitCode::SUCCESS),
         Task::Test(options) => test::test(&options),
+        Task::Offline(options) => offline::offline(&options).map(|()| ExitCode::SUCCESS),
         Task::Bench { args } => {
             let mut bench = cargo();
             bench.args(["run", "--release", "--package", "hearth-cli", "--", "bench"]).args(args);

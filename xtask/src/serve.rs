@@ -1,17 +1,19 @@
 //! `cargo xtask serve`: builds the page and serves it with the headers that keep data in the tab.
 
 mod answer;
-mod policy;
+pub mod policy;
 mod site;
 
 use crate::{root, run, tools};
 use anyhow::{Result, anyhow};
 pub use site::{Offer, Plan};
 use std::ffi::OsStr;
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 use tiny_http::Server;
 
 #[derive(clap::Args)]
@@ -39,6 +41,8 @@ pub struct Options {
     log: Option<PathBuf>,
 }
 
+/// How long a connection may be overlooked.
+const WAKE: Duration = Duration::from_millis(100);
 /// Requests answered at the same time: a model download must not hold up the page.
 const THREADS: usize = 8;
 
@@ -91,6 +95,9 @@ pub fn start(page: &Path, plan: Plan, host: &str, port: u16) -> Result<String> {
     let server = Server::http((host, port))
         .map_err(|error| anyhow!("cannot listen on {host}, port {port} ({error}): try --port 0"))?;
     let address = format!("http://{}/", server.server_addr());
+    if let Some(socket) = server.server_addr().to_ip() {
+        thread::spawn(move || wake(socket));
+    }
     let shared = Arc::new((server, site));
     for _ in 0..THREADS {
         let shared = Arc::clone(&shared);
@@ -105,16 +112,30 @@ pub fn start(page: &Path, plan: Plan, host: &str, port: u16) -> Result<String> {
     Ok(address)
 }
 
+/// Opens a connection now and then, and closes it. Where several come at once, `tiny_http` 0.12 counts one
+/// waiting thread for all of them, and some are left without until the next one comes: a browser's first
+/// visit, six connections wide, then stands still.
+fn wake(socket: SocketAddr) {
+    loop {
+        thread::sleep(WAKE);
+        // a server that has ended needs none
+        let _ = TcpStream::connect_timeout(&socket, WAKE);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::fs;
     use std::io::{Read, Write};
-    use std::net::TcpStream;
+    use std::sync::Barrier;
 
     const GET: &str = "GET";
 
     /// A page that is served, and what it answers.
+    const INDEX: &str =
+        "<meta http-equiv=\"Content-Security-Policy\"\n content=\"connect-src 'self'\"><p>warm";
+
     struct Served {
         folder: PathBuf,
         address: String,
@@ -125,7 +146,7 @@ mod tests {
             let folder =
                 std::env::temp_dir().join(format!("hearth-serve-{name}-{}", std::process::id()));
             fs::create_dir_all(&folder).unwrap();
-            fs::write(folder.join("index.html"), "<p>warm").unwrap();
+            fs::write(folder.join("index.html"), INDEX).unwrap();
             // longer than what tiny_http would send in chunks, without a length
             fs::write(folder.join("data.bin"), vec![7; 100_000]).unwrap();
             fs::write(folder.join("loader_loader.js"), "1").unwrap();
@@ -169,7 +190,7 @@ mod tests {
     fn a_file_is_served_whole_and_in_part() {
         let served = Served::new("part", |_| Plan::default());
         let (head, body) = served.check(200, "/", &[]);
-        assert_eq!(body, b"<p>warm");
+        assert_eq!(body, INDEX.as_bytes());
         assert_eq!(value(&head, "content-type"), Some("text/html; charset=utf-8"));
         let (head, body) = served.check(200, "/data.bin", &[]);
         assert_eq!((value(&head, "content-length"), body.len()), (Some("100000"), 100_000));
@@ -191,6 +212,29 @@ mod tests {
         assert!(served.ask("POST", "/", &[]).0.starts_with("http/1.1 405 "));
         served.check(404, "/nothing", &[]);
         served.check(404, "/../Cargo.toml", &[]);
+    }
+
+    #[test]
+    fn many_connections_at_once_are_all_answered() {
+        for attempt in 0..20 {
+            let served = Served::new(&format!("many-{attempt}"), |_| Plan::default());
+            let (served, line) = (&served, &Barrier::new(12));
+            thread::scope(|scope| {
+                for _ in 0..12 {
+                    scope.spawn(move || {
+                        let host = served.address.trim_start_matches("http://");
+                        let host = host.trim_end_matches('/');
+                        line.wait();
+                        // kept open, as browsers do, until all are answered
+                        let mut stream = TcpStream::connect(host).unwrap();
+                        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+                        write!(stream, "GET / HTTP/1.1\r\nHost: {host}\r\n\r\n").unwrap();
+                        assert!(stream.read(&mut [0; 100]).unwrap() > 0);
+                        line.wait();
+                    });
+                }
+            });
+        }
     }
 
     #[test]
@@ -216,8 +260,15 @@ mod tests {
 
     #[test]
     fn models_and_samples_are_offered() {
-        let plan = |_: &Path| Plan { models: vec![Offer::fixture().unwrap()], ..Plan::default() };
-        let served = Served::new("models", plan);
+        let served = Served::new("models", |folder| {
+            // as the build copies them
+            fs::create_dir_all(folder.join("samples")).unwrap();
+            for entry in fs::read_dir(root().join("web/samples")).unwrap() {
+                let from = entry.unwrap().path();
+                fs::copy(&from, folder.join("samples").join(from.file_name().unwrap())).unwrap();
+            }
+            Plan { models: vec![Offer::fixture().unwrap()], ..Plan::default() }
+        });
         let (head, list) = served.check(200, "/models/index.json", &[]);
         assert_eq!(value(&head, "content-type"), Some("application/json"));
         let list: serde_json::Value = serde_json::from_slice(&list).unwrap();
@@ -252,6 +303,8 @@ mod tests {
         assert!(policy(&loader).unwrap().contains("https://huggingface.co"), "{loader}");
         let open = |_: &Path| Plan { without_policy: true, ..Plan::default() };
         let open = Served::new("open", open);
-        assert_eq!(policy(&open.check(200, "/", &[]).0), None);
+        let (head, body) = open.check(200, "/", &[]);
+        assert_eq!(policy(&head), None);
+        assert_eq!(String::from_utf8(body).unwrap(), "<p>warm");
     }
 }

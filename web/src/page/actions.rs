@@ -19,9 +19,13 @@ use web_sys::Blob;
 
 use super::{
     client::Client,
+    offline,
     state::{App, Busy, Gpu, ModelStage, Notice, NoticeKind, Training},
 };
-use crate::protocol::{Failure, FromEngine, FromLoader, ToEngine};
+use crate::{
+    protocol::{Failure, FromEngine, FromLoader, ToEngine},
+    watch::watch,
+};
 
 /// Times the engine is started anew in a row before the page gives up.
 const TRIES: u32 = 3;
@@ -40,7 +44,8 @@ pub fn begin(app: App) {
     fetch_offers(app);
     fetch_samples(app);
     list_runs(app);
-    watch_requests(app);
+    watch(move |more| count_traffic(app, more));
+    offline::keep(app);
 }
 
 /// Sends a request to the engine and hands every answer to `answer`. Failures become notices, also where
@@ -132,7 +137,12 @@ fn open_gpu(app: App) {
 fn from_engine(app: App, tries: StoredValue<u32>, message: FromEngine) {
     match message {
         FromEngine::Ready { policy } => app.policy.set(Some(policy)),
-        FromEngine::Refused { reason } => app.gpu.set(Gpu::None(reason)),
+        FromEngine::Refused { reason } => spawn_local(async move {
+            if !offline::reload_for_policy(app).await {
+                app.gpu.set(Gpu::None(reason));
+            }
+        }),
+        FromEngine::Traffic(more) => count_traffic(app, more),
         FromEngine::Warning { what } => tell(app, NoticeKind::Warning, &what, ""),
         FromEngine::Failed(failure) => {
             fail(app, &failure);
@@ -173,6 +183,7 @@ pub fn restart_engine(app: App) {
 /// What the loader says unasked.
 fn from_loader(app: App, message: FromLoader) {
     match message {
+        FromLoader::Traffic(more) => count_traffic(app, more),
         FromLoader::Warning { what } => tell(app, NoticeKind::Warning, &what, ""),
         FromLoader::Failed(failure) => {
             fail(app, &failure);

@@ -7,6 +7,7 @@ use super::{
     data::DataScreen,
     format::{bytes, count},
     model::ModelScreen,
+    offline::Offline,
     results::ResultsScreen,
     state::{App, Busy, Gpu, ModelStage, NoticeKind, Screen},
     train::TrainScreen,
@@ -130,6 +131,7 @@ fn Steps() -> impl IntoView {
 #[component]
 fn Privacy() -> impl IntoView {
     let app = App::here();
+    let traffic = move || app.traffic.get();
     let ready = move || app.stage.with(|stage| matches!(stage, ModelStage::Ready(_)));
     view! {
         <details class="privacy" data-test="privacy">
@@ -141,7 +143,21 @@ fn Privacy() -> impl IntoView {
                 <dt>"Requests since the model was ready"</dt>
                 <dd class="number" data-test="requests">
                     {move || {
-                        if ready() { app.requests.get().to_string() } else { "no model yet".to_owned() }
+                        if ready() { traffic().requests.to_string() } else { "no model yet".to_owned() }
+                    }}
+                </dd>
+                <dt>"Attempts to leave, stopped by the browser"</dt>
+                <dd class="number" data-test="blocked">
+                    {move || {
+                        if ready() { traffic().blocked.to_string() } else { "no model yet".to_owned() }
+                    }}
+                </dd>
+                <dt>"Without a network"</dt>
+                <dd data-test="offline">
+                    {move || match app.offline.get() {
+                        Offline::Keeping => "The page is being kept for it …",
+                        Offline::Kept => "Works: the page is kept in this browser, as is every model that you keep.",
+                        Offline::Without => "This browser does not let the page be kept here.",
                     }}
                 </dd>
                 <dt>"Where your texts are"</dt>

@@ -11,11 +11,14 @@ use hearth_classifier::{
 use leptos::prelude::*;
 use web_sys::Blob;
 
-use super::client::{Client, EngineSide, LoaderSide};
+use super::{
+    client::{Client, EngineSide, LoaderSide},
+    offline::Offline,
+};
 use crate::protocol::{
     ClassifierSummary, DataChoices, DataPreview, DataReport, Evaluated, Failure, GpuSummary,
-    KeptModel, ModelFile, ModelSummary, PlanReport, RemoteModel, RunRecord, Space, TrainProgress,
-    WeightsAs,
+    KeptModel, ModelFile, ModelSummary, PlanReport, RemoteModel, RunRecord, Space, Traffic,
+    TrainProgress, WeightsAs,
 };
 
 /// A step of the way.
@@ -182,8 +185,9 @@ pub struct App {
     pub gpu: RwSignal<Gpu>,
     /// The engine's answer to an attempt at leaving.
     pub policy: RwSignal<Option<String>>,
-    /// Requests that page and workers made since the model was ready.
-    pub requests: RwSignal<u32>,
+    /// What page and workers asked the network for since the model was ready.
+    pub traffic: RwSignal<Traffic>,
+    pub offline: RwSignal<Offline>,
 
     pub stage: RwSignal<ModelStage>,
     pub weights: RwSignal<WeightsAs>,
@@ -230,7 +234,8 @@ impl App {
             busy: RwSignal::default(),
             gpu: RwSignal::default(),
             policy: RwSignal::default(),
-            requests: RwSignal::default(),
+            traffic: RwSignal::default(),
+            offline: RwSignal::default(),
             stage: RwSignal::default(),
             weights: RwSignal::default(),
             offered: RwSignal::default(),

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Classified, ClassifierSummary, DataChoices, DataPreview, DataReport, Evaluated, FilledPrompt,
-    GpuSummary, ModelFile, ModelSummary, PlanReport, RunRecord, SelfTestRow, TrainProgress,
-    WeightsAs,
+    GpuSummary, ModelFile, ModelSummary, PlanReport, RunRecord, SelfTestRow, Traffic,
+    TrainProgress, WeightsAs,
 };
 
 /// From the page to the engine. Everything but `Cancel`, `Pause` and `Stop` is done in order, one after the
@@ -202,6 +202,8 @@ pub enum FromEngine {
         /// Why, and what to do.
         reason: String,
     },
+    /// What the engine asked the network for. Unasked.
+    Traffic(Traffic),
     /// Something the user should know; the request goes on.
     Warning {
         /// In words.
@@ -315,6 +317,7 @@ impl FromEngine {
             | Self::EpochEnded(_)
             | Self::Wrote { .. }
             | Self::Ready { .. }
+            | Self::Traffic(_)
             | Self::Refused { .. } => false,
             // while a run is gone on with, its data are told on the way
             Self::Data(data) => !data.on_the_way,

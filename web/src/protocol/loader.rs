@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Failure, ModelFile};
+use super::{Failure, ModelFile, Traffic};
 
 /// Hosts that weights may come from, redirects included, beside the page's own. The loader's policy names
 /// the same ones.
@@ -92,6 +92,8 @@ pub enum ToLoader {
 pub enum FromLoader {
     /// The loader listens now. Unasked.
     Ready,
+    /// What the loader asked the network for. Unasked.
+    Traffic(Traffic),
     /// Something the user should know; the request goes on.
     Warning {
         /// In words.
@@ -146,7 +148,10 @@ pub enum FromLoader {
 impl FromLoader {
     /// Whether this is the last message of its request.
     pub fn ends(&self) -> bool {
-        !matches!(self, Self::Ready | Self::Warning { .. } | Self::Fetching { .. })
+        !matches!(
+            self,
+            Self::Ready | Self::Traffic(_) | Self::Warning { .. } | Self::Fetching { .. }
+        )
     }
 }
 

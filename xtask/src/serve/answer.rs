@@ -96,11 +96,11 @@ fn plain(status: u16) -> Response<Cursor<Vec<u8>>> {
 
 fn open(found: Found, accepted: &str) -> Option<Content> {
     let path = match found {
-        Found::Json(bytes) => {
+        Found::Made(bytes, kind) => {
             let length = bytes.len() as u64;
             let tag = format!("\"{:x}\"", <sha2::Sha256 as sha2::Digest>::digest(&bytes));
             let body = Box::new(Cursor::new(bytes));
-            return Some(Content { body, length, tag, kind: "application/json", encoding: None });
+            return Some(Content { body, length, tag, kind, encoding: None });
         }
         Found::File(path) => path,
     };

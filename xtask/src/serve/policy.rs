@@ -44,6 +44,11 @@ fn policy(html: &str, hosts: &str) -> String {
     )
 }
 
+/// The page without the `<meta>` element that binds it wherever it is served from.
+pub fn without_meta(html: &str) -> String {
+    html.split_inclusive('>').filter(|part| !part.contains("Content-Security-Policy")).collect()
+}
+
 fn inline_scripts(html: &str) -> impl Iterator<Item = &str> {
     html.split("<script").skip(1).filter_map(|rest| {
         let (attributes, rest) = rest.split_once('>')?;

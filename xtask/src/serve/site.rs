@@ -1,4 +1,4 @@
-//! What is served: the built page, the samples, and the models with a list of them.
+//! What is served: the built page, and the models with a list of them.
 
 use super::policy;
 use crate::{model, root};
@@ -54,17 +54,19 @@ pub struct Plan {
 
 pub struct Site {
     page: PathBuf,
-    samples: PathBuf,
     models: Vec<Offer>,
     index: Vec<u8>,
     policies: Option<policy::Policies>,
+    /// The page without the part of the policy that it carries itself.
+    open_page: Option<String>,
     log: Option<Mutex<File>>,
 }
 
 /// What a URL leads to.
 pub enum Found {
     File(PathBuf),
-    Json(Vec<u8>),
+    /// Made here, of this type.
+    Made(Vec<u8>, &'static str),
 }
 
 impl Site {
@@ -77,8 +79,8 @@ impl Site {
         });
         Ok(Self {
             page: page.to_owned(),
-            samples: root().join("web/samples"),
             index: index(&plan.models)?,
+            open_page: plan.without_policy.then(|| policy::without_meta(&html)),
             models: plan.models,
             policies: (!plan.without_policy)
                 .then(|| policy::Policies::of(&html, &plan.weight_hosts)),
@@ -90,18 +92,18 @@ impl Site {
     pub fn find(&self, url: &str) -> Option<Found> {
         let name = name_of(url)?;
         if name == "models/index.json" {
-            return Some(Found::Json(self.index.clone()));
+            return Some(Found::Made(self.index.clone(), "application/json"));
+        }
+        if name == "index.html"
+            && let Some(page) = &self.open_page
+        {
+            return Some(Found::Made(page.clone().into_bytes(), "text/html; charset=utf-8"));
         }
         if let Some(name) = name.strip_prefix("models/") {
             let model = self.models.iter().find(|model| model.file_name() == name)?;
             return Some(Found::File(model.file.clone()));
         }
-        let built = self.page.join(name);
-        // a static host gets them with the page; here they may be newer than it
-        Some(Found::File(match name.strip_prefix("samples/") {
-            Some(sample) => self.samples.join(sample),
-            None => built,
-        }))
+        Some(Found::File(self.page.join(name)))
     }
 
     /// The policy that a URL's answer carries.

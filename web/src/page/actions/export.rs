@@ -1,13 +1,13 @@
 //! Files to save, and the count of requests that a user can see.
 
 use leptos::prelude::*;
-use wasm_bindgen::{JsCast, closure::Closure};
+use wasm_bindgen::JsCast;
 use web_sys::{Blob, HtmlAnchorElement, Url};
 
 use super::{ask, tell};
 use crate::{
     page::state::{App, Busy, NoticeKind},
-    protocol::{FromEngine, ToEngine},
+    protocol::{FromEngine, ToEngine, Traffic},
 };
 
 /// What can be saved of a classifier.
@@ -65,40 +65,12 @@ fn save(name: &str, blob: &Blob) -> Option<()> {
     Some(())
 }
 
-/// Counts requests of the page, as the browser's own record has them.
-pub fn watch_requests(app: App) {
-    let callback = Closure::<dyn FnMut(web_sys::PerformanceObserverEntryList)>::new(
-        move |list: web_sys::PerformanceObserverEntryList| {
-            let entries = list.get_entries();
-            let requests = entries.iter().filter(|entry| {
-                let entry: &web_sys::PerformanceEntry = entry.unchecked_ref();
-                // an object URL of our own is no request
-                !entry.name().starts_with("blob:") && !entry.name().starts_with("data:")
-            });
-            let more = requests.count() as u32;
-            if more > 0 && app.model_ready_untracked() {
-                app.requests.update(|count| *count += more);
-            }
-        },
-    );
-    if let Ok(observer) = web_sys::PerformanceObserver::new(callback.as_ref().unchecked_ref()) {
-        let kinds = js_sys::Array::of1(&"resource".into());
-        observer.observe(&web_sys::PerformanceObserverInit::new(&kinds));
-    }
-    // it lives as long as the page
-    callback.forget();
-}
-
-/// The model is there: from now on the page itself may reach nothing but its own server.
-pub fn privacy_ready(_app: App) {
-    let tight = document().query_selector("meta[data-tight]").ok().flatten();
-    if tight.is_none()
-        && let Ok(meta) = document().create_element("meta")
-        && let Some(head) = document().head()
-    {
-        let _ = meta.set_attribute("http-equiv", "Content-Security-Policy");
-        let _ = meta.set_attribute("content", "connect-src 'self'");
-        let _ = meta.set_attribute("data-tight", "");
-        let _ = head.append_child(&meta);
+/// Counts what page and workers ask the network for once the model is there.
+pub fn count_traffic(app: App, more: Traffic) {
+    if app.model_ready_untracked() {
+        app.traffic.update(|all| {
+            all.requests += more.requests;
+            all.blocked += more.blocked;
+        });
     }
 }

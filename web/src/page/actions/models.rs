@@ -7,8 +7,11 @@ use web_sys::{Blob, File};
 
 use super::{ask, fail, list_runs, prepare_again, tell};
 use crate::{
-    page::state::{App, Fetching, ModelStage, NoticeKind},
-    protocol::{FromEngine, FromLoader, ModelFile, RemoteModel, ToEngine, ToLoader},
+    page::{
+        offline,
+        state::{App, Fetching, ModelStage, NoticeKind},
+    },
+    protocol::{FromEngine, FromLoader, ModelFile, RemoteModel, ToEngine, ToLoader, Traffic},
 };
 
 fn ask_loader(
@@ -207,11 +210,14 @@ fn load(app: App, name: String, files: Vec<ModelFile>, blobs: Vec<Blob>, key: St
         }),
         FromEngine::ModelReady(model) => {
             app.kept.update_value(|all| all.held = Some(model.clone()));
-            app.stage.set(ModelStage::Ready(model));
-            app.requests.set(0);
-            super::privacy_ready(app);
-            prepare_again(app);
-            list_runs(app);
+            spawn_local(async move {
+                // the last that the page fetches for itself: from here on every request counts
+                offline::settled(app).await;
+                app.stage.set(ModelStage::Ready(model));
+                app.traffic.set(Traffic::default());
+                prepare_again(app);
+                list_runs(app);
+            });
         }
         FromEngine::Failed(failure) => {
             app.stage.set(ModelStage::None);

@@ -1,0 +1,127 @@
+// What leaves the tab, and whether the page would notice: requests planted in page and engine.
+
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { launch, open, url } from "./browser.mjs";
+import { proxy, stranger } from "./proxy.mjs";
+import { loadModel, openTable, fixture, part } from "./steps.mjs";
+
+const openUrl = process.env.HEARTH_URL_WITHOUT_POLICY;
+
+let browser;
+before(async () => { browser = await launch(); });
+after(() => browser?.close());
+
+const engine = (page) => page.workers().find((worker) => worker.url().includes("worker_loader.js"));
+const plant = (place, address) =>
+  place.evaluate((to) => fetch(to, { mode: "no-cors" }).then(() => "went", () => "did not go"), address);
+/** The panel's count, once it is this. */
+const counted = (page, what, count) =>
+  page.waitForFunction(([name, expected]) =>
+    document.querySelector(`[data-test="${name}"]`)?.textContent.trim() === expected, [what, String(count)]);
+
+test("planted requests are stopped, and both counts see them", async () => {
+  const { context, page } = await open(browser);
+  const other = await stranger();
+  await loadModel(page);
+  await counted(page, "requests", 0);
+  await counted(page, "blocked", 0);
+  assert.equal(await plant(page, other.address), "did not go");
+  await counted(page, "blocked", 1);
+  assert.equal(await plant(engine(page), other.address), "did not go");
+  await counted(page, "blocked", 2);
+  assert.deepEqual(other.visitors, []);
+  // the own server may be reached, and that is counted too
+  const before = await part(page, "requests").textContent();
+  await plant(page, `${url}planted`);
+  await plant(engine(page), `${url}planted`);
+  await counted(page, "requests", Number(before) + 2);
+  other.close();
+  await context.close();
+});
+
+test("with the policy off they leave, and are counted", async () => {
+  const other = await stranger();
+  // a policy that knows this one stranger; the page's own is switched off
+  const host = await proxy({
+    change: (path, headers, body) => {
+      const policy = headers["content-security-policy"]?.replace("connect-src 'self'", `$& ${other.address}`);
+      return { headers: policy ? { ...headers, "content-security-policy": policy } : headers, body };
+    },
+  });
+  const { context, page } = await open(browser, { bypassCSP: true, serviceWorkers: "block" }, host.address);
+  await loadModel(page);
+  await counted(page, "requests", 0);
+  assert.equal(await plant(page, `${other.address}from-page`), "went");
+  await counted(page, "requests", 1);
+  assert.equal(await plant(engine(page), `${other.address}from-engine`), "went");
+  await counted(page, "requests", 2);
+  assert.deepEqual(other.visitors, ["/from-page", "/from-engine"]);
+  other.close();
+  await context.close();
+  await host.close();
+});
+
+test("where no policy comes with it the engine does not start", async () => {
+  const { context, page } = await open(browser, { serviceWorkers: "block" }, openUrl);
+  await part(page, "gpu-line").getByText(/does not start/).waitFor({ timeout: 60_000 });
+  await context.close();
+});
+
+test("on a host without policies the service worker adds them", async () => {
+  const { context, page } = await open(browser, {}, openUrl);
+  await part(page, "gpu-line").getByText(/swiftshader/i).waitFor({ timeout: 60_000 });
+  const other = await stranger();
+  for (const place of [page, engine(page)]) assert.equal(await plant(place, other.address), "did not go");
+  assert.deepEqual(other.visitors, []);
+  const policy = await page.evaluate(() =>
+    fetch("./").then((response) => response.headers.get("content-security-policy")));
+  assert.match(policy, /default-src 'none'.*connect-src 'self';/);
+  other.close();
+  await context.close();
+});
+
+test("without a network the page opens, with its model, and works", async () => {
+  const host = await proxy();
+  const { context, page } = await open(browser, {}, host.address);
+  await part(page, "load-tiny-gemma3").waitFor({ timeout: 60_000 });
+  await loadModel(page);
+  await part(page, "offline").getByText("Works").waitFor({ state: "attached" });
+  await host.close();
+  await page.reload();
+  await loadModel(page);
+  await openTable(page, fixture("moods.csv"), "happy");
+  assert.match(await part(page, "data-facts").textContent(), /200 rows/);
+  await context.close();
+});
+
+test("a newer build takes over an empty page, and is announced to a busy one", async () => {
+  let version = 0;
+  const host = await proxy({
+    change: (path, headers, body) => {
+      if (path !== "/service-worker.js" || version === 0) return undefined;
+      const { etag, ...rest } = headers;
+      return { headers: rest, body: body.toString().replace(/const BUILD = "[^"]*/, `$&-${version}`) };
+    },
+  });
+  const { context, page } = await open(browser, {}, host.address);
+  let visits = 0;
+  page.on("framenavigated", () => visits++);
+  const kept = () => page.evaluate(() => caches.keys());
+  await part(page, "offline").getByText("Works").waitFor({ state: "attached", timeout: 60_000 });
+  const [first] = await kept();
+  version = 1;
+  await page.reload();
+  while (visits < 2) await page.waitForEvent("framenavigated");
+  const [second, ...none] = await kept();
+  assert.notEqual(second, first);
+  assert.deepEqual(none, []);
+  await part(page, "load-tiny-gemma3").waitFor({ timeout: 60_000 });
+  await loadModel(page);
+  version = 2;
+  await page.evaluate(async () => { await (await navigator.serviceWorker.ready).update(); });
+  await part(page, "notice").getByText("A newer Hearth is here.").waitFor();
+  assert.match((await kept()).sort().join(), /-1,.*-2$/);
+  await context.close();
+  await host.close();
+});

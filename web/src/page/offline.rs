@@ -1,0 +1,134 @@
+//! The service worker: it keeps the page for times without a network, and adds the policy on static hosts.
+
+use leptos::prelude::*;
+use leptos::task::spawn_local;
+use wasm_bindgen::{JsCast, JsValue, closure::Closure};
+use wasm_bindgen_futures::JsFuture;
+use web_sys::{
+    ServiceWorker, ServiceWorkerContainer, ServiceWorkerRegistration, ServiceWorkerState,
+};
+
+use super::{
+    actions::tell,
+    state::{App, NoticeKind},
+};
+
+/// Whether the page opens without a network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Offline {
+    /// Its files are being kept.
+    #[default]
+    Keeping,
+    /// They are kept.
+    Kept,
+    /// This browser or host does not let them be kept.
+    Without,
+}
+
+/// Set while the page reloads itself to get its policy, so that it does so once.
+const RELOADED: &str = "hearth-reloaded";
+
+/// Has the page's files kept.
+pub fn keep(app: App) {
+    let Some(container) = container() else { return app.offline.set(Offline::Without) };
+    spawn_local(async move {
+        let kept = match JsFuture::from(container.register("./service-worker.js")).await {
+            Ok(registration) => follow(app, &container, &registration.unchecked_into()).await,
+            Err(_) => false,
+        };
+        app.offline.set(if kept { Offline::Kept } else { Offline::Without });
+    });
+}
+
+/// Reloads the page where only the service worker can give it its policy. Returns whether it does.
+pub async fn reload_for_policy(app: App) -> bool {
+    let Ok(Some(storage)) = window().session_storage() else { return false };
+    if !matches!(storage.get_item(RELOADED), Ok(None)) {
+        return false;
+    }
+    settled(app).await;
+    app.offline.get_untracked() == Offline::Kept
+        && storage.set_item(RELOADED, "yes").is_ok()
+        && window().location().reload().is_ok()
+}
+
+/// Waits until the files are kept, or cannot be; not for ever.
+pub async fn settled(app: App) {
+    for _ in 0..300 {
+        if app.offline.get_untracked() != Offline::Keeping {
+            return;
+        }
+        gloo_timers::future::TimeoutFuture::new(100).await;
+    }
+}
+
+/// None where there is no such thing: over plain HTTP, and in some private windows.
+fn container() -> Option<ServiceWorkerContainer> {
+    let navigator: JsValue = window().navigator().into();
+    let container = js_sys::Reflect::get(&navigator, &"serviceWorker".into()).ok()?;
+    container.dyn_into().ok()
+}
+
+/// Waits for the first worker of the page, or sees to it that a newer one gets its turn.
+async fn follow(
+    app: App,
+    container: &ServiceWorkerContainer,
+    registration: &ServiceWorkerRegistration,
+) -> bool {
+    if let Some(worker) = registration.waiting() {
+        renew(app, container, &worker);
+    }
+    let (again, of) = (container.clone(), registration.clone());
+    let on_found = Closure::<dyn FnMut()>::new(move || {
+        let Some(worker) = of.installing() else { return };
+        // the first of all is no news
+        if of.active().is_some() {
+            let container = again.clone();
+            spawn_local(async move {
+                if reaches(&worker, ServiceWorkerState::Installed).await {
+                    renew(app, &container, &worker);
+                }
+            });
+        }
+    });
+    registration.set_onupdatefound(Some(on_found.as_ref().unchecked_ref()));
+    // it lives as long as the page
+    on_found.forget();
+    match (registration.active(), registration.installing()) {
+        (Some(_), _) => true,
+        (None, Some(worker)) => reaches(&worker, ServiceWorkerState::Activated).await,
+        (None, None) => false,
+    }
+}
+
+/// Whether the worker gets there.
+async fn reaches(worker: &ServiceWorker, goal: ServiceWorkerState) -> bool {
+    loop {
+        let state = worker.state();
+        if state == goal || state == ServiceWorkerState::Activated {
+            return true;
+        }
+        if state == ServiceWorkerState::Redundant {
+            return false;
+        }
+        gloo_timers::future::TimeoutFuture::new(50).await;
+    }
+}
+
+/// A newer build is here: an empty page changes over at once, others are told.
+fn renew(app: App, container: &ServiceWorkerContainer, worker: &ServiceWorker) {
+    let empty = app.model().is_none() && app.data.with_untracked(Option::is_none);
+    if empty {
+        let on_change = Closure::<dyn FnMut()>::new(|| {
+            // failing that, the page stays as it is
+            let _ = window().location().reload();
+        });
+        container.set_oncontrollerchange(Some(on_change.as_ref().unchecked_ref()));
+        on_change.forget();
+        // a worker that is gone has been replaced already
+        let _ = worker.post_message(&"take over".into());
+    } else {
+        let advice = "It takes over when this tab is closed and opened again.";
+        tell(app, NoticeKind::Warning, "A newer Hearth is here.", advice);
+    }
+}

@@ -1,0 +1,97 @@
+//! The service worker of a built page: which files it keeps, and under which policies.
+
+use super::{root, serve::policy::Policies};
+use anyhow::{Context, Result};
+use clap::Args;
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Its name, at the root of the page: it sees what lies beside and below it.
+pub const SERVICE_WORKER: &str = "service-worker.js";
+
+#[derive(Args)]
+pub struct Options {
+    /// The folder of the built page; without it, the one that Trunk is building
+    page: Option<PathBuf>,
+}
+
+/// Writes the service worker into a built page.
+pub fn offline(options: &Options) -> Result<()> {
+    let trunks = std::env::var_os("TRUNK_STAGING_DIR").map(PathBuf::from);
+    let page = options.page.clone().or(trunks).context("name the folder of a built page")?;
+    let source = root().join("web").join(SERVICE_WORKER);
+    let source = fs::read_to_string(&source).with_context(|| format!("no {}", source.display()))?;
+    let text = service_worker(&page, &source)?;
+    let path = page.join(SERVICE_WORKER);
+    fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// The service worker for the files that lie here.
+fn service_worker(page: &Path, source: &str) -> Result<String> {
+    let start = page.join("index.html");
+    let html = fs::read_to_string(&start).with_context(|| format!("no {}", start.display()))?;
+    let policies = Policies::of(&html, &[]);
+    let mut files = Vec::new();
+    collect(page, "", &mut files)?;
+    files.sort();
+    let mut build = Sha256::new();
+    build.update(source);
+    for name in &files {
+        let bytes = fs::read(page.join(name)).with_context(|| format!("cannot read {name}"))?;
+        build.update(format!("{name} {} ", bytes.len()));
+        build.update(bytes);
+    }
+    let build = format!("{:x}", build.finalize());
+    // the page itself is asked for by its folder
+    let files: Vec<&str> =
+        files.iter().map(|name| if name == "index.html" { "" } else { name }).collect();
+    let constants = [
+        ("BUILD", json!(build[..16])),
+        ("FILES", json!(files)),
+        ("MODELS", json!("models/index.json")),
+        ("POLICY", json!(policies.for_file(""))),
+        ("LOADER", json!(policies.for_file("loader.js"))),
+    ];
+    let constants = constants.map(|(name, value)| format!("const {name} = {value};\n")).concat();
+    Ok(constants + source)
+}
+
+/// The names of all files below, with `/` between folders.
+fn collect(folder: &Path, above: &str, files: &mut Vec<String>) -> Result<()> {
+    let entries = fs::read_dir(folder).with_context(|| format!("no {}", folder.display()))?;
+    for entry in entries {
+        let entry = entry?;
+        let name = format!("{above}{}", entry.file_name().to_string_lossy());
+        if entry.file_type()?.is_dir() {
+            collect(&entry.path(), &format!("{name}/"), files)?;
+        } else if name != SERVICE_WORKER && !name.ends_with(".br") && !name.ends_with(".gz") {
+            files.push(name);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_file_is_kept_and_every_change_is_a_new_build() {
+        let page = std::env::temp_dir().join(format!("hearth-offline-{}", std::process::id()));
+        fs::create_dir_all(page.join("samples")).unwrap();
+        for name in ["index.html", "app-1.js", "app-1.js.br", "samples/a.csv", SERVICE_WORKER] {
+            fs::write(page.join(name), name).unwrap();
+        }
+        let first = service_worker(&page, "// source\n").unwrap();
+        assert!(first.contains(r#"const FILES = ["app-1.js","","samples/a.csv"];"#), "{first}");
+        assert!(first.contains("connect-src 'self';") && first.ends_with("// source\n"), "{first}");
+        assert!(first.contains("https://huggingface.co"), "{first}");
+        assert_eq!(service_worker(&page, "// source\n").unwrap(), first);
+        let build = |text: &str| text.lines().next().unwrap().to_owned();
+        fs::write(page.join("app-1.js"), "changed").unwrap();
+        assert_ne!(build(&service_worker(&page, "// source\n").unwrap()), build(&first));
+        fs::remove_dir_all(&page).unwrap();
+    }
+}
