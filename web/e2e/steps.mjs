@@ -28,7 +28,8 @@ export async function loadModel(page) {
 export async function openTable(page, file, positive) {
   await go(page, "data");
   await page.locator("#data-drop").setInputFiles(file);
-  await part(page, "preview").waitFor({ timeout: 30_000 });
+  await part(page, "data-name").getByText(file.split(/[/\\]/).at(-1)).waitFor({ timeout: 30_000 });
+  await part(page, "preview").waitFor();
   if (positive) await part(page, "positive").selectOption(positive);
   await part(page, "next-train").and(page.locator(":enabled")).waitFor({ timeout: 30_000 });
 }

@@ -115,6 +115,7 @@ pub fn start(page: &Path, plan: Plan, host: &str, port: u16) -> Result<String> {
 /// Opens a connection now and then, and closes it. Where several come at once, `tiny_http` 0.12 counts one
 /// waiting thread for all of them, and some are left without until the next one comes: a browser's first
 /// visit, six connections wide, then stands still.
+#[allow(clippy::disallowed_methods, reason = "a thread of its own, in no browser")]
 fn wake(socket: SocketAddr) {
     loop {
         thread::sleep(WAKE);

@@ -7,7 +7,7 @@ use hearth_classifier::{
     prepare::{Prepared, Preparing},
     prompt::{PromptSpec, Prompter},
     split::Part,
-    table::{Table, TableOptions, TableStream},
+    table::{Table, TableError, TableOptions, TableStream},
 };
 use hearth_formats::tokenizer::Tokenizer;
 use web_sys::Blob;
@@ -44,7 +44,12 @@ pub struct Data {
 }
 
 /// Reads a table piece by piece.
-pub async fn read_table(ask: &Ask, blob: &Blob, options: TableOptions) -> Result<Table, Problem> {
+pub async fn read_table(
+    ask: &Ask,
+    name: &str,
+    blob: &Blob,
+    options: TableOptions,
+) -> Result<Table, Problem> {
     let total = blob.size() as u64;
     if total > LARGEST {
         return Err(Problem::new(
@@ -52,6 +57,7 @@ pub async fn read_table(ask: &Ask, blob: &Blob, options: TableOptions) -> Result
             "Split it, or keep the text and label columns only.",
         ));
     }
+    let in_file = |error: TableError| Problem::new(format!("{name}: {error}"), "");
     let (mut stream, mut rows, mut at) = (TableStream::new(options), Vec::new(), 0);
     while at < total {
         let end = (at + PIECE).min(total);
@@ -63,7 +69,7 @@ pub async fn read_table(ask: &Ask, blob: &Blob, options: TableOptions) -> Result
             )
         };
         let piece = read_blob(blob, at, end).await.map_err(unreadable)?;
-        rows.extend(stream.push(&piece.to_vec())?);
+        rows.extend(stream.push(&piece.to_vec()).map_err(in_file)?);
         at = end;
         ask.tell_now_and_then(|| FromEngine::Reading {
             bytes: at,
@@ -73,8 +79,8 @@ pub async fn read_table(ask: &Ask, blob: &Blob, options: TableOptions) -> Result
         ask.breathe().await;
         ask.check()?;
     }
-    rows.extend(stream.finish()?);
-    Ok(stream.into_table(rows)?)
+    rows.extend(stream.finish().map_err(in_file)?);
+    stream.into_table(rows).map_err(in_file)
 }
 
 impl Data {
@@ -85,7 +91,7 @@ impl Data {
         blob: Blob,
         options: TableOptions,
     ) -> Result<Self, Problem> {
-        let table = read_table(ask, &blob, options.clone()).await?;
+        let table = read_table(ask, &name, &blob, options.clone()).await?;
         Ok(Self { name, blob, options, table, choices: None, prepared: None })
     }
 

@@ -139,6 +139,10 @@ impl<'m> Session<'m> {
                 run.shelf(self.base).remove(&run.record.key).await?;
                 return Err(Problem::Cancelled);
             }
+            // the page starts the engine anew and can go on, without a snapshot from the beginning
+            Err(Problem::Failed(failure)) if failure.fatal => {
+                return Err(Problem::Failed(failure));
+            }
             Err(problem) => {
                 self.settle(&mut run).await?;
                 return Err(problem);

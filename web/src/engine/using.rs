@@ -197,7 +197,7 @@ impl<'m> Session<'m> {
     ) -> Result<Answer, Problem> {
         let using = self.in_use()?;
         let classifier = &mut using.classifier;
-        let table = read_table(ask, &file, options).await?;
+        let table = read_table(ask, &name, &file, options).await?;
         let mut roles = guess_roles(&table);
         roles.text = text.unwrap_or(roles.text);
         if roles.text.columns().into_iter().any(|c| c >= table.columns.len()) {

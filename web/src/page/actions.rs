@@ -19,6 +19,7 @@ use web_sys::Blob;
 
 use super::{
     client::Client,
+    format::sentence,
     offline,
     state::{App, Busy, Gpu, ModelStage, Notice, NoticeKind, Training},
 };
@@ -109,8 +110,10 @@ pub fn tell(app: App, kind: NoticeKind, what: &str, advice: &str) {
     }
     let id = app.notices.with_untracked(|all| all.iter().map(|n| n.id).max().unwrap_or(0) + 1);
     app.notices.update(|all| {
-        all.retain(|notice| notice.what != what);
-        all.push(Notice { id, kind, what: what.to_owned(), advice: advice.to_owned() });
+        all.retain(|notice| notice.what != sentence(what));
+        // errors are written to follow a file's name or a colon; here they stand alone
+        let (what, advice) = (sentence(what), sentence(advice));
+        all.push(Notice { id, kind, what, advice });
     });
     if kind == NoticeKind::Good {
         let away = std::time::Duration::from_secs(8);
@@ -167,8 +170,8 @@ pub fn restart_engine(app: App) {
     app.engine.with_value(|engine| engine.start("The engine was started anew."));
     open_gpu(app);
     if was_training {
-        let advice = "Go on with it under Train.";
-        tell(app, NoticeKind::Warning, "The training stopped; its last snapshot is kept.", advice);
+        let advice = "Go on with it under Train: from its last snapshot, or from the beginning where there was none yet.";
+        tell(app, NoticeKind::Warning, "The training was broken off.", advice);
     }
     let loaded = app.stage.with_untracked(|stage| !matches!(stage, ModelStage::None));
     app.stage.set(ModelStage::None);

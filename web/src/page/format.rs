@@ -51,12 +51,17 @@ pub fn figure(value: Option<f64>) -> String {
     value.map_or_else(|| "–".to_owned(), |value| format!("{value:.3}"))
 }
 
-/// The first letter large, a full stop at the end.
+/// The first letter large, but for a file's name; a full stop at the end.
 pub fn sentence(words: &str) -> String {
     let words = words.trim();
     let mut chars = words.chars();
     let Some(first) = chars.next() else { return String::new() };
+    // `photo.csv: …`
+    let named = words.split(' ').next().is_some_and(|word| word.ends_with(':'));
     let stop = if words.ends_with(['.', '?', '!', '…']) { "" } else { "." };
+    if named {
+        return format!("{words}{stop}");
+    }
     first.to_uppercase().chain(chars).collect::<String>() + stop
 }
 

@@ -15,6 +15,22 @@ use crate::source::{ByteSource, read_vec};
 /// Longest `config.json` and index; real ones have a few kilobytes and a megabyte.
 const JSON_LIMIT: u64 = 16 << 20;
 
+const NO_MODEL: &str = "this is no model that Hearth reads: neither GGUF nor safetensors; choose the .gguf file of a \
+                        Gemma model, or its .safetensors files with config.json and tokenizer.json";
+
+/// Whether a file is called safetensors, or begins like one: the length of a header that fits in it.
+async fn is_safetensors(source: &dyn ByteSource) -> Result<bool, CheckpointError> {
+    if source.name().ends_with(".safetensors") {
+        return Ok(true);
+    }
+    let mut length = [0; 8];
+    if source.len() < 8 {
+        return Ok(false);
+    }
+    source.read_at(0, &mut length).await?;
+    Ok(u64::from_le_bytes(length) <= source.len() - 8)
+}
+
 /// Tensors of safetensors files by uniform name, with the source they are in.
 type Found = BTreeMap<String, (usize, TensorInfo)>;
 
@@ -50,8 +66,16 @@ impl Checkpoint {
         };
         for (i, source) in models.iter().enumerate() {
             let mut magic = [0; 4];
-            source.read_at(0, &mut magic).await?;
+            if source.len() >= 4 {
+                source.read_at(0, &mut magic).await?;
+            }
             if magic != *b"GGUF" {
+                if !is_safetensors(&**source).await? {
+                    return Err(CheckpointError::Files {
+                        file: source.name().to_owned(),
+                        message: NO_MODEL.to_owned(),
+                    });
+                }
                 continue;
             }
             if models.len() > 1 {
