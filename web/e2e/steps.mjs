@@ -57,3 +57,18 @@ export async function setField(page, name, value) {
 export async function figure(page, name) {
   return Number(await part(page, name).locator(".number").textContent());
 }
+
+/** What a click downloads, as text or bytes by name. */
+export async function downloads(page, count, click) {
+  const files = [];
+  const all = new Promise((resolve, reject) => {
+    setTimeout(() => reject(new Error(`${files.length} of ${count} downloads came`)), 60_000).unref();
+    page.on("download", async function take(download) {
+      files.push({ name: download.suggestedFilename(), path: await download.path() });
+      if (files.length === count) resolve(page.off("download", take));
+    });
+  });
+  await click();
+  await all;
+  return files;
+}

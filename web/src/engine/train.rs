@@ -273,7 +273,8 @@ impl<'m> Session<'m> {
             run.forget_data(self.base).await
         };
         if let Err(Problem::Failed(failure)) = kept.await {
-            ask.warn(format!("{} Download the classifier: it is not kept here.", failure.what));
+            let what = failure.what.trim_end_matches('.');
+            ask.warn(format!("{what}. Download the classifier: it is not kept here."));
         }
         let record = run.record;
         self.using = Some(Using {

@@ -54,7 +54,7 @@ pub async fn reload_for_policy(app: App) -> bool {
 
 /// Waits until the files are kept, or cannot be; not for ever.
 pub async fn settled(app: App) {
-    for _ in 0..300 {
+    for _ in 0..100 {
         if app.offline.get_untracked() != Offline::Keeping {
             return;
         }
