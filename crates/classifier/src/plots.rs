@@ -220,13 +220,13 @@ pub fn score_histogram(evaluation: &Evaluation) -> Result<String, PlotError> {
         Some(class) => format!("Histogram of the probability of {}", short(class, 24)),
         None => "Histogram of the likeliest class's probability".into(),
     };
-    bar_plot(&what, &series, 1.0, "probability", false)
+    bar_plot(SQUARE, &what, &series, 1.0, "probability", false)
 }
 
 /// Prompt lengths in tokens.
 pub fn token_lengths(histogram: &TokenHistogram) -> Result<String, PlotError> {
     let end = (histogram.bars.len() * histogram.width) as f64;
-    bar_plot("Prompt lengths", &[("rows".into(), &histogram.bars)], end, "tokens", true)
+    bar_plot(WIDE, "Prompt lengths", &[("rows".into(), &histogram.bars)], end, "tokens", true)
 }
 
 /// Classes shown, with a colour each: the positive one, or the first five.
@@ -298,6 +298,7 @@ fn line_plot(what: &str, axes: &Axes, lines: &[Line]) -> Result<String, PlotErro
 }
 
 fn bar_plot(
+    size: (u32, u32),
     what: &str,
     series: &[(String, &[usize])],
     end: f64,
@@ -305,7 +306,7 @@ fn bar_plot(
     whole: bool,
 ) -> Result<String, PlotError> {
     let top = series.iter().flat_map(|(_, bars)| bars.iter()).max().copied().unwrap_or(0).max(1);
-    picture(WIDE, what, |area| {
+    picture(size, what, |area| {
         let mut chart = ChartBuilder::on(area)
             .margin_top(34)
             .margin_right(18)

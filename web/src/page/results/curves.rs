@@ -53,10 +53,12 @@ pub fn Curves(page: Page) -> impl IntoView {
         let [roc, pr] =
             [plots::roc(&test), plots::precision_recall(&test)].map(Result::unwrap_or_default);
         view! {
-            <div data-test="roc">
+            <div class="curve" data-test="roc">
+                <h3>"ROC"</h3>
                 <Plot svg=roc label="ROC curve of each class against the rest" />
             </div>
-            <div data-test="pr">
+            <div class="curve" data-test="pr">
+                <h3>"Precision and recall"</h3>
                 <Plot svg=pr label="Precision and recall of each class against the rest" />
             </div>
         }
@@ -65,10 +67,12 @@ pub fn Curves(page: Page) -> impl IntoView {
         <section aria-labelledby="curves-name">
             <h2 id="curves-name">"Curves"</h2>
             <div class="plots">
-                {moving} {several} <div data-test="histogram">
+                {moving} {several} <div class="curve" data-test="histogram">
+                    <h3>"How sure it is"</h3>
                     <Plot svg=histogram label="How many rows of each class got which probability" />
                 </div>
-                <div data-test="calibration">
+                <div class="curve" data-test="calibration">
+                    <h3>"How often it is right when it is that sure"</h3>
                     <Plot svg=calibration label="How often the model is right where it says how sure it is" />
                 </div>
             </div>
