@@ -127,7 +127,7 @@ fn file(repository: &str, name: &str) -> RemoteFile {
 pub fn cards() -> Vec<ModelCard> {
     vec![
         ModelCard {
-            key: "gemma-3-270m",
+            key: "gemma-3-270m-q4-k-m",
             name: "Gemma 3 270M",
             blurb: "Small and quick: learns a few classes from some hundred rows on any graphics processor.",
             files: vec![RemoteFile {

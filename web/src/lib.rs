@@ -9,6 +9,7 @@
 
 pub mod cards;
 pub mod protocol;
+pub mod weights;
 
 #[cfg(target_arch = "wasm32")]
 pub mod engine;

@@ -4,6 +4,7 @@ mod desk;
 mod fetch;
 mod import;
 mod kept;
+mod shrink;
 mod speed;
 mod target;
 

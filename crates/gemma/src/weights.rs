@@ -95,7 +95,7 @@ impl From<Precision> for LoadOptions {
 }
 
 /// Streams tensors onto the device, counting bytes.
-struct Loader<'a, F> {
+pub(crate) struct Loader<'a, F> {
     gpu: &'a Gpu,
     checkpoint: &'a Checkpoint,
     options: LoadOptions,
@@ -116,9 +116,8 @@ impl Weights {
         options: LoadOptions,
         progress: impl FnMut(LoadProgress) -> bool,
     ) -> Result<Self, ModelError> {
-        let read = checkpoint.tensors().filter(|t| !stays_in_file(&t.name, options));
-        let state = LoadProgress { done: 0, total: read.map(|t| t.stored_bytes()).sum() };
-        let mut loader = Loader { gpu, checkpoint, options, progress, state, unflushed: 0 };
+        let read = |name: &str| !stays_in_file(name, options);
+        let mut loader = Loader::new(gpu, checkpoint, options, progress, read);
         let (c, f) = (config.hidden, config.intermediate);
         let (q, kv) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
 
@@ -202,8 +201,22 @@ pub fn layout_of(
     Ok(if wanted.check(tensor.columns()).is_ok() { wanted } else { stored })
 }
 
-impl<F: FnMut(LoadProgress) -> bool> Loader<'_, F> {
-    async fn matrix(
+impl<'a, F: FnMut(LoadProgress) -> bool> Loader<'a, F> {
+    /// Loads of a checkpoint the tensors whose names are `read`.
+    pub fn new(
+        gpu: &'a Gpu,
+        checkpoint: &'a Checkpoint,
+        options: LoadOptions,
+        progress: F,
+        read: impl Fn(&str) -> bool,
+    ) -> Self {
+        let read = checkpoint.tensors().filter(|t| read(&t.name));
+        let state = LoadProgress { done: 0, total: read.map(|t| t.stored_bytes()).sum() };
+        Self { gpu, checkpoint, options, progress, state, unflushed: 0 }
+    }
+
+    /// A matrix, streamed onto the device.
+    pub async fn matrix(
         &mut self,
         name: &str,
         rows: usize,
@@ -236,8 +249,8 @@ impl<F: FnMut(LoadProgress) -> bool> Loader<'_, F> {
             return Ok(Table::OnDevice(self.matrix(name, rows, columns).await?));
         }
         self.check_shape(name, rows, columns)?;
-        let layout = layout_of(self.checkpoint, name, self.options.precision)?;
-        Ok(Table::FromSource(TableRows::new(self.checkpoint, name, layout, columns)?))
+        let table = TableRows::new(self.checkpoint, name, self.options, [rows, columns])?;
+        Ok(Table::FromSource(table))
     }
 
     async fn norm(&mut self, name: &str, width: usize) -> Result<Slice, ModelError> {

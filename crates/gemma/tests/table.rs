@@ -113,6 +113,40 @@ async fn what_needs_the_whole_table_says_so() {
 }
 
 #[wasm_bindgen_test(unsupported = pollster::test)]
+async fn a_table_loaded_behind_is_the_same_to_the_bit() {
+    let mut found = vec![];
+    for embedding in [Embedding::OnDevice, Embedding::FromSource] {
+        let model = load(&GEMMA3, Precision::Q8, embedding).await;
+        // used without the table first: what was made for that must not be in the way
+        let mut scorer = Scorer::new(&model, None, &[7, 300], &[2, 40, 41], 16).await.unwrap();
+        let before = scorer.score(&model, None, &[vec![9, 30]], |_| true).await.unwrap();
+        let (missing, held) = (model.missing_table_bytes(), model.gpu.account().in_use());
+        let stopped = model.load_tables(|_| false).await;
+        assert_eq!(stopped.is_err(), embedding == Embedding::FromSource);
+        assert_eq!(model.missing_table_bytes(), missing);
+        let mut last = None;
+        let progress = |state| {
+            last = Some(state);
+            true
+        };
+        model.load_tables(progress).await.unwrap();
+        assert_eq!(last.is_some(), embedding == Embedding::FromSource);
+        assert!(last.is_none_or(|state| state.done == state.total && state.total > 0));
+        assert_eq!((model.missing_table_bytes(), input_row_bytes(&model)), (0, 0));
+        let grown = model.gpu.account().in_use() - held;
+        assert!(grown >= missing && grown < missing + 64, "{grown} bytes for {missing}");
+        let after = scorer.score(&model, None, &[vec![9, 30]], |_| true).await.unwrap();
+        assert_eq!(before, after);
+        let told = continuations(&model, None, &[2, 5], &[vec![7], vec![8, 9]]).await.unwrap();
+        let batch = rows(3, 5, 12, Loss::Label, 3);
+        let mut trainer = Trainer::new(&model, config(Loss::Label), plan(64), None).await.unwrap();
+        trainer.step(&batch).await.unwrap();
+        found.push((before, told, trainer.params().await.unwrap()));
+    }
+    assert!(found[0] == found[1]);
+}
+
+#[wasm_bindgen_test(unsupported = pollster::test)]
 async fn the_table_is_what_is_saved() {
     let checkpoint = checkpoint(&GEMMA3).await;
     let table = checkpoint.tensor("model.embed_tokens.weight").unwrap();

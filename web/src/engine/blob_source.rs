@@ -2,6 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    ops::Range,
     rc::Rc,
 };
 
@@ -16,6 +17,9 @@ use crate::{
     storage::{read_blob, scope},
     wire::words,
 };
+
+/// Reads below this many bytes are likely single ones.
+const SMALL: u64 = 64 << 10;
 
 /// A file as a [`ByteSource`].
 pub struct BlobSource {
@@ -54,6 +58,24 @@ impl BlobSource {
         }
     }
 
+    /// Checks the pieces that nobody has read yet: what is read later is then known to be right. `go_on` is
+    /// asked before each.
+    ///
+    /// # Errors
+    /// A damaged piece, which is noted, or a file that cannot be read any more.
+    pub async fn check_rest(&self, mut go_on: impl FnMut() -> bool) -> Result<(), SourceError> {
+        let Some(hashes) = &self.pieces else { return Ok(()) };
+        for index in 0..hashes.sha256.len() {
+            if !go_on() {
+                break;
+            }
+            if !self.checked.borrow()[index] {
+                self.piece(hashes, index as u64).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Bytes read from the blob so far.
     pub fn bytes_read(&self) -> u64 {
         self.bytes_read.get()
@@ -76,13 +98,28 @@ impl BlobSource {
         read_blob(&self.blob, from, to).await.map_err(unreadable)
     }
 
+    /// Bytes of a piece whose hash is right: `within` counts in the piece.
+    async fn part(
+        &self,
+        hashes: &PieceHashes,
+        index: u64,
+        within: Range<u64>,
+    ) -> Result<Uint8Array, SourceError> {
+        let last = self.last.borrow().as_ref().filter(|(at, _)| *at == index).cloned();
+        let piece = match last {
+            Some((_, bytes)) => bytes,
+            // single rows of a table, say: the piece was checked, so the rest of it is not read again
+            None if self.checked.borrow()[index as usize] && within.end - within.start < SMALL => {
+                let from = index * hashes.size;
+                return self.read_blob(from + within.start, from + within.end).await;
+            }
+            None => self.piece(hashes, index).await?,
+        };
+        Ok(piece.subarray(within.start as u32, within.end as u32))
+    }
+
     /// A piece whose hash is right.
     async fn piece(&self, hashes: &PieceHashes, index: u64) -> Result<Uint8Array, SourceError> {
-        if let Some((at, bytes)) = &*self.last.borrow()
-            && *at == index
-        {
-            return Ok(bytes.clone());
-        }
         let from = index * hashes.size;
         let to = (from + hashes.size).min(self.len);
         let bytes = self.read_blob(from, to).await?;
@@ -130,9 +167,8 @@ impl ByteSource for BlobSource {
             while at < end {
                 let index = at / hashes.size;
                 let stop = ((index + 1) * hashes.size).min(end);
-                let piece = self.piece(hashes, index).await?;
-                let within = |place: u64| (place - index * hashes.size) as u32;
-                let wanted = piece.subarray(within(at), within(stop));
+                let within = at - index * hashes.size..stop - index * hashes.size;
+                let wanted = self.part(hashes, index, within).await?;
                 wanted.copy_to(&mut buf[(at - offset) as usize..(stop - offset) as usize]);
                 at = stop;
             }
@@ -206,6 +242,25 @@ mod tests {
         let bad = BadPiece { file: "m.gguf".to_owned(), piece: 1 };
         assert_eq!(source.bad.borrow().clone(), Some(bad));
         assert_eq!(read_vec(&source, 200, 100).await.unwrap(), vec![7; 100]);
+    }
+
+    #[wasm_bindgen_test]
+    async fn what_nobody_read_is_checked_too() {
+        let mut bytes = vec![7u8; 300];
+        let pieces = hashes(&bytes, 100).await;
+        let whole = source(&bytes, Some(pieces.clone()));
+        read_vec(&whole, 0, 10).await.unwrap();
+        whole.check_rest(|| true).await.unwrap();
+        assert_eq!(whole.bytes_read(), 300);
+        // from then on only what is wanted is read
+        assert_eq!(read_vec(&whole, 110, 20).await.unwrap(), vec![7; 20]);
+        assert_eq!(whole.bytes_read(), 320);
+        bytes[299] = 8;
+        let damaged = source(&bytes, Some(pieces));
+        read_vec(&damaged, 0, 10).await.unwrap();
+        assert!(damaged.check_rest(|| true).await.is_err());
+        let bad = BadPiece { file: "m.gguf".to_owned(), piece: 2 };
+        assert_eq!(damaged.bad.borrow().clone(), Some(bad));
     }
 
     #[wasm_bindgen_test]

@@ -7,7 +7,7 @@ use hearth_formats::{
     source::{ByteSource, read_vec},
     tokenizer::Tokenizer,
 };
-use hearth_gemma::{Model, Precision, config::Family};
+use hearth_gemma::{Embedding, LoadOptions, Model, config::Family};
 use hearth_gpu::{Gpu, GpuOptions};
 use js_sys::{Function, Promise, Reflect};
 use wasm_bindgen::{JsCast, JsValue};
@@ -19,6 +19,7 @@ use super::{ask::Ask, blob_source::BlobSource, problem::Problem, session::Base};
 use crate::{
     protocol::{BadPiece, FromEngine, GpuSummary, ModelFile, ModelSummary, ToEngine, WeightsAs},
     storage::scope,
+    weights::precision,
 };
 
 /// A model that can be used.
@@ -103,24 +104,29 @@ async fn load_files(
     let gpu = gpu(base).await?;
     let before = gpu.account().in_use();
     let source = |(file, blob): (&ModelFile, Blob)| {
-        let source = BlobSource::new(&file.name, blob, file.pieces.clone(), bad.clone());
-        Rc::new(source) as Rc<dyn ByteSource>
+        Rc::new(BlobSource::new(&file.name, blob, file.pieces.clone(), bad.clone()))
     };
-    let sources: Vec<Rc<dyn ByteSource>> = files.iter().zip(blobs).map(source).collect();
+    let blobs: Vec<Rc<BlobSource>> = files.iter().zip(blobs).map(source).collect();
+    let sources: Vec<Rc<dyn ByteSource>> =
+        blobs.iter().map(|blob| blob.clone() as Rc<dyn ByteSource>).collect();
     let checkpoint = Checkpoint::open(sources.clone()).await?;
     ask.check()?;
     // before the weights: where it is missing, that should not take minutes to find out
     let tokenizer = tokenizer(&checkpoint, &sources).await?;
-    let precision = match weights {
-        WeightsAs::Exact => Precision::Exact,
-        WeightsAs::Q8 => Precision::Q8,
-        WeightsAs::Q4 => Precision::Q4,
+    // classes need a few rows of the vocabulary's table; what needs all of it loads it behind
+    let options = LoadOptions {
+        precision: precision(weights, &checkpoint),
+        embedding: Embedding::FromSource,
     };
-    let model = Model::load(&gpu, &checkpoint, precision, |state| {
+    let model = Model::load(&gpu, &checkpoint, options, |state| {
         ask.tell_now_and_then(|| FromEngine::Loading { done: state.done, total: state.total });
         !ask.is_cancelled()
     });
     let model = model.await?;
+    for blob in &blobs {
+        blob.check_rest(|| !ask.is_cancelled()).await?;
+    }
+    ask.check()?;
     let (tokens, vocabulary) = (tokenizer.vocab_size(), model.config.vocab);
     if tokens > vocabulary {
         return Err(Problem::new(

@@ -166,6 +166,8 @@ impl<'m> Session<'m> {
             return Err(ModelError::TooLong { tokens: ids.len(), max }.into());
         }
         let most = writing.max_tokens.min(max - ids.len());
+        // the table of the vocabulary: left in the file until someone wants to read text
+        model.load_tables(|_| !ask.is_cancelled()).await?;
         let mut generator = Generator::new(model, None, ids.len() + most)?;
         let (mut stream, mut tokens, start) = (TextStream::default(), 0, Instant::now());
         let on_token = |token| {

@@ -12,12 +12,13 @@ use super::{
     import::{import, sha256_of},
     kept::{self, About},
     say,
+    shrink::Smaller,
     speed::Speed,
     target::Target,
 };
 use crate::{
     engine::blob_source::sha256,
-    protocol::{Failure, FromLoader, ModelFile, RemoteModel, ToLoader},
+    protocol::{Failure, FromLoader, ModelFile, RemoteModel, ToLoader, WeightsAs},
     storage::{self, Folder, StorageError, scope},
     wire::words,
 };
@@ -45,10 +46,10 @@ pub struct Desk {
 }
 
 /// An answer and what rides along.
-type Answer = (FromLoader, Vec<Blob>);
+pub(super) type Answer = (FromLoader, Vec<Blob>);
 
 /// Tells the page how a model comes along.
-struct Teller {
+pub(super) struct Teller {
     desk: Desk,
     id: u64,
     key: String,
@@ -58,6 +59,8 @@ struct Teller {
     /// Bytes of all files, where every size is known.
     total: Option<u64>,
     files: usize,
+    /// Bits of a weight, where a smaller file is made.
+    pub(super) bits: Option<u32>,
     start: Instant,
     last: f64,
     speed: Speed,
@@ -70,13 +73,17 @@ impl Watch for Teller {
             self.last = now.max(f64::MIN_POSITIVE);
             self.speed.note(now, done);
             let total = self.total.or(total.filter(|_| self.files == 1)).unwrap_or(0);
-            let message = FromLoader::Fetching {
-                key: self.key.clone(),
-                file: self.file.clone(),
-                done,
-                total,
-                bytes_per_second: self.speed.bytes_per_second(),
-                seconds_left: self.speed.seconds_left(total),
+            let (key, seconds_left) = (self.key.clone(), self.speed.seconds_left(total));
+            let message = match self.bits {
+                Some(bits) => FromLoader::Shrinking { key, bits, done, total, seconds_left },
+                None => FromLoader::Fetching {
+                    key,
+                    file: self.file.clone(),
+                    done,
+                    total,
+                    bytes_per_second: self.speed.bytes_per_second(),
+                    seconds_left,
+                },
             };
             say(self.id, &message, &[]);
         }
@@ -97,11 +104,14 @@ impl Desk {
     pub async fn handle(&self, id: u64, body: ToLoader, blobs: Vec<Blob>) -> Answer {
         let result = match body {
             ToLoader::List => self.list().await,
-            ToLoader::Fetch { model } => self.fetch(id, model).await,
+            ToLoader::Fetch { model, weights } => self.fetch(id, model, weights).await,
             ToLoader::Pause { key } => self.wish(&key, Wish::Pause).await,
             ToLoader::Cancel { key } => self.wish(&key, Wish::Cancel).await,
-            ToLoader::Open { key } => self.open(&key).await,
-            ToLoader::Import { key, name, files } => self.import(id, key, name, files, blobs).await,
+            ToLoader::Open { key, weights } => self.open_as(id, &key, weights).await,
+            ToLoader::Import { key, name, files, weights } => {
+                let about = About { name, files, remote: None };
+                self.import(id, key, about, blobs, weights).await
+            }
             ToLoader::RefetchPiece { key, file, piece } => self.refetch(&key, &file, piece).await,
             ToLoader::Delete { key } => self.delete(&key).await,
             ToLoader::Persist => {
@@ -144,7 +154,17 @@ impl Desk {
         self.list().await
     }
 
-    async fn open(&self, key: &str) -> Result<Answer, Stop> {
+    async fn open_as(&self, id: u64, key: &str, weights: WeightsAs) -> Result<Answer, Stop> {
+        self.begin(key)?;
+        let result = match self.open(key).await {
+            Ok(answer) => self.shrunk(id, key, weights, answer).await,
+            stopped => stopped,
+        };
+        self.running.borrow_mut().remove(key);
+        result
+    }
+
+    pub(super) async fn open(&self, key: &str) -> Result<Answer, Stop> {
         if let Some((name, files, blobs)) = self.memory.borrow().get(key).cloned() {
             return Ok((
                 FromLoader::Files { key: key.to_owned(), name, files, kept: false },
@@ -177,7 +197,12 @@ impl Desk {
     }
 
     /// The folder to keep a model in; none, with a warning, where the browser keeps nothing.
-    async fn folder(&self, id: u64, key: &str, about: &About) -> Result<Option<Folder>, Stop> {
+    pub(super) async fn folder(
+        &self,
+        id: u64,
+        key: &str,
+        about: &About,
+    ) -> Result<Option<Folder>, Stop> {
         let made = async {
             let folder = kept::model(key).await?;
             kept::set_about(&folder, about).await?;
@@ -196,7 +221,7 @@ impl Desk {
         }
     }
 
-    fn teller(&self, id: u64, key: &str, sizes: &[Option<u64>]) -> Teller {
+    pub(super) fn teller(&self, id: u64, key: &str, sizes: &[Option<u64>]) -> Teller {
         Teller {
             desk: self.clone(),
             id,
@@ -205,29 +230,28 @@ impl Desk {
             before: 0,
             total: sizes.iter().copied().sum(),
             files: sizes.len(),
+            bits: None,
             start: Instant::now(),
             last: 0.0,
             speed: Speed::default(),
         }
     }
 
-    async fn fetch(&self, id: u64, model: RemoteModel) -> Result<Answer, Stop> {
+    async fn fetch(&self, id: u64, model: RemoteModel, weights: WeightsAs) -> Result<Answer, Stop> {
         let key = model.key.clone();
         self.begin(&key)?;
-        let result = self.fetch_all(id, &model).await;
+        let result = match self.fetch_all(id, &model).await {
+            Ok(answer) => self.shrunk(id, &key, weights, answer).await,
+            Err(Stop::Cancelled) => self.delete(&key).await.and(Err(Stop::Cancelled)),
+            stopped => stopped,
+        };
         self.running.borrow_mut().remove(&key);
-        match result {
-            Err(Stop::Cancelled) => {
-                self.delete(&key).await?;
-                Err(Stop::Cancelled)
-            }
-            Err(Stop::Paused) => {
-                let there = kept::list().await.unwrap_or_default();
-                let done = there.iter().find(|m| m.key == key).map_or(0, |m| m.bytes);
-                Ok((FromLoader::Paused { key, done }, Vec::new()))
-            }
-            other => other,
+        if let Err(Stop::Paused) = result {
+            let there = kept::list().await.unwrap_or_default();
+            let done = there.iter().find(|m| m.key == key).map_or(0, |m| m.bytes);
+            return Ok((FromLoader::Paused { key, done }, Vec::new()));
         }
+        result
     }
 
     async fn fetch_all(&self, id: u64, model: &RemoteModel) -> Result<Answer, Stop> {
@@ -292,18 +316,18 @@ impl Desk {
         &self,
         id: u64,
         key: String,
-        name: String,
-        files: Vec<String>,
+        about: About,
         blobs: Vec<Blob>,
+        weights: WeightsAs,
     ) -> Result<Answer, Stop> {
-        if files.is_empty() || files.len() != blobs.len() {
+        if about.files.is_empty() || about.files.len() != blobs.len() {
             return Err(Stop::Failed(Failure::new(
                 "The files did not come along.",
                 "Pick them again.",
             )));
         }
         self.begin(&key)?;
-        let result = self.import_all(id, &key, &name, &files, &blobs).await;
+        let result = self.import_all(id, &key, &about, &blobs, weights).await;
         self.running.borrow_mut().remove(&key);
         if let Err(Stop::Cancelled | Stop::Paused) = result {
             // the user still has the files: half a copy is of no use
@@ -317,33 +341,37 @@ impl Desk {
         &self,
         id: u64,
         key: &str,
-        name: &str,
-        files: &[String],
+        about: &About,
         blobs: &[Blob],
+        weights: WeightsAs,
     ) -> Result<Answer, Stop> {
-        let about = About { name: name.to_owned(), files: files.to_vec(), remote: None };
-        let Some(folder) = self.folder(id, key, &about).await? else {
-            let file = |name: &String| ModelFile { name: name.clone(), pieces: None };
-            let files: Vec<ModelFile> = files.iter().map(file).collect();
-            let answer = FromLoader::Files {
-                key: key.to_owned(),
-                name: name.to_owned(),
-                files,
-                kept: false,
-            };
-            return Ok((answer, blobs.to_vec()));
+        let file = |name: &String| ModelFile { name: name.clone(), pieces: None };
+        let picked: Vec<ModelFile> = about.files.iter().map(file).collect();
+        let as_picked = FromLoader::Files {
+            key: key.to_owned(),
+            name: about.name.clone(),
+            files: picked.clone(),
+            kept: false,
+        };
+        if let Some(smaller) = Smaller::of(&picked, blobs, weights).await {
+            // floats are not copied to be made smaller from the copy
+            let kept = self.import_smaller(id, key, about, blobs, &smaller).await?;
+            return Ok(kept.unwrap_or((as_picked, blobs.to_vec())));
+        }
+        let Some(folder) = self.folder(id, key, about).await? else {
+            return Ok((as_picked, blobs.to_vec()));
         };
         let sizes: Vec<Option<u64>> = blobs.iter().map(|b| Some(b.size() as u64)).collect();
         let mut teller = self.teller(id, key, &sizes);
         let mut targets = Vec::new();
-        for (file, blob) in files.iter().zip(blobs) {
+        for (file, blob) in about.files.iter().zip(blobs) {
             let mut target = Target::kept(&folder, file).await?;
             teller.file = file.clone();
             import(blob, &mut target, &mut teller).await?;
             teller.before += blob.size() as u64;
             targets.push(target);
         }
-        self.files(key, name, targets).await
+        self.files(key, &about.name, targets).await
     }
 
     /// Fetches one piece again and puts it into its place.

@@ -85,6 +85,12 @@ pub async fn set_pieces(folder: &Folder, file: &str, pieces: &Pieces) -> Result<
     folder.write_safe(&format!("{file}{PIECES}"), &json(pieces)?).await
 }
 
+/// Deletes a file and what is known of it.
+pub async fn forget(folder: &Folder, file: &str) -> Result<(), StorageError> {
+    set_pieces(folder, file, &Pieces::default()).await?;
+    folder.remove(file).await
+}
+
 fn json(value: &impl Serialize) -> Result<Vec<u8>, StorageError> {
     serde_json::to_vec(value)
         .map_err(|e| StorageError::Other { name: ABOUT.to_owned(), what: e.to_string() })

@@ -78,20 +78,15 @@ fn Choice() -> impl IntoView {
     let app = App::here();
     let all = Memo::new(move |_| app.offered.with(|o| app.stored.with(|s| cards(o, s))));
     let list = move || {
-        let all = all.get();
-        if all.is_empty() {
-            let none = "This page's server has no model at hand. Open a file of your own below.";
-            return view! { <p data-test="no-models">{none}</p> }.into_any();
-        }
         let card = |(place, card)| view! { <ModelCard card=card first=place == 0 /> };
-        view! { <ul class="cards">{all.into_iter().enumerate().map(card).collect_view()}</ul> }
-            .into_any()
+        let cards = all.get().into_iter().enumerate().map(card).collect_view();
+        view! { <ul class="cards">{cards}</ul> }
     };
     view! {
         <section aria-labelledby="choice-title">
             <h2 id="choice-title">"Choose a model"</h2>
             <p class="hint section-hint">
-                "Larger models understand more and take longer. The small one is the right one to begin with."
+                "Larger models understand more and take longer. The first one is the right one to begin with."
             </p>
             {list}
         </section>

@@ -94,8 +94,12 @@ pub struct Fetching {
     pub total: u64,
     pub bytes_per_second: f64,
     pub seconds_left: Option<f64>,
+    /// A copy of files that the user picked.
+    pub copying: bool,
     /// It stands still, as asked.
     pub paused: bool,
+    /// Everything is there, and a smaller file of so many bits a weight is made of it.
+    pub bits: Option<u32>,
 }
 
 /// Something the user should know.

@@ -27,8 +27,10 @@ pub struct GpuSummary {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WeightsAs {
-    /// As in the file.
+    /// Floats of a large model become 4 bits: see [`crate::weights`].
     #[default]
+    Auto,
+    /// As in the file.
     Exact,
     /// Floats become 8 bits.
     Q8,

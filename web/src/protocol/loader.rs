@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Failure, ModelFile, Traffic};
+use super::{Failure, ModelFile, Traffic, WeightsAs};
 
 /// Hosts that weights may come from, redirects included, beside the page's own. The loader's policy names
 /// the same ones.
@@ -39,10 +39,13 @@ pub enum ToLoader {
     /// What is kept, and the space: [`FromLoader::Kept`].
     List,
     /// Fetch a model, or go on fetching it: [`FromLoader::Fetching`], then [`FromLoader::Files`] or
-    /// [`FromLoader::Paused`].
+    /// [`FromLoader::Paused`]. Where `weights` asks for fewer bits than its floats have, a file of those is made
+    /// of it and kept in its place: [`FromLoader::Shrinking`].
     Fetch {
         /// The model.
         model: RemoteModel,
+        /// How weights are held.
+        weights: WeightsAs,
     },
     /// Stop fetching and keep what is there: the request ends with [`FromLoader::Paused`].
     Pause {
@@ -54,13 +57,15 @@ pub enum ToLoader {
         /// The model's key.
         key: String,
     },
-    /// The files of a kept model: [`FromLoader::Files`].
+    /// The files of a kept model: [`FromLoader::Files`], after [`FromLoader::Shrinking`] as for `Fetch`.
     Open {
         /// The model's key.
         key: String,
+        /// How weights are held.
+        weights: WeightsAs,
     },
     /// Keep files that the user picked; a blob rides along for every name. [`FromLoader::Fetching`], then
-    /// [`FromLoader::Files`].
+    /// [`FromLoader::Files`]. Of floats that get fewer bits only those are kept: [`FromLoader::Shrinking`].
     Import {
         /// The model's key.
         key: String,
@@ -68,6 +73,8 @@ pub enum ToLoader {
         name: String,
         /// The files' names.
         files: Vec<String>,
+        /// How weights are held.
+        weights: WeightsAs,
     },
     /// Fetch a damaged piece again: [`FromLoader::Files`].
     RefetchPiece {
@@ -114,6 +121,19 @@ pub enum FromLoader {
         /// Seconds left; none while unknown.
         seconds_left: Option<f64>,
     },
+    /// A smaller file is made of the model's.
+    Shrinking {
+        /// The model's key.
+        key: String,
+        /// Bits of a weight, from now on.
+        bits: u32,
+        /// Bytes read.
+        done: u64,
+        /// Bytes to read.
+        total: u64,
+        /// Seconds left; none while unknown.
+        seconds_left: Option<f64>,
+    },
     /// The model's files; a blob rides along for every one.
     Files {
         /// The model's key.
@@ -150,7 +170,11 @@ impl FromLoader {
     pub fn ends(&self) -> bool {
         !matches!(
             self,
-            Self::Ready | Self::Traffic(_) | Self::Warning { .. } | Self::Fetching { .. }
+            Self::Ready
+                | Self::Traffic(_)
+                | Self::Warning { .. }
+                | Self::Fetching { .. }
+                | Self::Shrinking { .. }
         )
     }
 }

@@ -119,6 +119,13 @@ impl Site {
     }
 }
 
+/// What the page keeps a model under: the same file picked from the disk gets the same.
+fn key_of(file: &str) -> String {
+    let stem = file.rsplit_once('.').map_or(file, |(stem, _)| stem);
+    let plain = |c: char| if c.is_ascii_alphanumeric() || ".-".contains(c) { c } else { '-' };
+    stem.to_lowercase().chars().map(plain).collect()
+}
+
 /// The list of models, as the page's loader takes it.
 fn index(models: &[Offer]) -> Result<Vec<u8>> {
     let list: Result<Vec<_>> = models
@@ -129,7 +136,7 @@ fn index(models: &[Offer]) -> Result<Vec<u8>> {
                 .with_context(|| format!("no {}", model.file.display()))?
                 .len();
             Ok(json!({
-                "key": name.rsplit_once('.').map_or(name.as_str(), |(key, _)| key),
+                "key": key_of(&name),
                 "name": model.name,
                 "files": [{
                     "name": name,
@@ -188,6 +195,7 @@ mod tests {
         let list: serde_json::Value = serde_json::from_slice(&index(&[fixture]).unwrap()).unwrap();
         let file = &list[0]["files"][0];
         assert_eq!(list[0]["key"], "tiny-gemma3");
+        assert_eq!(key_of(hearth_testing::REAL_MODEL), "gemma-3-270m-q4-k-m");
         assert_eq!(file["url"], "./models/tiny-gemma3.gguf");
         assert_eq!(file["sha256"], sum);
         assert!(file["bytes"].as_u64().unwrap() < 1_000_000, "{file}");

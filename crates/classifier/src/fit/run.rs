@@ -115,6 +115,9 @@ impl<'m, 'a> Run<'m, 'a> {
         let examples = setup::examples(task, recipe);
         let config = setup::config(task, recipe);
         let (step_plan, plan) = setup::plan(model, &config, recipe, &examples, options.memory)?;
+        if setup::needs_tables(recipe) {
+            model.load_tables(|_| true).await?;
+        }
         let state = State {
             step: 0,
             plan: step_plan,

@@ -105,6 +105,11 @@ pub(super) fn examples(task: &Task<'_>, recipe: &Recipe) -> Vec<Example> {
     task.train.iter().enumerate().map(example).collect()
 }
 
+/// Whether the recipe's loss runs over the vocabulary.
+pub(super) fn needs_tables(recipe: &Recipe) -> bool {
+    loss(recipe) != Loss::Choice
+}
+
 /// How batches are cut to fit `memory`: whole where that is possible, as the batches of all epochs are known.
 pub(super) fn plan(
     model: &Model,
@@ -135,8 +140,10 @@ pub(super) fn plan(
         averaging: recipe.average > 0.0,
         input_row_bytes: plan::input_row_bytes(model),
     };
+    // a loss over the vocabulary wants the tables that were left in the file so far
+    let tables = if needs_tables(recipe) { model.missing_table_bytes() } else { 0 };
     // what is on the device already: the weights, and whatever else the caller keeps there
-    let weights = model.gpu.account().in_use();
+    let weights = model.gpu.account().in_use() + tables;
     let plan = plan::plan_training(&model.config, weights, &need, memory)?;
     let step_plan = StepPlan {
         tokens: plan.tokens,

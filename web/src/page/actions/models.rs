@@ -77,7 +77,8 @@ pub fn fetch_model(app: App, model: RemoteModel) {
         ..Fetching::default()
     };
     app.stage.set(ModelStage::Fetching(fetching));
-    from_loader_to_gpu(app, model.key.clone(), ToLoader::Fetch { model }, &[]);
+    let weights = app.weights.get_untracked();
+    from_loader_to_gpu(app, model.key.clone(), ToLoader::Fetch { model, weights }, &[]);
 }
 
 /// Stops fetching; what is there stays.
@@ -108,7 +109,8 @@ fn overtaken(app: App, key: &str) -> bool {
 
 /// Loads a kept model.
 pub fn open_model(app: App, key: String) {
-    from_loader_to_gpu(app, key.clone(), ToLoader::Open { key }, &[]);
+    let weights = app.weights.get_untracked();
+    from_loader_to_gpu(app, key.clone(), ToLoader::Open { key, weights }, &[]);
 }
 
 /// Loads files that the user picked; `keep` stores a copy.
@@ -122,9 +124,11 @@ pub fn open_files(app: App, files: Vec<File>, keep: bool) {
         app.stage.set(ModelStage::Fetching(Fetching {
             key: key.clone(),
             name: name.clone(),
+            copying: true,
             ..Fetching::default()
         }));
-        let import = ToLoader::Import { key: key.clone(), name, files: names };
+        let weights = app.weights.get_untracked();
+        let import = ToLoader::Import { key: key.clone(), name, files: names, weights };
         from_loader_to_gpu(app, key, import, &blobs);
     } else {
         let files = names.into_iter().map(|name| ModelFile { name, pieces: None }).collect();
@@ -154,6 +158,23 @@ fn from_loader_to_gpu(app: App, wanted: String, body: ToLoader, blobs: &[Blob]) 
                     fetching.bytes_per_second = bytes_per_second;
                     fetching.seconds_left = seconds_left;
                 }
+            });
+        }
+        FromLoader::Shrinking { key, bits, done, total, seconds_left } => {
+            // a kept model that is opened was not on its way until now
+            let name = app.stored.with_untracked(|stored| {
+                let kept = stored.iter().find(|kept| kept.key == key);
+                kept.map_or_else(|| key.clone(), |kept| kept.name.clone())
+            });
+            app.stage.update(|stage| {
+                let name = match stage {
+                    ModelStage::Fetching(fetching) if fetching.key == key => fetching.name.clone(),
+                    _ => name,
+                };
+                let bits = Some(bits);
+                let now =
+                    Fetching { key, name, done, total, bits, seconds_left, ..Fetching::default() };
+                *stage = ModelStage::Fetching(now);
             });
         }
         FromLoader::Files { key, name, files, kept } => {

@@ -4,6 +4,7 @@ use leptos::prelude::*;
 
 use super::verdict::{Machine, need, verdict};
 use crate::{
+    cards::ModelCard as HubCard,
     page::{
         actions,
         format::bytes,
@@ -17,6 +18,8 @@ use crate::{
 pub enum Origin {
     /// This page's own server.
     Here,
+    /// The public hub.
+    Hub,
     /// This browser's storage, and nowhere else that the page knows.
     Kept,
 }
@@ -26,61 +29,144 @@ pub enum Origin {
 pub struct Card {
     pub key: String,
     pub name: String,
+    /// What it is good for.
+    pub blurb: Option<&'static str>,
     /// Bytes of its files, 0 while unknown.
     pub bytes: u64,
+    /// Whether they are these bytes exactly.
+    pub exact: bool,
+    /// Device memory that training takes at least.
+    pub need: u64,
     pub origin: Origin,
     /// How to fetch it; none where it can only be opened from storage.
     pub remote: Option<RemoteModel>,
+    /// Where people with an account get it, for the disk.
+    pub gate: Option<String>,
+    /// Its address was never tried.
+    pub untried: bool,
     /// Bytes of it that are in this browser.
     pub there: u64,
     pub whole: bool,
 }
 
 impl Card {
-    fn remote(model: &RemoteModel, origin: Origin, stored: &[KeptModel]) -> Self {
-        let kept = stored.iter().find(|kept| kept.key == model.key);
-        Self {
+    /// What this page's server offers; where the hub has the same, more is known of it.
+    fn offered(model: &RemoteModel, hub: &[HubCard], stored: &[KeptModel]) -> Self {
+        let bytes = model.files.iter().filter_map(|file| file.bytes).sum();
+        let same = hub.iter().find(|card| card.key == model.key);
+        let card = Self {
             key: model.key.clone(),
             name: model.name.clone(),
-            bytes: model.files.iter().filter_map(|file| file.bytes).sum(),
-            origin,
+            blurb: same.map(|card| card.blurb),
+            bytes,
+            exact: true,
+            need: same.and_then(planned).unwrap_or(need(bytes)),
+            origin: Origin::Here,
             remote: Some(model.clone()),
-            there: kept.map_or(0, |kept| kept.bytes),
-            whole: kept.is_some_and(|kept| kept.whole),
-        }
+            gate: None,
+            untried: false,
+            there: 0,
+            whole: false,
+        };
+        card.with(stored)
+    }
+
+    fn hub(model: &HubCard, stored: &[KeptModel]) -> Self {
+        let remote = model.remote();
+        let page = remote.files.first().and_then(|file| file.url.split_once("/resolve/"));
+        let card = Self {
+            key: remote.key.clone(),
+            name: remote.name.clone(),
+            blurb: Some(model.blurb),
+            bytes: model.bytes,
+            exact: model.verified,
+            need: planned(model).unwrap_or(need(model.bytes)),
+            origin: Origin::Hub,
+            gate: page.filter(|_| model.gated).map(|(page, _)| page.to_owned()),
+            remote: Some(remote).filter(|_| !model.gated),
+            untried: !model.verified,
+            there: 0,
+            whole: false,
+        };
+        card.with(stored)
     }
 
     fn kept(model: &KeptModel) -> Self {
+        let bytes = model.total.max(model.bytes);
         Self {
             key: model.key.clone(),
             name: model.name.clone(),
-            bytes: model.total.max(model.bytes),
+            blurb: None,
+            bytes,
+            exact: true,
+            need: need(bytes),
             origin: Origin::Kept,
             remote: model.remote.clone(),
+            gate: None,
+            untried: false,
             there: model.bytes,
             whole: model.whole,
         }
     }
 
+    /// With what storage has of it.
+    fn with(mut self, stored: &[KeptModel]) -> Self {
+        if let Some(kept) = stored.iter().find(|kept| kept.key == self.key) {
+            (self.there, self.whole) = (kept.bytes, kept.whole);
+            if kept.whole {
+                // it may have been made smaller
+                (self.bytes, self.exact) = (kept.bytes, true);
+            }
+        }
+        self
+    }
+
+    /// Whether it can be loaded with a click.
+    fn at_hand(&self) -> bool {
+        self.whole || self.remote.is_some()
+    }
+
     /// Where its bytes are.
     fn place(&self) -> String {
         match (self.origin, self.whole, self.there) {
-            (_, true, _) => "Kept in this browser: no download".to_owned(),
+            (_, true, _) => "Kept in this browser: no download.".to_owned(),
             (_, false, there) if there > 0 => {
-                format!("{} of it are here already", bytes(there))
+                format!("{} of it are here already.", bytes(there))
             }
-            (Origin::Here, ..) => "From this page's own server".to_owned(),
-            (Origin::Kept, ..) => "Begun in this browser".to_owned(),
+            (Origin::Here, ..) => "From this page's own server.".to_owned(),
+            (Origin::Hub, ..) if self.gate.is_some() => {
+                "The host gives it to people with an account. Download its files there, then drop them below: Hearth asks for no account.".to_owned()
+            }
+            (Origin::Hub, ..) if self.untried => {
+                "From huggingface.co; we could not try this address.".to_owned()
+            }
+            (Origin::Hub, ..) => "From huggingface.co.".to_owned(),
+            (Origin::Kept, ..) => "Begun in this browser.".to_owned(),
         }
+    }
+
+    /// `253 MB to load · 0.5 GB of memory to train it`.
+    fn facts(&self) -> Option<String> {
+        let about = if self.exact { "" } else { "about " };
+        let (size, need) = (bytes(self.bytes), bytes(self.need));
+        (self.bytes > 0).then(|| format!("{about}{size} to load · {need} of memory to train it"))
     }
 }
 
-/// All models to choose from: those of this page's server, then those that only storage has.
+fn planned(model: &HubCard) -> Option<u64> {
+    model.training().ok().map(|plan| plan.total())
+}
+
+/// All models to choose from: those of this page's server, then the hub's, then those that only storage has.
 pub fn cards(offered: &[RemoteModel], stored: &[KeptModel]) -> Vec<Card> {
+    let hub = crate::cards::cards();
     let mut all: Vec<Card> =
-        offered.iter().map(|model| Card::remote(model, Origin::Here, stored)).collect();
-    let only_kept = |model: &&KeptModel| !all.iter().any(|card| card.key == model.key);
-    let kept: Vec<Card> = stored.iter().filter(only_kept).map(Card::kept).collect();
+        offered.iter().map(|model| Card::offered(model, &hub, stored)).collect();
+    let new = |all: &[Card], key: &str| !all.iter().any(|card| card.key == key);
+    let others: Vec<Card> =
+        hub.iter().filter(|card| new(&all, card.key)).map(|c| Card::hub(c, stored)).collect();
+    all.extend(others);
+    let kept: Vec<Card> = stored.iter().filter(|m| new(&all, &m.key)).map(Card::kept).collect();
     all.extend(kept);
     all
 }
@@ -88,7 +174,11 @@ pub fn cards(offered: &[RemoteModel], stored: &[KeptModel]) -> Vec<Card> {
 /// How to fetch a model of this key, where anyone knows.
 pub fn remote_of(app: App, key: &str) -> Option<RemoteModel> {
     let offered = app.offered.with(|all| all.iter().find(|model| model.key == key).cloned());
-    offered.or_else(|| {
+    let hub = || {
+        let cards = crate::cards::cards();
+        cards.iter().find(|card| card.key == key && !card.gated).map(HubCard::remote)
+    };
+    offered.or_else(hub).or_else(|| {
         app.stored.with(|all| all.iter().find(|model| model.key == key)?.remote.clone())
     })
 }
@@ -100,13 +190,12 @@ fn memory() -> Option<f64> {
 }
 
 /// What is said of a model for this machine, and how it is coloured.
-fn judged(app: App, size: u64) -> (&'static str, &'static str) {
+fn judged(app: App, need: u64) -> (&'static str, &'static str) {
     app.gpu.with(|gpu| match gpu {
         Gpu::Opening => ("waiting", "Looking at this machine …"),
         Gpu::None(_) => ("bad", "Needs a graphics processor that this browser can use"),
-        Gpu::On(_) if size == 0 => ("waiting", "Its size is not known yet"),
         Gpu::On(gpu) => {
-            let verdict = verdict(need(size), Machine::of(gpu, memory()));
+            let verdict = verdict(need, Machine::of(gpu, memory()));
             (verdict.state(), verdict.words())
         }
     })
@@ -117,7 +206,7 @@ fn judged(app: App, size: u64) -> (&'static str, &'static str) {
 pub fn ModelCard(card: Card, first: bool) -> impl IntoView {
     let app = App::here();
     let heading = format!("model-{}", card.key);
-    let size = card.bytes;
+    let need = card.need;
     let gemma = card.name.to_lowercase().contains("gemma");
     let moving = move || {
         app.stage.with(|stage| {
@@ -136,22 +225,14 @@ pub fn ModelCard(card: Card, first: bool) -> impl IntoView {
         <li class="card model-card" data-test=format!("model-card-{}", card.key)>
             <div class="model-about">
                 <h3 id=heading.clone()>{card.name.clone()}</h3>
-                <p class="model-facts number">
-                    {(size > 0)
-                        .then(|| {
-                            format!(
-                                "{} to load · about {} of memory to train it",
-                                bytes(size),
-                                bytes(need(size)),
-                            )
-                        })}
-                </p>
+                {card.blurb.map(|blurb| view! { <p class="model-blurb">{blurb}</p> })}
+                <p class="model-facts number">{card.facts()}</p>
                 <p class="verdict">
-                    <span class="dot" aria-hidden="true" data-state=move || judged(app, size).0 />
-                    {move || judged(app, size).1}
+                    <span class="dot" aria-hidden="true" data-state=move || judged(app, need).0 />
+                    {move || judged(app, need).1}
                 </p>
                 <p class="hint">
-                    {card.place()} "."
+                    {card.place()}
                     {gemma
                         .then(|| {
                             view! {
@@ -163,16 +244,27 @@ pub fn ModelCard(card: Card, first: bool) -> impl IntoView {
                         })}
                 </p>
             </div>
-            <button
-                type="button"
-                class:primary=first
-                data-test=format!("load-{}", card.key)
-                aria-label=format!("{word}: {}", card.name)
-                disabled=move || moving() || no_gpu()
-                on:click=load
-            >
-                {word}
-            </button>
+            {match card.gate.clone().filter(|_| !card.at_hand()) {
+                Some(page) => view! {
+                    <a class="button" href=page target="_blank" rel="noreferrer" aria-label=format!("Get it there: {}", card.name)>
+                        "Get it there"
+                    </a>
+                }
+                .into_any(),
+                None => view! {
+                    <button
+                        type="button"
+                        class:primary=first
+                        data-test=format!("load-{}", card.key)
+                        aria-label=format!("{word}: {}", card.name)
+                        disabled=move || moving() || no_gpu()
+                        on:click=load
+                    >
+                        {word}
+                    </button>
+                }
+                .into_any(),
+            }}
         </li>
     }
 }

@@ -22,7 +22,12 @@ pub fn Rarely() -> impl IntoView {
     }
 }
 
-const FORMS: [(&str, WeightsAs, &str); 3] = [
+const FORMS: [(&str, WeightsAs, &str); 4] = [
+    (
+        "auto",
+        WeightsAs::Auto,
+        "4 bits where a model has over a billion weights, else as in the file",
+    ),
     ("exact", WeightsAs::Exact, "As in the file"),
     ("q8", WeightsAs::Q8, "8 bits: half of 16, hardly any difference"),
     ("q4", WeightsAs::Q4, "4 bits: a quarter of 16, a little less exact"),
@@ -33,7 +38,7 @@ fn Weights() -> impl IntoView {
     let app = App::here();
     let now = move || {
         let form = FORMS.iter().find(|form| form.1 == app.weights.get());
-        form.map_or("exact", |form| form.0)
+        form.map_or("auto", |form| form.0)
     };
     let choose = move |event| {
         let chosen = value_of(&event);
@@ -45,7 +50,7 @@ fn Weights() -> impl IntoView {
         <Field
             id="weights"
             label="How weights are held"
-            hint="Weights are the numbers a model consists of. Files with 16 or 32 bits for each can be made smaller while they load; files in fewer bits stay as they are. Counts from the next load on."
+            hint="Weights are the numbers a model consists of. Files with 16 or 32 bits for each can be made smaller; of safetensors the smaller file is kept in the place of the large one. Files in fewer bits stay as they are. Counts from the next load on."
         >
             <select
                 id="weights"

@@ -124,8 +124,10 @@ fn Fetch() -> impl IntoView {
     let now = move || fetching(app);
     let paused = Memo::new(move |_| now().paused);
     let key = Memo::new(move |_| now().key);
+    let bits = Memo::new(move |_| now().bits);
     // copies of picked files cannot go on in the middle: they have nowhere to come from
-    let remote = Memo::new(move |_| remote_of(app, &key.get()));
+    let steady = Memo::new(move |_| now().copying || bits.get().is_some());
+    let remote = Memo::new(move |_| (!steady.get()).then(|| remote_of(app, &key.get())).flatten());
     let share = move || {
         let now = now();
         (now.total > 0).then(|| now.done as f64 / now.total as f64)
@@ -161,17 +163,28 @@ fn Fetch() -> impl IntoView {
     view! {
         <h2 id="stage-title">
             {move || {
-                let verb = if remote.with(Option::is_some) { "Fetching" } else { "Copying" };
-                format!("{verb} {}", now().name)
+                let name = now().name;
+                match bits.get() {
+                    Some(_) => format!("Making {name} smaller"),
+                    None if remote.with(Option::is_some) => format!("Fetching {name}"),
+                    None => format!("Copying {name}"),
+                }
             }}
         </h2>
         <Progress
-            label=Signal::derive(move || if paused.get() { "Paused".to_owned() } else { "On its way".to_owned() })
+            label=Signal::derive(move || match (bits.get(), paused.get()) {
+                (Some(bits), _) => format!("To {bits} bits a weight"),
+                (None, true) => "Paused".to_owned(),
+                (None, false) => "On its way".to_owned(),
+            })
             share=Signal::derive(share)
             words=Signal::derive(move || fetching_words(&now()))
         />
         <p class="hint">
-            "What has arrived stays in this browser, also if the connection breaks or you close the tab."
+            {move || match bits.get() {
+                Some(_) => "Done once: what is made is kept in the place of the large files, and the next start is quick.",
+                None => "What has arrived stays in this browser, also if the connection breaks or you close the tab.",
+            }}
         </p>
         <div class="actions">
             {button}
