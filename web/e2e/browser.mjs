@@ -10,10 +10,17 @@ export const url = process.env.HEARTH_URL ?? "http://127.0.0.1:8080/";
 
 const common = webdriver["goog:chromeOptions"].args;
 
+const executablePath = process.env.CHROMIUM || "/usr/bin/chromium";
+
+/** Starts a browser that keeps what it stores in `folder`, and gives its one context. */
+export function stay(folder, options = {}) {
+  return chromium.launchPersistentContext(folder, { executablePath, args: common, ...options });
+}
+
 /** Starts the browser; without `webgpu` as one that has no GPU to offer. */
 export function launch({ webgpu = true } = {}) {
   return chromium.launch({
-    executablePath: process.env.CHROMIUM || "/usr/bin/chromium",
+    executablePath,
     args: webgpu ? common : common.filter((argument) => !argument.includes("webgpu")),
   });
 }

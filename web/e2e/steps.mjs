@@ -26,9 +26,10 @@ export async function loadModel(page) {
 
 /** Drops a table and names the class to find. */
 export async function openTable(page, file, positive) {
+  const name = file.name ?? file.split(/[/\\]/).at(-1);
   await go(page, "data");
   await page.locator("#data-drop").setInputFiles(file);
-  await part(page, "data-name").getByText(file.split(/[/\\]/).at(-1)).waitFor({ timeout: 30_000 });
+  await part(page, "data-name").getByText(name).waitFor({ timeout: 30_000 });
   await part(page, "preview").waitFor();
   if (positive) await part(page, "positive").selectOption(positive);
   await part(page, "next-train").and(page.locator(":enabled")).waitFor({ timeout: 30_000 });
@@ -59,10 +60,10 @@ export async function figure(page, name) {
 }
 
 /** What a click downloads, as text or bytes by name. */
-export async function downloads(page, count, click) {
+export async function downloads(page, count, click, within = 60_000) {
   const files = [];
   const all = new Promise((resolve, reject) => {
-    setTimeout(() => reject(new Error(`${files.length} of ${count} downloads came`)), 60_000).unref();
+    setTimeout(() => reject(new Error(`${files.length} of ${count} downloads came`)), within).unref();
     page.on("download", async function take(download) {
       files.push({ name: download.suggestedFilename(), path: await download.path() });
       if (files.length === count) resolve(page.off("download", take));

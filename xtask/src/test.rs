@@ -160,6 +160,7 @@ fn page(steps: &mut Steps, real: bool) {
             .env("HEARTH_URL_WITHOUT_POLICY", &addresses[1])
             .env("HEARTH_REQUESTS", &requests)
             .env("HEARTH_REAL", if real { "1" } else { "0" })
+            .envs(hearth_testing::real_model().map(|model| ("HEARTH_MODEL", model)))
             .env("CHROMIUM", tools::browser().unwrap_or_default());
         steps.run("the page in the browser", &mut node);
         // gone or not, the tests have been run

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use hearth_formats::{
     checkpoint::{Checkpoint, PIECE},
-    convert::{ByteSink, Conversion, TensorError, WriteFuture},
+    convert::{ByteSink, Conversion, TensorError, WriteFuture, losing},
     hearth::Origin,
     layout::WeightLayout,
     source::read_vec,
@@ -41,6 +41,9 @@ pub struct Quantize {
     /// Matrices that get 8 bits all the same, by parts of their names: embed_tokens,down_proj
     #[arg(long, value_name = "PART", value_delimiter = ',')]
     keep_q8: Vec<String>,
+    /// Matrices that would lose more than this share get 8 bits too: 0.08 is a tenth above the usual
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    q8_above: Option<f64>,
     /// Replace OUT if it is there
     #[arg(long)]
     force: bool,
@@ -100,7 +103,11 @@ pub async fn run(options: &Options, args: &Quantize) -> Result<Outcome> {
         To::Q8 => WeightLayout::Q8,
     };
     let out = args.out.display().to_string();
-    let conversion = Conversion::plan(&checkpoint, layout, &args.keep_q8, &origin, &out)?;
+    let mut keep_q8 = args.keep_q8.clone();
+    if let Some(limit) = args.q8_above {
+        keep_q8.extend(losing(&checkpoint, layout, limit).await?);
+    }
+    let conversion = Conversion::plan(&checkpoint, layout, &keep_q8, &origin, &out)?;
     // Whoever sees OUT sees all of it: it gets its name at the end.
     let part = with_ending(&args.out, ".part");
     let written = write(options, &conversion, &part).await;
@@ -127,6 +134,13 @@ pub async fn run(options: &Options, args: &Quantize) -> Result<Outcome> {
         print(&report, checkpoint.gguf().is_some())?;
     }
     Ok(Outcome::Done)
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(share) if (0.0..1.0).contains(&share) => Ok(share),
+        _ => Err("a number from 0 to below 1 was expected: 0.08, say".to_owned()),
+    }
 }
 
 /// sha256 of all files, one behind the other.

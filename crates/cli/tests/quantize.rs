@@ -147,3 +147,17 @@ fn files_that_are_no_gemma_are_refused() {
         &["y.safetensors"],
     );
 }
+
+#[test]
+fn matrices_that_lose_too_much_get_eight_bits() {
+    let model = format!("{}/model", golden(3));
+    let layouts = |name: &str, limit: &str| -> Vec<String> {
+        let (_, report) = quantized(name, &model, "q4", &["--q8-above", limit]);
+        let all = report["tensors"].as_array().unwrap().iter();
+        all.map(|t| t["layout"].as_str().unwrap().to_owned()).collect()
+    };
+    assert!(layouts("q8-above-0", "0").iter().all(|layout| layout.starts_with("q8")));
+    assert!(layouts("q8-above-some", "0.5").iter().all(|layout| layout.starts_with("q4")));
+    let out = folder("q8-above-wrong").join("m.safetensors").display().to_string();
+    refused(&["quantize", &model, "--to", "q4", "--q8-above", "8", &out], &["0.08"]);
+}

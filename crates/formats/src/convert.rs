@@ -7,7 +7,7 @@ use std::pin::Pin;
 
 use thiserror::Error;
 
-use crate::checkpoint::{Checkpoint, CheckpointError, PIECE};
+use crate::checkpoint::{Checkpoint, CheckpointError, PIECE, Tensor};
 use crate::hearth::{HearthFileError, NewTensor, Origin, plan};
 use crate::layout::{PackedRows, WeightLayout};
 use crate::safetensors::PlannedFile;
@@ -57,6 +57,60 @@ pub struct TensorError {
     pub max: f64,
 }
 
+/// Rows of a matrix that tell how much it loses: the relative error of a mean over so many rows is a percent or two.
+const SAMPLE: u64 = 256;
+
+/// The matrices that lose more than `limit` in a layout, as ‖a − b‖₂ / ‖b‖₂ of rows evenly spread over each:
+/// what [`Conversion::plan`] can be told to keep in 8 bits.
+///
+/// # Errors
+/// Unreadable files, weights that are not numbers.
+pub async fn losing(
+    checkpoint: &Checkpoint,
+    layout: WeightLayout,
+    limit: f64,
+) -> Result<Vec<String>, ConvertError> {
+    let mut all = vec![];
+    let fits = |t: &&Tensor| is_kept(t) && t.shape.len() > 1 && layout.check(t.columns()).is_ok();
+    for tensor in checkpoint.tensors().filter(fits) {
+        let (mut square, mut norm) = (0.0, 0.0);
+        for row in (0..tensor.rows()).step_by(tensor.rows().div_ceil(SAMPLE).max(1) as usize) {
+            let (packed, source) =
+                rows_and_source(checkpoint, &tensor.name, layout, row..row + 1).await?;
+            for (got, want) in packed.decode().iter().zip(&source) {
+                square += (f64::from(*got) - f64::from(*want)).powi(2);
+                norm += f64::from(*want).powi(2);
+            }
+        }
+        if square > limit * limit * norm {
+            all.push(tensor.name.clone());
+        }
+    }
+    Ok(all)
+}
+
+/// Whether a text model of Gemma's has such a tensor.
+fn is_kept(tensor: &Tensor) -> bool {
+    let known = tensor.name.starts_with("model.") || tensor.name.starts_with("lm_head.");
+    known && tensor.layout.is_some()
+}
+
+/// Rows in a layout and in f32, read once.
+async fn rows_and_source(
+    checkpoint: &Checkpoint,
+    name: &str,
+    layout: WeightLayout,
+    rows: std::ops::Range<u64>,
+) -> Result<(PackedRows, Vec<f32>), ConvertError> {
+    if checkpoint.tensor(name)?.layout == Some(layout) {
+        // The file's own codes: exact.
+        let packed = checkpoint.read_rows(name, layout, rows).await?;
+        let source = packed.decode();
+        return Ok((packed, source));
+    }
+    Ok(checkpoint.read_rows_both(name, layout, rows).await?)
+}
+
 /// A conversion that is planned: what is written where.
 pub struct Conversion<'a> {
     checkpoint: &'a Checkpoint,
@@ -87,8 +141,7 @@ impl<'a> Conversion<'a> {
         let (mut tensors, mut left_out) = (vec![], vec![]);
         for tensor in checkpoint.tensors() {
             let name = tensor.name.clone();
-            let known = name.starts_with("model.") || name.starts_with("lm_head.");
-            if !known || tensor.layout.is_none() {
+            if !is_kept(tensor) {
                 left_out.push(name);
             } else if tensor.shape.len() == 1 {
                 tensors.push(NewTensor::Vector { name, len: tensor.columns() });
@@ -176,7 +229,7 @@ impl<'a> Conversion<'a> {
         let mut row = 0;
         while row < rows {
             let end = (row + step).min(rows);
-            let (packed, source) = self.rows(name, layout, row..end).await?;
+            let (packed, source) = rows_and_source(self.checkpoint, name, layout, row..end).await?;
             let words = [layout.quant_words(columns), layout.scale_words(columns)];
             for ((place, words), data) in
                 places.iter().zip(words).zip([&packed.quants, &packed.scales])
@@ -202,22 +255,6 @@ impl<'a> Conversion<'a> {
             relative: if norm > 0.0 { (square / norm).sqrt() } else { 0.0 },
             max,
         })
-    }
-
-    /// Rows in the layout and in f32, read once.
-    async fn rows(
-        &self,
-        name: &str,
-        layout: WeightLayout,
-        rows: std::ops::Range<u64>,
-    ) -> Result<(PackedRows, Vec<f32>), ConvertError> {
-        if self.checkpoint.tensor(name)?.layout == Some(layout) {
-            // The file's own codes: exact.
-            let packed = self.checkpoint.read_rows(name, layout, rows).await?;
-            let source = packed.decode();
-            return Ok((packed, source));
-        }
-        Ok(self.checkpoint.read_rows_both(name, layout, rows).await?)
     }
 }
 

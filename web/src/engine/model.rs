@@ -22,6 +22,9 @@ use crate::{
     weights::precision,
 };
 
+/// Bytes by which a program's memory grows.
+const WASM_PAGE: u64 = 65_536;
+
 /// A model that can be used.
 pub struct Loaded {
     pub model: Model,
@@ -144,6 +147,7 @@ async fn load_files(
         vocabulary,
         max_positions: model.max_positions(),
         gpu_bytes: gpu.account().in_use() - before.min(gpu.account().in_use()),
+        tab_bytes: core::arch::wasm32::memory_size(0) as u64 * WASM_PAGE,
         identity: model.identity.clone(),
         instruct: lower.contains("-it") || lower.contains("instruct"),
         seconds: start.elapsed().as_secs_f64(),

@@ -74,24 +74,22 @@ impl<'m> Session<'m> {
         self.using.as_mut().ok_or_else(none)
     }
 
-    /// Measures the untrained model; it can be tried until there is a trained one.
+    /// Measures the untrained model, which is in use from then on.
     pub async fn zero_shot(&mut self, ask: &Ask, spec: &PromptSpec) -> Result<Evaluated, Problem> {
         let (model, prepared) = (self.loaded()?, self.prepared()?);
         let mut classifier = untrained(model, &prepared, spec)?;
         let test = prepared.rows(Part::Test);
         let (measured, rate) = measure(ask, "zero-shot", &mut classifier, &test).await?;
-        if self.using.as_ref().is_none_or(|u| u.classifier.to_peft("").is_none()) {
-            self.using = Some(Using {
-                classifier,
-                name: "untrained".to_owned(),
-                base: model.summary.name.clone(),
-                recipe: Recipe::default(),
-                spec: spec.clone(),
-                evaluation: Some(measured.evaluation.clone()),
-                note: Some("This is the model before any training.".to_owned()),
-                report: None,
-            });
-        }
+        self.using = Some(Using {
+            classifier,
+            name: "untrained".to_owned(),
+            base: model.summary.name.clone(),
+            recipe: Recipe::default(),
+            spec: spec.clone(),
+            evaluation: Some(measured.evaluation.clone()),
+            note: Some("This is the model before any training.".to_owned()),
+            report: None,
+        });
         Ok(evaluated(&prepared, measured, rate))
     }
 

@@ -204,3 +204,93 @@ impl ByteSink for Sink {
         Box::pin(async move { told })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use hearth_formats::{convert::MemorySink, source::MemorySource};
+    use wasm_bindgen_test::wasm_bindgen_test;
+
+    use super::*;
+    use crate::wire::blob;
+
+    const MODEL: &[u8] =
+        include_bytes!("../../../crates/gemma/tests/golden/tiny_gemma3/model/model.safetensors");
+    const CONFIG: &[u8] =
+        include_bytes!("../../../crates/gemma/tests/golden/tiny_gemma3/model/config.json");
+    const GGUF: &[u8] = include_bytes!("../../fixtures/tiny-gemma3.gguf");
+
+    /// Counts what it sees; stops when the bytes are there.
+    struct Seen {
+        last: u64,
+        stop_at: u64,
+    }
+
+    impl Watch for Seen {
+        fn see(&mut self, done: u64, total: Option<u64>) -> Result<(), Stop> {
+            assert!(done >= self.last && Some(done) <= total);
+            self.last = done;
+            if done >= self.stop_at { Err(Stop::Cancelled) } else { Ok(()) }
+        }
+        fn warn(&mut self, what: String) {
+            panic!("{what}");
+        }
+    }
+
+    async fn of(files: &[(&str, &[u8])], weights: WeightsAs) -> Option<Smaller> {
+        let file = |(name, _): &(&str, &[u8])| ModelFile { name: (*name).to_owned(), pieces: None };
+        let names: Vec<ModelFile> = files.iter().map(file).collect();
+        let blobs: Vec<Blob> = files.iter().map(|(_, bytes)| blob(bytes, "").unwrap()).collect();
+        Smaller::of(&names, &blobs, weights).await
+    }
+
+    #[wasm_bindgen_test]
+    async fn a_smaller_file_is_what_quantizing_makes_and_has_the_hashes_of_its_pieces() {
+        let root = Folder::root().await.unwrap().folder("tests").await.unwrap();
+        root.remove("shrink").await.unwrap();
+        let folder = root.folder("shrink").await.unwrap();
+        let files = [("model.safetensors", MODEL), ("config.json", CONFIG)];
+        let smaller = of(&files, WeightsAs::Q4).await.unwrap();
+        assert_eq!((smaller.bits(), smaller.name("m").as_str()), (4, "m-q4.safetensors"));
+        let mut seen = Seen { last: 0, stop_at: u64::MAX };
+        assert!(smaller.make(&folder, "m", &mut seen).await.unwrap().is_none());
+
+        let source = |(name, bytes): (&str, &'static [u8])| {
+            Rc::new(MemorySource::new(name, bytes)) as Rc<dyn ByteSource>
+        };
+        let checkpoint = Checkpoint::open(files.map(source).to_vec()).await.unwrap();
+        let config = config_json(&checkpoint).unwrap();
+        let source = checkpoint.name().to_owned();
+        let origin = Origin { source, source_sha256: String::new(), config };
+        let wanted = Conversion::plan(&checkpoint, WeightLayout::Q4, &[], &origin, "m").unwrap();
+        assert_eq!(seen.last, wanted.source_bytes());
+        let mut sink = MemorySink::default();
+        wanted.run(&mut sink, |_| true).await.unwrap();
+        let made = folder.read("m").await.unwrap().unwrap();
+        assert!(made == sink.0 && made.len() < MODEL.len() / 3, "{} bytes", made.len());
+        let pieces = kept::pieces(&folder, "m").await.unwrap();
+        assert_eq!((pieces.whole, pieces.total), (true, Some(made.len() as u64)));
+        assert_eq!(pieces.sha256, [sha256(&Uint8Array::from(&made[..])).await.unwrap()]);
+    }
+
+    #[wasm_bindgen_test]
+    async fn what_is_stopped_leaves_nothing() {
+        let root = Folder::root().await.unwrap().folder("tests").await.unwrap();
+        let folder = root.folder("shrink-stopped").await.unwrap();
+        let files = [("model.safetensors", MODEL), ("config.json", CONFIG)];
+        let smaller = of(&files, WeightsAs::Q8).await.unwrap();
+        let mut seen = Seen { last: 0, stop_at: MODEL.len() as u64 / 2 };
+        let stopped = smaller.make(&folder, "m", &mut seen).await;
+        assert!(matches!(stopped, Err(Stop::Cancelled)));
+        assert!(folder.file("m").await.unwrap().is_none());
+    }
+
+    #[wasm_bindgen_test]
+    async fn what_is_small_stays() {
+        let files = [("model.safetensors", MODEL), ("config.json", CONFIG)];
+        for weights in [WeightsAs::Exact, WeightsAs::Auto] {
+            assert!(of(&files, weights).await.is_none());
+        }
+        assert!(of(&[("m.gguf", GGUF)], WeightsAs::Q4).await.is_none());
+        assert!(of(&[("m.gguf", &MODEL[..100])], WeightsAs::Q4).await.is_none());
+    }
+}

@@ -120,7 +120,7 @@ fn About() -> impl IntoView {
             Some((
                 classifier.name.clone(),
                 format!(
-                    "Sorts into {}. {rule} Trained on {}.",
+                    "Sorts into {}. {rule} Built on {}.",
                     classifier.classes.join(", "),
                     classifier.base
                 ),

@@ -73,6 +73,8 @@ pub struct ModelSummary {
     pub max_positions: usize,
     /// Bytes on the GPU.
     pub gpu_bytes: u64,
+    /// Bytes of the engine's own memory in the tab, which never shrinks: what loading took at most.
+    pub tab_bytes: u64,
     /// Tells models apart.
     pub identity: String,
     /// Whether it was tuned to chat, as far as its tokenizer and name tell.

@@ -123,3 +123,28 @@ fn a_full_sink_a_stop_and_unknown_parts_are_said() {
     let stopped = block_on(conversion.run(&mut MemorySink::default(), |_| false));
     assert!(matches!(stopped, Err(ConvertError::Stopped)));
 }
+
+#[test]
+fn the_matrix_with_outliers_loses_more_and_is_named() {
+    let names = ["model.layers.1.mlp.down_proj.weight", "model.layers.11.mlp.down_proj.weight"];
+    let entries = names.map(|name| (name.to_owned(), Dtype::F32, vec![1000, 64]));
+    let planned = plan_file("m.safetensors", &BTreeMap::new(), entries).unwrap();
+    let mut bytes = planned.bytes.clone();
+    for i in 0..2 * 64_000_u64 {
+        let value = ((i * 2654435761 % 1000) as f32 - 500.0) / 1000.0;
+        // in the first one a weight of every 32 is large
+        let large = i < 64_000 && i % 32 == 5;
+        bytes.extend((if large { 20.0 } else { value }).to_le_bytes());
+    }
+    let source = MemorySource::new("m.safetensors", bytes);
+    let checkpoint = block_on(Checkpoint::open(vec![Rc::new(source)])).unwrap();
+    let lose = |layout, limit| block_on(losing(&checkpoint, layout, limit)).unwrap();
+    assert_eq!(lose(WeightLayout::Q4, 0.0), names);
+    assert_eq!(lose(WeightLayout::Q4, 0.07), names[..1]);
+    assert!(lose(WeightLayout::Q4, 0.99).is_empty() && lose(WeightLayout::Q8, 0.05).is_empty());
+    let keep = lose(WeightLayout::Q4, 0.07);
+    let conversion = Conversion::plan(&checkpoint, WeightLayout::Q4, &keep, &origin(), "o");
+    let errors = block_on(conversion.unwrap().run(&mut MemorySink::default(), |_| true)).unwrap();
+    let layouts: Vec<WeightLayout> = errors.iter().map(|error| error.layout).collect();
+    assert_eq!(layouts, [WeightLayout::Q8, WeightLayout::Q4]);
+}

@@ -36,13 +36,24 @@ pub fn open_run(app: App, key: String) {
 
 /// Measures the classifier in use on the data's test rows.
 pub fn evaluate(app: App) {
+    measure(app, ToEngine::Evaluate);
+}
+
+/// Measures the model as it is, before any training, and takes it into use.
+pub fn zero_shot(app: App) {
+    measure(app, ToEngine::ZeroShot { spec: app.spec.get_untracked() });
+}
+
+fn measure(app: App, body: ToEngine) {
     app.busy.set(Some(Busy::Scoring { what: "testing".to_owned(), done: 0, of: 0 }));
-    ask(app, ToEngine::Evaluate, &[], move |message, _| match message {
+    ask(app, body, &[], move |message, _| match message {
         FromEngine::Scoring { what, done, of } => {
             app.busy.set(Some(Busy::Scoring { what, done, of }));
         }
         FromEngine::Evaluated(test) => {
             app.busy.set(None);
+            // its answer is the classifier that is in use by now
+            set_threshold(app, test.evaluation.threshold);
             app.shown.set(Some(Shown { run: None, test }));
             app.screen.set(Screen::Results);
         }

@@ -53,7 +53,7 @@ pub fn StagePanel() -> impl IntoView {
         now
     });
     view! {
-        <section class="card stage" tabindex="-1" aria-labelledby="stage-title" node_ref=panel>
+        <section class="card stage" data-test="stage" tabindex="-1" aria-labelledby="stage-title" node_ref=panel>
             {move || match face.get() {
                 Face::Example => view! { <Example /> }.into_any(),
                 Face::Fetching => view! { <Fetch /> }.into_any(),
@@ -257,7 +257,12 @@ fn Ready(model: ModelSummary) -> impl IntoView {
                 <Stat
                     name="Memory it takes"
                     value=bytes(model.gpu_bytes)
-                    note=format!("loaded in {}", duration(model.seconds))
+                    note=format!(
+                        "and {} in the tab; loaded in {}",
+                        bytes(model.tab_bytes),
+                        duration(model.seconds),
+                    )
+                    test="model-memory"
                 />
                 <Stat
                     name="Vocabulary"

@@ -161,6 +161,14 @@ pub fn Start(setup: Setup) -> impl IntoView {
                 >
                     "Start the training"
                 </button>
+                <button
+                    type="button"
+                    data-test="zero-shot-only"
+                    disabled=move || setup.prompt_error.with(Option::is_some) || app.busy.with(Option::is_some)
+                    on:click=move |_| actions::zero_shot(app)
+                >
+                    "Only measure it untrained"
+                </button>
                 <span class="quiet" aria-live="polite">{hindered}</span>
             </div>
         </section>
