@@ -39,8 +39,13 @@ impl KeptRun {
 
     /// Writes its record.
     pub async fn save(&self, base: &Base) -> Result<(), Problem> {
+        Ok(self.try_save(base).await??)
+    }
+
+    /// Writes its record; the storage's own refusal inside.
+    pub async fn try_save(&self, base: &Base) -> Result<Result<(), StorageError>, Problem> {
         let json = serde_json::to_vec(self).map_err(|e| Problem::new(e.to_string(), ""))?;
-        Ok(self.shelf(base).put_safe(&self.record.key, RECORD, &json).await?)
+        Ok(self.shelf(base).put_safe(&self.record.key, RECORD, &json).await)
     }
 
     /// Forgets the user's texts and the snapshots of a finished run: only its classifier is needed now.

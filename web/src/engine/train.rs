@@ -27,7 +27,10 @@ use super::{
     session::{Answer, Session, no_data},
     using::Using,
 };
-use crate::protocol::{Evaluated, FromEngine, PlanReport, RunState, ScoredRow, TrainProgress};
+use crate::{
+    protocol::{Evaluated, FromEngine, PlanReport, RunState, ScoredRow, TrainProgress},
+    storage::StorageError,
+};
 
 /// Seconds between snapshots: what a killed tab loses at most.
 const SNAPSHOT_SECONDS: f64 = 30.0;
@@ -124,7 +127,11 @@ impl<'m> Session<'m> {
         model.model.gpu.account().reset_peak();
         let mut classifier = untrained(model, &prepared, &run.record.spec)?;
         run.record.state = RunState::Running;
-        run.save(self.base).await?;
+        // a full disk keeps nobody from training; what it costs is said with the first snapshot
+        match run.try_save(self.base).await? {
+            Ok(()) | Err(StorageError::Full(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
         ask.inbox().training(true);
         let ended = self.fit(ask, &run, &mut classifier, &prepared, resume, finish).await;
         ask.inbox().training(false);

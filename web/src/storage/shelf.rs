@@ -8,6 +8,19 @@ use web_sys::Blob;
 
 use super::{Folder, StorageError, SyncFile};
 
+/// The snapshot slots of a run.
+const SLOTS: [&str; 2] = ["snapshot-0", "snapshot-1"];
+
+/// Whether a run's folder has anything to go on from.
+async fn has_snapshot(folder: &Folder) -> Result<bool, StorageError> {
+    for name in SLOTS {
+        if folder.file(name).await?.is_some_and(|file| file.size() > 0.0) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Runs by key, each with files by name and two snapshot slots.
 #[derive(Clone)]
 pub enum Shelf {
@@ -167,12 +180,18 @@ impl Shelf {
         match self {
             Self::Kept(folder) => {
                 let folder = folder.folder(key).await?;
-                let files = [folder.open("snapshot-0").await?, folder.open("snapshot-1").await?];
-                Ok(Slots::Kept {
-                    files,
-                    fallen_back: Rc::default(),
-                    memory: MemoryStore::default(),
-                })
+                let opened =
+                    async { Ok([folder.open(SLOTS[0]).await?, folder.open(SLOTS[1]).await?]) };
+                let (files, full) = match opened.await {
+                    Ok(files) => (Some(files), None),
+                    // a new run goes on in memory; one that has snapshots there must not begin anew
+                    Err(full @ StorageError::Full(_)) if !has_snapshot(&folder).await? => {
+                        (None, Some(full))
+                    }
+                    Err(error) => return Err(error),
+                };
+                let fallen_back = Rc::new(RefCell::new(full));
+                Ok(Slots::Kept { files, fallen_back, memory: MemoryStore::default() })
             }
             Self::Memory(memory) => {
                 let mut memory = memory.borrow_mut();
@@ -186,8 +205,8 @@ impl Shelf {
 pub enum Slots {
     /// Files, held open.
     Kept {
-        /// The files.
-        files: [SyncFile; 2],
+        /// The files; none where there was no room to make them.
+        files: Option<[SyncFile; 2]>,
         /// Why the latest snapshots are in memory only, until it was told.
         fallen_back: Rc<RefCell<Option<StorageError>>>,
         /// Snapshots that no file would take.
@@ -217,6 +236,7 @@ impl SnapshotStore for Slots {
                     file.write_at(0, &Uint8Array::from(bytes))?;
                     file.flush()
                 };
+                let Some(files) = files else { return memory.save(slot, bytes) };
                 match write(&files[slot]) {
                     Ok(()) => {
                         memory.slots[slot].clear();
@@ -236,7 +256,10 @@ impl SnapshotStore for Slots {
         match self {
             Self::Memory(store) => store.borrow_mut().load(slot),
             Self::Kept { memory, .. } if !memory.slots[slot].is_empty() => memory.load(slot),
-            Self::Kept { files, .. } => files[slot].read_all().map_err(|e| e.to_string()),
+            Self::Kept { files: Some(files), .. } => {
+                files[slot].read_all().map_err(|e| e.to_string())
+            }
+            Self::Kept { files: None, .. } => Ok(Vec::new()),
         }
     }
 }

@@ -46,7 +46,9 @@ impl SyncFile {
         options.set_at(at as f64);
         let written = self.handle.write_with_js_u8_array_and_options(bytes, &options);
         let written = written.map_err(|e| self.fault(&e))?;
-        if written < f64::from(bytes.length()) {
+        // Chromium 156, in a private window whose storage is full, says 4,294,967,288 instead of throwing: its own
+        // error, −8, as an unsigned number
+        if written != f64::from(bytes.length()) {
             return Err(StorageError::Full(self.name.clone()));
         }
         Ok(())
