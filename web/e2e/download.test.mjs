@@ -8,12 +8,12 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { launch, open } from "./browser.mjs";
 import { start } from "./hub.mjs";
 import { proxy } from "./proxy.mjs";
-import { complaints, fixture, loadModel, part } from "./steps.mjs";
+import { fixture, loadModel, part } from "./steps.mjs";
 
 /** Bytes of a piece, as in web/src/protocol.rs. */
 const PIECE = 8 << 20;
 /** Bytes a second that leave time to stop on the way. */
-const SLOW = 12e6;
+const SLOW = 8e6;
 
 const tiny = readFileSync(fixture("tiny-gemma3.gguf"));
 // what lies behind the last tensor is nobody's: a model of six pieces, the last one short, that loads in a moment
@@ -36,12 +36,12 @@ async function offered({ about, ...options }, use) {
     change: (path, headers, body) => path === "/models/index.json"
       ? { headers, body: JSON.stringify([...JSON.parse(body), model]) } : undefined,
   });
+  // of one site with the hub, whatever the port: the browser would send the cookie along if it were let
+  const address = host.address.replace("127.0.0.1", "localhost");
   try {
-    const opened = await open(browser, { serviceWorkers: "block" }, host.address);
-    // one that the browser would send along if it were let
-    const cookie = { name: "who", value: "me", domain: "localhost", path: "/", secure: true, sameSite: "None" };
-    await opened.context.addCookies([cookie]);
-    await use({ hub, address: host.address, ...opened });
+    const opened = await open(browser, {}, address);
+    await opened.context.addCookies([{ name: "who", value: "me", domain: "localhost", path: "/" }]);
+    await use({ hub, address, ...opened });
     for (const { cookie, authorization, ifRange, method } of hub.requests) {
       assert.deepEqual([cookie, authorization, ifRange, method], [undefined, undefined, undefined, "GET"]);
     }
@@ -55,6 +55,9 @@ const card = (page) => part(page, "model-card-hub-model");
 const begin = (page) => part(page, "load-hub-model").click();
 const ready = (page) => part(page, "model-ready").getByText("Hub model is ready").waitFor({ timeout: 60_000 });
 const told = (page, words) => part(page, "notice").filter({ hasText: words }).waitFor({ timeout: 90_000 });
+/** All that the page has told, without the buttons. */
+const notices = async (page) =>
+  (await part(page, "notice").locator("p").allTextContents()).map((text) => text.trim());
 const share = (page, percent) => page.waitForFunction((least) =>
   document.querySelector('[data-test="stage"] progress')?.value >= least, percent);
 
@@ -63,7 +66,14 @@ const answers = (hub) =>
   hub.requests.filter(({ status }) => status !== 302).map(({ status, range }) => `${status} ${range ?? "whole"}`);
 /** Waits until the hub has begun its first answer: what it becomes now holds from the second on. */
 async function answering(hub) {
-  while (answers(hub).length === 0) await sleep(20);
+  for (let waits = 0; answers(hub).length === 0 && waits < 3000; waits++) await sleep(20);
+}
+/** The byte from which it went on, once; the start of a piece. */
+function wentOn(hub) {
+  const [first, second, ...more] = answers(hub);
+  const from = Number(/^206 bytes=(\d+)-$/.exec(second)?.[1]);
+  assert.deepEqual([first, from % PIECE, more], ["200 whole", 0, []], `${answers(hub)}`);
+  return from;
 }
 
 /** sha256 of the kept copy; with `flipped` after one bit of that byte was turned over. */
@@ -80,6 +90,11 @@ const kept = (page, flipped) => page.evaluate(async (at) => {
   const hash = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
   return Array.from(hash, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }, flipped);
+/** The large file is kept to the last byte, and the page has told this and nothing else. */
+async function whole(page, ...words) {
+  assert.deepEqual(await notices(page), words);
+  assert.equal(await kept(page), sha256(large));
+}
 
 test("a model comes once, and is there from then on", () => {
   const about = { bytes: large.length, sha256: sha256(large).toUpperCase() };
@@ -95,7 +110,7 @@ test("a model comes once, and is there from then on", () => {
     });
     await page.reload();
     await begin(page);
-    await part(page, "stage").getByText(/^\d+ MB of 43 MB · \d+ MB a second · \d s left$/).waitFor();
+    await part(page, "stage").getByText(/^[\d.]+ MB of 43 MB · [\d.]+ MB a second · \d s left$/).waitFor();
     await ready(page);
     const said = (await page.evaluate(() => globalThis.told)).map((text) => JSON.parse(text).body.Fetching);
     const [done, total] = ["done", "total"].map((what) => said.flatMap((one) => one?.[what] ?? []));
@@ -104,14 +119,13 @@ test("a model comes once, and is there from then on", () => {
     assert.deepEqual(new Set(total), new Set([large.length]));
     assert.deepEqual(hub.requests.map(({ status }) => status), [302, 200]);
     assert.equal(new Set(hub.requests.map(({ origin }) => origin)).size, 2);
-    assert.equal(await kept(page), sha256(large));
 
     await page.reload();
     await card(page).getByText("Kept in this browser: no download.").waitFor();
     await begin(page);
     await ready(page);
     assert.equal(hub.requests.length, 2);
-    assert.deepEqual(await complaints(page), []);
+    await whole(page);
     assert.deepEqual(errors, []);
     const hosts = new Set(foreign.map((address) => new URL(address).origin));
     assert.deepEqual(hosts, new Set(hub.requests.map(({ origin }) => origin)));
@@ -124,8 +138,7 @@ test("a line that breaks again and again costs no piece twice", () =>
     await ready(page);
     const parts = [1, 2, 3, 4].map((piece) => `206 bytes=${piece * PIECE}-`);
     assert.deepEqual(answers(hub), ["200 whole", ...parts]);
-    assert.deepEqual(await complaints(page), []);
-    assert.equal(await kept(page), sha256(large));
+    await whole(page);
   }));
 
 const ends = {
@@ -153,13 +166,10 @@ for (const [how, end] of Object.entries(ends)) {
       assert.equal(await part(next, "load-hub-model").textContent(), "Go on loading");
       await begin(next);
       await ready(next);
-      const [first, second, ...more] = answers(hub);
-      const from = Number(/^206 bytes=(\d+)-$/.exec(second)?.[1]);
-      assert.deepEqual([first, from % PIECE, more], ["200 whole", 0, []]);
-      assert.ok(from >= 3 * PIECE, second);
+      const from = wentOn(hub);
+      assert.ok(from >= 3 * PIECE, `${from}`);
       assert.ok(words.startsWith(`${Math.round(from / 1e6)} MB of it`), words);
-      assert.deepEqual(await complaints(next), []);
-      assert.equal(await kept(next), sha256(large));
+      await whole(next);
     }));
 }
 
@@ -170,11 +180,8 @@ test("a host that shows no ETag and no range is gone on with too", () =>
     await part(page, "fetch-pause").click();
     await part(page, "fetch-resume").click();
     await ready(page);
-    const [first, second, ...more] = answers(hub);
-    assert.deepEqual([first, more], ["200 whole", []]);
-    assert.match(second, /^206 bytes=(8388608|16777216)-$/);
-    assert.deepEqual(await complaints(page), []);
-    assert.equal(await kept(page), sha256(large));
+    assert.ok(wentOn(hub) >= PIECE);
+    await whole(page);
   }));
 
 test("a host that cannot go on in the middle gives it from the start", () =>
@@ -185,8 +192,7 @@ test("a host that cannot go on in the middle gives it from the start", () =>
     await ready(page);
     assert.deepEqual(answers(hub), ["200 whole", `200 bytes=${PIECE}-`]);
     const cannot = "model.gguf: the host cannot go on in the middle of a file; it is fetched from the start.";
-    assert.deepEqual((await complaints(page)).map((text) => text.trim()), [cannot]);
-    assert.equal(await kept(page), sha256(large));
+    await whole(page, cannot);
   }));
 
 test("a file that changed on the way is not put together with the old one", () =>
@@ -195,8 +201,7 @@ test("a file that changed on the way is not put together with the old one", () =
     await answering(hub);
     hub.become("changed");
     await told(page, /model\.gguf: the file on the host has changed since; it is fetched from the start/);
-    // the other file is no model
-    await told(page, /model\.gguf: not a GGUF file/);
+    await told(page, /model\.gguf: this is no model that Hearth reads/);
     assert.deepEqual(answers(hub), ["200 whole", `206 bytes=${PIECE}-`, "200 whole"]);
     assert.equal(await kept(page), sha256(large.map((byte) => byte ^ 0xff)));
     await loadModel(page);
@@ -224,8 +229,7 @@ test("a busy host is asked again", () =>
   offered({ behaviour: "busy", bytes: tiny }, async ({ hub, page }) => {
     await begin(page);
     await ready(page);
-    assert.deepEqual(answers(hub), ["503 whole", "200 whole"]);
-    assert.deepEqual(await complaints(page), []);
+    assert.deepEqual([answers(hub), await notices(page)], [["503 whole", "200 whole"], []]);
   }));
 
 test("a host that no policy names, or that lets nobody read, is given up after five tries", async () => {
@@ -255,7 +259,6 @@ test("a byte that turned over in storage costs one piece", () =>
       const end = Math.min((piece + 1) * PIECE, large.length);
       assert.deepEqual(answers(hub), [`206 bytes=${piece * PIECE}-${end - 1}`]);
       const damaged = `Piece ${piece} of model.gguf was damaged in storage and is fetched again.`;
-      assert.deepEqual((await complaints(page)).map((text) => text.trim()), [damaged]);
-      assert.equal(await kept(page), sha256(large));
+      await whole(page, damaged);
     }
   }));

@@ -135,7 +135,10 @@ async function send(response, bytes, bytesPerSecond) {
   const step = Math.max(1, Math.min(1 << 16, Math.ceil(bytesPerSecond / 20)));
   for (let at = 0; at < bytes.length && !response.destroyed; at += step) {
     if (!response.write(bytes.subarray(at, at + step))) {
-      await Promise.race([once(response, "drain"), once(response, "close")]);
+      // whichever does not come must not be listened for any longer
+      const over = new AbortController();
+      await Promise.race(["drain", "close"].map((event) => once(response, event, { signal: over.signal })));
+      over.abort();
     }
     if (bytesPerSecond < Infinity) {
       await new Promise((resolve) => setTimeout(resolve, 1000 * step / bytesPerSecond));

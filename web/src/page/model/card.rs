@@ -145,11 +145,11 @@ impl Card {
         }
     }
 
-    /// `253 MB to load · 0.5 GB of memory to train it`.
+    /// `253 MB to load · at least 173 MB of memory to train it`.
     fn facts(&self) -> Option<String> {
         let about = if self.exact { "" } else { "about " };
         let (size, need) = (bytes(self.bytes), bytes(self.need));
-        (self.bytes > 0).then(|| format!("{about}{size} to load · {need} of memory to train it"))
+        (self.bytes > 0).then(|| format!("{about}{size} to load · at least {need} of memory to train it"))
     }
 }
 
