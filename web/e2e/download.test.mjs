@@ -221,6 +221,8 @@ test("what is refused is told in words, and asked for once", async () => {
       await told(page, words);
       assert.deepEqual(answers(hub), [`${status} whole`]);
       await loadModel(page);
+      // what brought nothing leaves no name behind
+      assert.equal(await part(page, "delete-hub-model").count(), 0);
     });
   }
 });

@@ -59,6 +59,8 @@ pub(super) struct Teller {
     /// Bytes of all files, where every size is known.
     total: Option<u64>,
     files: usize,
+    /// The line broke, and the next try is waited for.
+    waiting: bool,
     /// Bits of a weight, where a smaller file is made.
     pub(super) bits: Option<u32>,
     start: Instant,
@@ -83,6 +85,7 @@ impl Watch for Teller {
                     total,
                     bytes_per_second: self.speed.bytes_per_second(),
                     seconds_left,
+                    waiting: self.waiting,
                 },
             };
             say(self.id, &message, &[]);
@@ -230,6 +233,7 @@ impl Desk {
             before: 0,
             total: sizes.iter().copied().sum(),
             files: sizes.len(),
+            waiting: false,
             bits: None,
             start: Instant::now(),
             last: 0.0,
@@ -243,6 +247,10 @@ impl Desk {
         let result = match self.fetch_all(id, &model).await {
             Ok(answer) => self.shrunk(id, &key, weights, answer).await,
             Err(Stop::Cancelled) => self.delete(&key).await.and(Err(Stop::Cancelled)),
+            Err(stop @ (Stop::Failed(_) | Stop::Broken(_))) => {
+                self.forget_empty(&key).await;
+                Err(stop)
+            }
             stopped => stopped,
         };
         self.running.borrow_mut().remove(&key);
@@ -252,6 +260,15 @@ impl Desk {
             return Ok((FromLoader::Paused { key, done }, Vec::new()));
         }
         result
+    }
+
+    /// A fetch that brought nothing leaves no name behind.
+    async fn forget_empty(&self, key: &str) {
+        let all = kept::list().await.unwrap_or_default();
+        if all.iter().any(|model| model.key == key && model.bytes == 0) {
+            // what cannot be deleted now shows as empty, and can be deleted by hand
+            let _ = self.delete(key).await;
+        }
     }
 
     async fn fetch_all(&self, id: u64, model: &RemoteModel) -> Result<Answer, Stop> {
@@ -276,10 +293,13 @@ impl Desk {
                 match fetch(file, &mut target, &mut teller).await {
                     Ok(()) => break,
                     Err(Stop::Broken(why)) => {
-                        if target.pieces.done() > there {
+                        let done = target.pieces.done();
+                        if done > there {
                             // it moves: a bad line is worth any number of tries
-                            (tries, there) = (PAUSES.iter(), target.pieces.done());
+                            tries = PAUSES.iter();
                         }
+                        // less than before where another version of the file began
+                        there = done;
                         let Some(&seconds) = tries.next() else { return Err(Stop::Broken(why)) };
                         wait(seconds, &mut teller, there).await?;
                     }
@@ -376,6 +396,13 @@ impl Desk {
 
     /// Fetches one piece again and puts it into its place.
     async fn refetch(&self, key: &str, file: &str, piece: u64) -> Result<Answer, Stop> {
+        self.begin(key)?;
+        let result = self.refetch_piece(key, file, piece).await;
+        self.running.borrow_mut().remove(key);
+        result
+    }
+
+    async fn refetch_piece(&self, key: &str, file: &str, piece: u64) -> Result<Answer, Stop> {
         let again = |what: String| {
             Stop::Failed(Failure::new(what, "Delete the model under Model and load it again."))
         };
@@ -388,6 +415,10 @@ impl Desk {
         let total = target.pieces.total.ok_or_else(none)?;
         let expected = target.pieces.sha256.get(piece as usize).ok_or_else(none)?;
         let bytes = fetch_piece(&remote, piece, total).await?;
+        if self.running.borrow().get(key).is_some_and(|wish| *wish != Wish::GoOn) {
+            // given up: the rest stays, and the piece is asked for again next time
+            return Err(Stop::Cancelled);
+        }
         if sha256(&bytes).await? != *expected {
             return Err(again(format!("{file}: the file on the host has changed since.")));
         }
@@ -428,6 +459,7 @@ async fn check_hash(
 
 /// Waits, listening for a pause or a cancel.
 async fn wait(seconds: u32, teller: &mut Teller, done: u64) -> Result<(), Stop> {
+    teller.waiting = true;
     for _ in 0..seconds * 5 {
         let pause = js_sys::Promise::new(&mut |resolve, _| {
             // without a timer the next try just comes sooner
@@ -436,5 +468,6 @@ async fn wait(seconds: u32, teller: &mut Teller, done: u64) -> Result<(), Stop> 
         JsFuture::from(pause).await.map_err(|e| Stop::Broken(words(&e)))?;
         teller.see(done, None)?;
     }
+    teller.waiting = false;
     Ok(())
 }

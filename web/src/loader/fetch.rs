@@ -129,7 +129,7 @@ pub async fn fetch(
         }
         200 => {
             if from > 0 {
-                let why = if etag.is_some() && etag != new_etag {
+                let why = if etag.is_some() && new_etag.is_some() && etag != new_etag {
                     "the file on the host has changed since"
                 } else {
                     "the host cannot go on in the middle of a file"
@@ -226,13 +226,23 @@ pub async fn fetch_piece(file: &RemoteFile, piece: u64, total: u64) -> Result<Ui
     if status != 206 && status != 200 {
         return Err(refusal(file, status));
     }
-    let body = JsFuture::from(answer.response.array_buffer()?).await;
-    let bytes = Uint8Array::new(&body.map_err(|e| Stop::Broken(words(&e)))?);
-    // a host without ranges sends everything
-    let bytes = if status == 200 { bytes.subarray(from as u32, to as u32) } else { bytes };
-    if u64::from(bytes.length()) != to - from {
-        let found = bytes.length();
-        return Err(Stop::Broken(format!("{found} bytes came, {} were asked for", to - from)));
+    let nothing = || Stop::Broken("the host's answer is empty".to_owned());
+    let body = answer.response.body().ok_or_else(nothing)?;
+    let reader: ReadableStreamDefaultReader = body.get_reader().unchecked_into();
+    let bytes = Uint8Array::new_with_length((to - from) as u32);
+    // a host without ranges sends everything: what comes before is let go, and what comes after not waited for
+    let mut at = if status == 200 { 0 } else { from };
+    while at < to {
+        let Some(chunk) = next(reader.read()).await? else {
+            return Err(Stop::Broken(format!("the connection ended after {at} bytes")));
+        };
+        let end = at + u64::from(chunk.length());
+        let (first, last) = (at.max(from), end.min(to));
+        if first < last {
+            let wanted = chunk.subarray((first - at) as u32, (last - at) as u32);
+            bytes.set(&wanted, (first - from) as u32);
+        }
+        at = end;
     }
     Ok(bytes)
 }

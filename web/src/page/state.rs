@@ -96,6 +96,10 @@ pub struct Fetching {
     pub seconds_left: Option<f64>,
     /// A copy of files that the user picked.
     pub copying: bool,
+    /// Only a damaged piece is fetched.
+    pub mending: bool,
+    /// The connection broke, and the next try is waited for.
+    pub waiting: bool,
     /// It stands still, as asked.
     pub paused: bool,
     /// Everything is there, and a smaller file of so many bits a weight is made of it.

@@ -120,6 +120,8 @@ pub enum FromLoader {
         bytes_per_second: f64,
         /// Seconds left; none while unknown.
         seconds_left: Option<f64>,
+        /// The connection broke, and the next try is waited for.
+        waiting: bool,
     },
     /// A smaller file is made of the model's.
     Shrinking {

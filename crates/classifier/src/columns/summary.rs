@@ -37,7 +37,10 @@ pub fn warnings(counts: &[ClassCount]) -> Vec<String> {
     let mut found: Vec<String> = counts
         .iter()
         .filter(|c| c.rows < FEW)
-        .map(|c| format!("class {:?} has only {} training rows", c.class, c.rows))
+        .map(|c| {
+            let rows = if c.rows == 1 { "row" } else { "rows" };
+            format!("class {:?} has only {} training {rows}", c.class, c.rows)
+        })
         .collect();
     let small = counts.iter().min_by_key(|c| c.rows);
     let large = counts.iter().max_by_key(|c| c.rows);

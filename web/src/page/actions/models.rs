@@ -148,7 +148,9 @@ fn key_of(name: &str) -> String {
 
 fn from_loader_to_gpu(app: App, wanted: String, body: ToLoader, blobs: &[Blob]) {
     ask_loader(app, body, blobs, move |message, blobs| match message {
-        FromLoader::Fetching { key, done, total, bytes_per_second, seconds_left, .. } => {
+        FromLoader::Fetching {
+            key, done, total, bytes_per_second, seconds_left, waiting, ..
+        } => {
             app.stage.update(|stage| {
                 if let ModelStage::Fetching(fetching) = stage
                     && fetching.key == key
@@ -157,6 +159,7 @@ fn from_loader_to_gpu(app: App, wanted: String, body: ToLoader, blobs: &[Blob]) 
                     fetching.total = if total == 0 { fetching.total } else { total };
                     fetching.bytes_per_second = bytes_per_second;
                     fetching.seconds_left = seconds_left;
+                    fetching.waiting = waiting;
                 }
             });
         }
@@ -259,6 +262,7 @@ fn mend(app: App, key: String, file: String, piece: u64) {
     app.stage.set(ModelStage::Fetching(Fetching {
         key: key.clone(),
         name: file.clone(),
+        mending: true,
         ..Fetching::default()
     }));
     from_loader_to_gpu(app, key.clone(), ToLoader::RefetchPiece { key, file, piece }, &[]);

@@ -149,7 +149,8 @@ impl Card {
     fn facts(&self) -> Option<String> {
         let about = if self.exact { "" } else { "about " };
         let (size, need) = (bytes(self.bytes), bytes(self.need));
-        (self.bytes > 0).then(|| format!("{about}{size} to load · at least {need} of memory to train it"))
+        (self.bytes > 0)
+            .then(|| format!("{about}{size} to load · at least {need} of memory to train it"))
     }
 }
 

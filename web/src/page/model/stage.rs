@@ -109,6 +109,9 @@ fn fetching_words(now: &Fetching) -> String {
     if now.paused {
         return words + " · paused";
     }
+    if now.waiting {
+        return words + " · the connection broke, another try comes soon";
+    }
     if now.bytes_per_second >= 1.0 {
         words += &format!(" · {} a second", bytes(now.bytes_per_second as u64));
     }
@@ -126,7 +129,8 @@ fn Fetch() -> impl IntoView {
     let key = Memo::new(move |_| now().key);
     let bits = Memo::new(move |_| now().bits);
     // copies of picked files cannot go on in the middle: they have nowhere to come from
-    let steady = Memo::new(move |_| now().copying || bits.get().is_some());
+    let mending = Memo::new(move |_| now().mending);
+    let steady = Memo::new(move |_| now().copying || mending.get() || bits.get().is_some());
     let remote = Memo::new(move |_| (!steady.get()).then(|| remote_of(app, &key.get())).flatten());
     let share = move || {
         let now = now();
@@ -166,6 +170,7 @@ fn Fetch() -> impl IntoView {
                 let name = now().name;
                 match bits.get() {
                     Some(_) => format!("Making {name} smaller"),
+                    None if mending.get() => format!("Mending {name}"),
                     None if remote.with(Option::is_some) => format!("Fetching {name}"),
                     None => format!("Copying {name}"),
                 }
