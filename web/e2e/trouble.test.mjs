@@ -109,11 +109,31 @@ test("no room left for the model", async () => {
   await context.close();
 });
 
+/** Takes the training's snapshot file as soon as its owner lets go of it, and holds on to it for a while. */
+const holdOn = (page) =>
+  page.workers().find((worker) => worker.url().includes("loader_loader.js")).evaluate(async () => {
+    const runs = await (await navigator.storage.getDirectory()).getDirectoryHandle("runs");
+    const take = async () => {
+      for await (const run of runs.values()) {
+        return (await run.getFileHandle("snapshot-0")).createSyncAccessHandle();
+      }
+    };
+    for (;;) {
+      const file = await take().catch(() => undefined);
+      if (file) return void setTimeout(() => file.close(), 2000);
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+  });
+
 test("the engine breaks down while it trains", async () => {
   const { context, page } = await open(browser);
   await startTraining(page);
+  // an ended worker may have its files a little longer than it lives
+  await part(page, "epochs-table").locator("tbody tr").first().waitFor({ timeout: 60_000 });
+  const held = holdOn(page);
   await engine(page).evaluate(() => { setTimeout(() => { throw new Error("planted"); }); });
   await told(page, /planted/);
+  await held;
   await go(page, "train");
   await page.locator('[data-test^="resume-"]:enabled').click();
   await part(page, "screen-results").waitFor({ timeout: 240_000 });

@@ -7,6 +7,7 @@ mod kept;
 mod shrink;
 mod speed;
 mod target;
+mod teller;
 
 use wasm_bindgen::{JsCast, closure::Closure};
 use web_sys::{Blob, DedicatedWorkerGlobalScope, MessageEvent};

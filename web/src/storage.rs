@@ -71,6 +71,15 @@ pub async fn read_blob(blob: &Blob, from: u64, to: u64) -> Result<js_sys::Uint8A
     Ok(js_sys::Uint8Array::new(&buffer))
 }
 
+/// Lets so many milliseconds go by. Without a timer, none.
+pub(crate) async fn pause(milliseconds: i32) {
+    let pause = js_sys::Promise::new(&mut |resolve, _| {
+        let _ =
+            scope().set_timeout_with_callback_and_timeout_and_arguments_0(&resolve, milliseconds);
+    });
+    let _ = JsFuture::from(pause).await;
+}
+
 pub(crate) fn scope() -> WorkerGlobalScope {
     js_sys::global().unchecked_into()
 }

@@ -4,35 +4,32 @@ use std::{cell::RefCell, collections::HashMap, rc::Rc};
 
 use wasm_bindgen_futures::JsFuture;
 use web_sys::Blob;
-use web_time::Instant;
 
 use super::{
     Stop,
-    fetch::{Watch, fetch, fetch_piece},
+    fetch::{fetch, fetch_piece},
     import::{import, sha256_of},
     kept::{self, About},
     say,
     shrink::Smaller,
-    speed::Speed,
     target::Target,
+    teller::Teller,
 };
 use crate::{
     engine::blob_source::sha256,
     protocol::{Failure, FromLoader, ModelFile, RemoteModel, ToLoader, WeightsAs},
     storage::{self, Folder, StorageError, scope},
-    wire::words,
 };
 
 /// Tries after a broken connection, and how long each waits, in seconds.
 const PAUSES: [u32; 4] = [1, 3, 9, 20];
-/// Seconds between two messages of progress.
-const OFTEN: f64 = 0.2;
 
 /// A model in memory only.
 type Held = (String, Vec<ModelFile>, Vec<Blob>);
 
+/// What the user wants of a running request.
 #[derive(Clone, Copy, PartialEq)]
-enum Wish {
+pub(super) enum Wish {
     GoOn,
     Pause,
     Cancel,
@@ -47,60 +44,6 @@ pub struct Desk {
 
 /// An answer and what rides along.
 pub(super) type Answer = (FromLoader, Vec<Blob>);
-
-/// Tells the page how a model comes along.
-pub(super) struct Teller {
-    desk: Desk,
-    id: u64,
-    key: String,
-    file: String,
-    /// Bytes of the files before this one.
-    before: u64,
-    /// Bytes of all files, where every size is known.
-    total: Option<u64>,
-    files: usize,
-    /// The line broke, and the next try is waited for.
-    waiting: bool,
-    /// Bits of a weight, where a smaller file is made.
-    pub(super) bits: Option<u32>,
-    start: Instant,
-    last: f64,
-    speed: Speed,
-}
-
-impl Watch for Teller {
-    fn see(&mut self, done: u64, total: Option<u64>) -> Result<(), Stop> {
-        let (now, done) = (self.start.elapsed().as_secs_f64(), self.before + done);
-        if now - self.last >= OFTEN || self.last == 0.0 {
-            self.last = now.max(f64::MIN_POSITIVE);
-            self.speed.note(now, done);
-            let total = self.total.or(total.filter(|_| self.files == 1)).unwrap_or(0);
-            let (key, seconds_left) = (self.key.clone(), self.speed.seconds_left(total));
-            let message = match self.bits {
-                Some(bits) => FromLoader::Shrinking { key, bits, done, total, seconds_left },
-                None => FromLoader::Fetching {
-                    key,
-                    file: self.file.clone(),
-                    done,
-                    total,
-                    bytes_per_second: self.speed.bytes_per_second(),
-                    seconds_left,
-                    waiting: self.waiting,
-                },
-            };
-            say(self.id, &message, &[]);
-        }
-        match self.desk.running.borrow().get(&self.key) {
-            Some(Wish::Pause) => Err(Stop::Paused),
-            Some(Wish::Cancel) => Err(Stop::Cancelled),
-            _ => Ok(()),
-        }
-    }
-
-    fn warn(&mut self, what: String) {
-        say(self.id, &FromLoader::Warning { what }, &[]);
-    }
-}
 
 impl Desk {
     /// Answers a request.
@@ -225,20 +168,12 @@ impl Desk {
     }
 
     pub(super) fn teller(&self, id: u64, key: &str, sizes: &[Option<u64>]) -> Teller {
-        Teller {
-            desk: self.clone(),
-            id,
-            key: key.to_owned(),
-            file: String::new(),
-            before: 0,
-            total: sizes.iter().copied().sum(),
-            files: sizes.len(),
-            waiting: false,
-            bits: None,
-            start: Instant::now(),
-            last: 0.0,
-            speed: Speed::default(),
-        }
+        Teller::new(self.clone(), id, key, sizes)
+    }
+
+    /// What a running request was asked to do by now.
+    pub(super) fn wished(&self, key: &str) -> Wish {
+        self.running.borrow().get(key).copied().unwrap_or(Wish::GoOn)
     }
 
     async fn fetch(&self, id: u64, model: RemoteModel, weights: WeightsAs) -> Result<Answer, Stop> {
@@ -301,7 +236,7 @@ impl Desk {
                         // less than before where another version of the file began
                         there = done;
                         let Some(&seconds) = tries.next() else { return Err(Stop::Broken(why)) };
-                        wait(seconds, &mut teller, there).await?;
+                        teller.wait(seconds, there).await?;
                     }
                     Err(stop) => return Err(stop),
                 }
@@ -415,7 +350,7 @@ impl Desk {
         let total = target.pieces.total.ok_or_else(none)?;
         let expected = target.pieces.sha256.get(piece as usize).ok_or_else(none)?;
         let bytes = fetch_piece(&remote, piece, total).await?;
-        if self.running.borrow().get(key).is_some_and(|wish| *wish != Wish::GoOn) {
+        if self.wished(key) != Wish::GoOn {
             // given up: the rest stays, and the piece is asked for again next time
             return Err(Stop::Cancelled);
         }
@@ -455,19 +390,4 @@ async fn check_hash(
         ),
         "It was deleted. Load it again; if this repeats, the host has replaced the file.",
     )))
-}
-
-/// Waits, listening for a pause or a cancel.
-async fn wait(seconds: u32, teller: &mut Teller, done: u64) -> Result<(), Stop> {
-    teller.waiting = true;
-    for _ in 0..seconds * 5 {
-        let pause = js_sys::Promise::new(&mut |resolve, _| {
-            // without a timer the next try just comes sooner
-            let _ = scope().set_timeout_with_callback_and_timeout_and_arguments_0(&resolve, 200);
-        });
-        JsFuture::from(pause).await.map_err(|e| Stop::Broken(words(&e)))?;
-        teller.see(done, None)?;
-    }
-    teller.waiting = false;
-    Ok(())
 }

@@ -7,7 +7,11 @@ use web_sys::{
     FileSystemGetFileOptions, FileSystemRemoveOptions,
 };
 
-use super::{COPY, StorageError, SyncFile, read_blob, scope, wait};
+use super::{COPY, StorageError, SyncFile, pause, read_blob, scope, wait};
+
+/// Tries to open a file that another worker has, and milliseconds between two.
+const BUSY_TRIES: usize = 20;
+const BUSY_PAUSE: i32 = 150;
 
 #[wasm_bindgen]
 extern "C" {
@@ -90,11 +94,22 @@ impl Folder {
         Ok(Some(wait(name, handle.get_file()).await?.unchecked_into()))
     }
 
-    /// Opens a file to be written in place, made if it is not there. No other tab can open it meanwhile.
+    /// Opens a file to be written in place, made if it is not there. No other tab can open it meanwhile. A worker
+    /// that was ended may hold on to its files a little longer, so a busy file is asked for again for a while.
     ///
     /// # Errors
     /// [`StorageError::Busy`] where another tab has it.
     pub async fn open(&self, name: &str) -> Result<SyncFile, StorageError> {
+        for _ in 0..BUSY_TRIES {
+            match self.open_now(name).await {
+                Err(StorageError::Busy(_)) => pause(BUSY_PAUSE).await,
+                opened => return opened,
+            }
+        }
+        self.open_now(name).await
+    }
+
+    async fn open_now(&self, name: &str) -> Result<SyncFile, StorageError> {
         let missing = || StorageError::Other { name: name.to_owned(), what: "not made".to_owned() };
         let handle = self.file_handle(name, true).await?.ok_or_else(missing)?;
         let opened = handle.unchecked_ref::<Openable>().create_sync_access_handle();

@@ -5,7 +5,7 @@ use leptos::{prelude::*, task::spawn_local};
 use wasm_bindgen::JsCast;
 use web_sys::{Blob, File};
 
-use super::{ask, fail, list_runs, prepare_again, tell};
+use super::{ask_quietly, fail, list_runs, prepare_again, tell};
 use crate::{
     page::{
         offline,
@@ -226,12 +226,16 @@ fn load(app: App, name: String, files: Vec<ModelFile>, blobs: Vec<Blob>, key: St
         all.held = None;
     });
     app.classifier.set(None);
-    let request = ask(app, body, &blobs, move |message, _| match message {
-        FromEngine::Loading { done, total } => app.stage.update(|stage| {
-            if let ModelStage::Loading { done: d, total: t, .. } = stage {
-                (*d, *t) = (done, total);
-            }
-        }),
+    let mut begun = false;
+    let request = ask_quietly(app, body, &blobs, move |message, _| match message {
+        FromEngine::Loading { done, total } => {
+            begun = true;
+            app.stage.update(|stage| {
+                if let ModelStage::Loading { done: d, total: t, .. } = stage {
+                    (*d, *t) = (done, total);
+                }
+            });
+        }
         FromEngine::ModelReady(model) => {
             app.kept.update_value(|all| all.held = Some(model.clone()));
             spawn_local(async move {
@@ -243,10 +247,21 @@ fn load(app: App, name: String, files: Vec<ModelFile>, blobs: Vec<Blob>, key: St
                 list_runs(app);
             });
         }
-        FromEngine::Failed(failure) => {
+        FromEngine::Failed(mut failure) => {
             app.stage.set(ModelStage::None);
             if let Some(bad) = failure.piece {
-                mend(app, key.clone(), bad.file, bad.piece);
+                return mend(app, key.clone(), bad.file, bad.piece);
+            }
+            let kept = app.stored.with_untracked(|all| all.iter().any(|model| model.key == key));
+            if kept && !begun {
+                // what cannot even be opened would be offered again and again
+                failure.advice = format!(
+                    "{} It is kept here: delete it under “Kept in this browser”, then load it again.",
+                    failure.advice
+                );
+            }
+            if !failure.fatal {
+                fail(app, &failure);
             }
         }
         FromEngine::Cancelled => app.stage.set(ModelStage::None),
