@@ -28,7 +28,8 @@ async function startTraining(page) {
   await openTable(page, fixture("moods.csv"), "happy");
   await fillRecipe(page);
   await part(page, "start").and(page.locator(":enabled")).click();
-  await part(page, "loss-curve").waitFor({ timeout: 60_000 });
+  // the curve stands there from the start; a row means that something is learned
+  await part(page, "epochs-table").locator("tbody tr").first().waitFor({ timeout: 60_000 });
 }
 /** What an engine of another build says. */
 const otherBuild = `
@@ -128,8 +129,8 @@ const holdOn = (page) =>
 test("the engine breaks down while it trains", async () => {
   const { context, page } = await open(browser);
   await startTraining(page);
+  await part(page, "epochs-table").locator("tbody tr").nth(1).waitFor({ timeout: 60_000 });
   // an ended worker may have its files a little longer than it lives
-  await part(page, "epochs-table").locator("tbody tr").first().waitFor({ timeout: 60_000 });
   const held = holdOn(page);
   await engine(page).evaluate(() => { setTimeout(() => { throw new Error("planted"); }); });
   await told(page, /planted/);

@@ -204,7 +204,7 @@ impl Session<'_> {
         }
         let lost = || {
             Problem::new(
-                "The run's data are not kept any more: the browser cleared them.",
+                "The run's data are not kept: the browser cleared them, or it broke off before they were.",
                 "Start a new run.",
             )
         };
