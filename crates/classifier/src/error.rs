@@ -5,8 +5,8 @@ use hearth_gemma::ModelError;
 use thiserror::Error;
 
 use crate::{
-    bundle::BundleError, metrics::MetricsError, prompt::PromptError, recipe::RecipeError,
-    split::SplitError,
+    bundle::BundleError, fit::Difference, metrics::MetricsError, prompt::PromptError,
+    recipe::RecipeError, split::SplitError,
 };
 
 /// Errors of training, scoring and keeping a classifier.
@@ -51,9 +51,18 @@ pub enum ClassifierError {
     /// A snapshot cannot be kept or read.
     #[error("snapshot: {0}")]
     Snapshot(String),
-    /// There is no snapshot to go on from.
-    #[error("there is no usable snapshot to go on from: start the run anew, without resuming")]
+    /// There is no snapshot to resume.
+    #[error("there is no usable snapshot to resume: start the run anew, without resuming")]
     NothingToResume,
+    /// The snapshot is of another run.
+    #[error(
+        "the snapshot belongs to another run: {}. Restore what changed, end that run as it stands and keep its \
+         best (which any build and GPU can), or start a new run", in_words(.differences)
+    )]
+    AnotherRun {
+        /// What is not as it was.
+        differences: Vec<Difference>,
+    },
     /// The classifier and the model do not belong together.
     #[error(
         "this classifier was trained on another model: {what} was {expected}, this model has {found}"
@@ -69,6 +78,10 @@ pub enum ClassifierError {
     /// The caller stopped a long call.
     #[error("stopped")]
     Stopped,
+}
+
+fn in_words(differences: &[Difference]) -> String {
+    differences.iter().map(|d| d.words.as_str()).collect::<Vec<_>>().join("; ")
 }
 
 impl From<ModelError> for ClassifierError {

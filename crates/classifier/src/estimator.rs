@@ -178,12 +178,14 @@ impl<'m> TextClassifier<'m> {
             }
         };
         let (train, validation) = (self.rows(&train), self.rows(&validation));
+        let prompt = self.prompt_json();
         let task = Task {
             train: &train,
             validation: &validation,
             class_tokens: self.prompter.class_tokens(),
             positive: self.positive,
             end_token: Some(self.tokenizer.eos()),
+            prompt: &prompt,
         };
         let fitted = fit::fit(self.model, &task, recipe, options, store, progress).await?;
         self.set_fitted(&fitted.layout, &fitted.params, fitted.choice)?;
@@ -323,14 +325,21 @@ impl<'m> TextClassifier<'m> {
         memory: u64,
     ) -> Result<fit::TrainingPlan, ClassifierError> {
         let train = self.rows(train);
+        let prompt = self.prompt_json();
         let task = Task {
             train: &train,
             validation: &[],
             class_tokens: self.prompter.class_tokens(),
             positive: self.positive,
             end_token: Some(self.tokenizer.eos()),
+            prompt: &prompt,
         };
         fit::plan(self.model, &task, recipe, memory)
+    }
+
+    /// Plain texts and numbers: they always become JSON.
+    fn prompt_json(&self) -> String {
+        serde_json::to_string(&self.spec).unwrap_or_default()
     }
 
     /// The classes, in the order of the probabilities.

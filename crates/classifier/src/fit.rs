@@ -1,6 +1,8 @@
 //! The training run: batches in a seeded order, validation after every epoch, snapshots, the best adapter.
 
+mod identity;
 mod order;
+mod results;
 mod run;
 mod setup;
 mod snapshots;
@@ -16,6 +18,7 @@ use crate::{
     metrics::Scored,
     recipe::Recipe,
 };
+pub use identity::{Difference, Identity, differences, of_machine};
 pub use snapshots::{MemoryStore, SnapshotStore};
 
 /// Validation rows below which the threshold stays at one half and the last epoch is kept: what does best on a
@@ -44,6 +47,8 @@ pub struct Task<'a> {
     pub positive: Option<usize>,
     /// Ends a text; learned after the label under `label` and `sequence`.
     pub end_token: Option<u32>,
+    /// The prompt's settings in JSON, so that a run that is not resumed can say which of them differs.
+    pub prompt: &'a str,
 }
 
 /// What has no influence on the result.
@@ -53,9 +58,10 @@ pub struct FitOptions {
     pub memory: u64,
     /// Seconds between two snapshots within an epoch; there is one after every epoch.
     pub snapshot_seconds: f64,
-    /// Go on from the store's snapshot.
+    /// Resume the store's snapshot.
     pub resume: bool,
-    /// Take no further step: end the run as it stands and keep its best.
+    /// End the run of the store's snapshot as it stands and keep its best. Nothing is trained, so any build, GPU and
+    /// layout of the weights will do.
     pub finish: bool,
     /// Keep the adapter of every epoch, for a sweep.
     pub keep_epochs: bool,
@@ -129,8 +135,6 @@ pub struct Fitted {
     pub choice: Choice,
     /// ln p of the validation rows by the adapter that was kept, `[N, C]`.
     pub validation: Vec<f64>,
-    /// Memory as planned.
-    pub plan: MemoryPlan,
     /// Time and tokens.
     pub effort: Effort,
 }

@@ -231,10 +231,18 @@ async fn another_run_is_not_resumed_and_the_difference_is_named() {
     let stopped =
         own.fit(&train, None, &recipe(), &options, Some(&mut store), &mut |p| p.step < 2).await;
     assert!(matches!(stopped, Err(ClassifierError::Stopped)));
+    let mut swapped = train.clone();
+    swapped.reverse();
     for (rows, recipe, named) in [
-        (&train[..], Recipe { rank: 4, ..recipe() }, "\"rank\":8"),
-        (&train[..], Recipe { seed: 9, ..recipe() }, "\"seed\":9"),
-        (&train[1..], recipe(), "data was"),
+        (&train[..], Recipe { rank: 4, ..recipe() }, "rank was 8, now 4."),
+        (&train[..], Recipe { seed: 9, ..recipe() }, "seed was 3, now 9."),
+        (
+            &train[..],
+            Recipe { epochs: 9, ..recipe() },
+            "epochs was 5, now 9, and the learning rate (linear schedule, warm-up 0.1) follows",
+        ),
+        (&train[..20], recipe(), "the table has changed: there were 19 training rows and 5"),
+        (&swapped, recipe(), "the table has changed: texts, labels or their order"),
     ] {
         let refused = own.fit(rows, None, &recipe, &resume, Some(&mut store), &mut |_| true).await;
         let text = refused.err().unwrap().to_string();

@@ -11,7 +11,7 @@ use clap::Args;
 use hearth_classifier::{
     error::ClassifierError,
     estimator::TextClassifier,
-    fit::{Choice, FitOptions},
+    fit::{self, Choice, FitOptions, Identity, SnapshotStore},
     history::SweepPoint,
     plots::SweepFigure,
     recipe::Recipe,
@@ -19,6 +19,7 @@ use hearth_classifier::{
     split::Part,
 };
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::{
     Outcome, clock,
@@ -57,7 +58,7 @@ pub struct Sweep {
     /// The folder for figures, plots and the run at work
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Go on where an earlier sweep in --out stopped
+    /// Resume the sweep in --out where it stopped
     #[arg(long)]
     resume: bool,
     /// Overwrite what is in --out
@@ -71,8 +72,9 @@ pub struct Sweep {
 /// `sweep.json`, and the result for machines.
 #[derive(Serialize, Deserialize)]
 struct State {
-    /// What must be equal for a sweep to go on.
-    settings: String,
+    /// What must be equal for a sweep to be resumed; empty in the files of older builds.
+    #[serde(default)]
+    identity: Identity,
     points: Vec<SweepPoint>,
 }
 
@@ -94,16 +96,28 @@ pub async fn run(options: &Options, args: &Sweep) -> Result<Outcome> {
     }
     let session = Session::open(options, &args.model, embedding_for(&recipe)).await?;
     let (model, tokenizer) = (&session.model, session.tokenizer()?);
-    let settings = serde_json::to_string(&(&recipe, &spec, &whole.split, &model.identity))?;
-    let mut done = State { settings, points: Vec::new() };
+    let mut identity = fit::of_machine(model);
+    identity.insert("recipe".to_owned(), serde_json::to_string(&recipe)?);
+    identity.insert("prompt".to_owned(), serde_json::to_string(&spec)?);
+    identity.insert("data".to_owned(), data(&whole)?);
+    let mut done = State { identity, points: Vec::new() };
     if args.resume && state.exists() {
         let at = || format!("{}: reading", state.display());
         let old: State =
             serde_json::from_slice(&std::fs::read(&state).with_context(at)?).with_context(at)?;
-        if old.settings != done.settings {
+        if old.identity.is_empty() {
             bail!(
-                "{}: that sweep had another recipe, prompt, split or model; start anew with --force",
+                "{}: an older build began that sweep and did not note with what; start anew with --force",
                 state.display()
+            );
+        }
+        let differences = fit::differences(&old.identity, &done.identity);
+        if !differences.is_empty() {
+            let words: Vec<String> = differences.into_iter().map(|d| d.words).collect();
+            bail!(
+                "{}: that sweep is another one: {}. Restore what changed, or start anew with --force",
+                state.display(),
+                words.join("; ")
             );
         }
         done.points = old.points;
@@ -163,6 +177,31 @@ pub async fn run(options: &Options, args: &Sweep) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
+/// The rows and their parts, in an identity's words.
+fn data(prepared: &Prepared) -> Result<String> {
+    let mut hash = Sha256::new();
+    for example in &prepared.data.examples {
+        hash.update((example.text.len() as u64).to_le_bytes());
+        hash.update(&example.text);
+        hash.update((example.label as u64).to_le_bytes());
+    }
+    hash.update(serde_json::to_vec(&(&prepared.data.classes, &prepared.split))?);
+    let hash: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(format!("{} rows, {hash}", prepared.data.examples.len()))
+}
+
+/// Whether the snapshot in the folder, if any, is of another size or seed of this sweep. The machine and the settings
+/// are those of the sweep by then.
+fn is_another_of_the_sweep(error: &ClassifierError) -> bool {
+    match error {
+        ClassifierError::NothingToResume => true,
+        ClassifierError::AnotherRun { differences } => {
+            differences.iter().all(|d| d.name == "data" || d.name == "seed")
+        }
+        _ => false,
+    }
+}
+
 /// Trains one size and seed, and measures every epoch.
 async fn one(
     options: &Options,
@@ -182,14 +221,13 @@ async fn one(
         ..FitOptions::default()
     };
     let mut watch = Watch::new(options);
-    let mut see = |p: &hearth_classifier::fit::Progress<'_>| watch.see(p);
+    let mut see = |p: &fit::Progress<'_>| watch.see(p);
     let fitted =
         classifier.fit(&train, Some(&validation), recipe, &fit_options, Some(&mut store), &mut see);
     let fitted = match fitted.await {
-        // the snapshot, if any, is of another of the sweep's runs
-        Err(ClassifierError::NothingToResume | ClassifierError::Model(_)) if args.resume => {
+        Err(error) if args.resume && is_another_of_the_sweep(&error) => {
             fit_options.resume = false;
-            let store = Some(&mut store as &mut dyn hearth_classifier::fit::SnapshotStore);
+            let store = Some(&mut store as &mut dyn SnapshotStore);
             classifier.fit(&train, Some(&validation), recipe, &fit_options, store, &mut see).await?
         }
         fitted => fitted?,

@@ -49,11 +49,14 @@ pub struct Train {
     /// The folder for classifier, adapter, figures, report and snapshots
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Go on from the snapshot in --out
+    /// Resume the run in --out from its snapshot
     #[arg(long)]
     resume: bool,
-    /// Overwrite what an earlier run left in --out
+    /// End the run in --out as its snapshot has it, and keep its best; any build, GPU and --weights will do
     #[arg(long, conflicts_with = "resume")]
+    finish: bool,
+    /// Overwrite what an earlier run left in --out
+    #[arg(long, conflicts_with_all = ["resume", "finish"])]
     force: bool,
     /// Device memory that training may use, in GB
     #[arg(long, value_name = "GB", default_value_t = 8.0)]
@@ -110,7 +113,7 @@ pub async fn run(options: &Options, args: &Train) -> Result<Outcome> {
     let (recipe, spec) = settings(&args.recipe, &args.prompt)?;
     let mut prepared = prepare(&args.table, &args.labels, &args.split, recipe.seed)?;
     prepared.hold_out(recipe.validation_share, recipe.seed)?;
-    let folder = RunFolder::open(&args.out, args.resume, args.force)?;
+    let folder = RunFolder::open(&args.out, args.resume || args.finish, args.force)?;
     prepared.note();
     let session = Session::open(options, &args.model, embedding_for(&recipe)).await?;
     let (model, tokenizer) = (&session.model, session.tokenizer()?);
@@ -123,6 +126,7 @@ pub async fn run(options: &Options, args: &Train) -> Result<Outcome> {
     let fit_options = FitOptions {
         memory: (args.memory * 1e9) as u64,
         resume: args.resume,
+        finish: args.finish,
         ..FitOptions::default()
     };
     let (train, validation) = (prepared.rows(Part::Train), prepared.rows(Part::Validation));
@@ -136,7 +140,7 @@ pub async fn run(options: &Options, args: &Train) -> Result<Outcome> {
     drop(watch);
     if matches!(fitted, Err(ClassifierError::Stopped)) {
         output::note(&format!(
-            "stopped; a snapshot is in {}: the same command with --resume goes on",
+            "stopped; a snapshot is in {}: the same command with --resume continues, with --finish it keeps the best so far",
             args.out.display()
         ));
     }

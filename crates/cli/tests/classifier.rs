@@ -163,7 +163,21 @@ fn a_killed_run_resumes_to_the_same_figures() {
     assert!(!killed.join("metrics.json").exists(), "it was killed too late to prove anything");
     refused(&all, &["snapshot-", "--resume"]);
     let other = [&all[..], &["--resume", "--rank", "4"]].concat();
-    refused(&other, &["another run", "recipe was"]);
+    refused(&other, &["another run", "rank was 8, now 4"]);
+    let other = [&all[..], &["--resume", "--weights", "q8"]].concat();
+    refused(&other, &["another run", "the weights were held as f32, now as q8-g32-f16"]);
+    // a copy of the folder is ended as it stands, with other weights than it was trained with
+    let ended = folder.join("ended").display().to_string();
+    std::fs::create_dir_all(&ended).unwrap();
+    for slot in ["snapshot-0", "snapshot-1"].iter().filter(|slot| killed.join(slot).exists()) {
+        std::fs::copy(killed.join(slot), Path::new(&ended).join(slot)).unwrap();
+    }
+    let finish =
+        ["--epochs", "8", "--no-zero-shot", "--weights", "q8", "--finish", "--out", &ended];
+    let best = run_json(0, &args("train", &flags, &finish));
+    let epochs = best["history"]["epochs"].as_array().unwrap();
+    assert!((1..8).contains(&epochs.len()), "{epochs:?}");
+    assert_eq!(epochs[..], report["history"]["epochs"].as_array().unwrap()[..epochs.len()]);
     let resumed = run_json(0, &[&all[..], &["--resume"]].concat());
     assert_eq!(resumed["history"], report["history"]);
     for figure in ["f1", "auc", "temperature", "tokens"] {
@@ -188,7 +202,7 @@ fn an_interrupted_run_leaves_a_snapshot() {
     let ended = child.wait_with_output().unwrap();
     let words = String::from_utf8(ended.stderr).unwrap();
     assert_eq!(ended.status.code(), Some(130), "{words}");
-    assert!(words.contains("--resume goes on"), "{words}");
+    assert!(words.contains("--resume continues"), "{words}");
 }
 
 #[test]
@@ -211,6 +225,13 @@ fn a_sweep_trains_each_size_once_and_resumes() {
     let resumed = run_json(0, &args("sweep", &flags, &[&more[..], &["--resume"]].concat()));
     assert_eq!(resumed["points"], report["points"]);
     refused(&args("sweep", &flags, &more), &["already", "--resume"]);
+    let resume = |other: &[&'static str]| [&more[..], &["--resume"], other].concat();
+    let refused = |other: &[&'static str], words: &[&str]| {
+        refused(&args("sweep", &flags, &resume(other)), words);
+    };
+    refused(&["--weights", "f16"], &["the weights were held as f32, now as f16"]);
+    refused(&["--profile", "default"], &["the device limits were full, now they are default"]);
+    refused(&["--rank", "2"], &["rank was 8, now 2"]);
 }
 
 #[test]

@@ -18,8 +18,8 @@ pub const SNAPSHOT_VERSION: u32 = 1;
 /// A run at one step.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Snapshot {
-    /// What must be equal for the run to go on: name and value of each thing, so that a refusal can
-    /// say which differs. Model, data set, recipe, adapter, kernel variants, micro-batches.
+    /// What must be equal for the run to be resumed: name and value of each thing, so that a refusal
+    /// can say which differs. Compared by whoever made the run.
     pub identity: BTreeMap<String, String>,
     /// The run's own bookkeeping: order, counters, history. Opaque here.
     pub state: String,
@@ -94,32 +94,6 @@ impl Snapshot {
         }
         Ok(Self { identity: meta.identity, state: meta.state, buffers })
     }
-
-    /// Checks that a run with this identity may go on from the snapshot.
-    ///
-    /// # Errors
-    /// Names everything that differs.
-    pub fn check_identity(&self, wanted: &BTreeMap<String, String>) -> Result<(), ModelError> {
-        let keys: std::collections::BTreeSet<_> =
-            self.identity.keys().chain(wanted.keys()).collect();
-        let differences: Vec<_> = keys
-            .into_iter()
-            .filter(|key| self.identity.get(*key) != wanted.get(*key))
-            .map(|key| {
-                let show = |map: &BTreeMap<String, String>| {
-                    map.get(key).map_or("nothing".to_owned(), Clone::clone)
-                };
-                format!("{key} was {}, now is {}", show(&self.identity), show(wanted))
-            })
-            .collect();
-        if differences.is_empty() {
-            return Ok(());
-        }
-        Err(ModelError::Options(format!(
-            "the snapshot belongs to another run: {}. Start a new run, or restore what changed",
-            differences.join("; ")
-        )))
-    }
 }
 
 /// Of two slots written in turn, the newest that is whole. `order` tells a snapshot's age.
@@ -180,16 +154,5 @@ mod tests {
         assert_eq!(newest(&[older.clone(), bytes.clone()], age).unwrap().state, "4");
         assert_eq!(newest(&[older, bytes[..50].to_vec()], age).unwrap().state, "3");
         assert!(newest(&[vec![], vec![1, 2]], age).is_none());
-    }
-
-    #[test]
-    fn another_identity_is_refused_by_name() {
-        let wanted = BTreeMap::from([
-            ("model".to_owned(), "b".to_owned()),
-            ("rank".to_owned(), "8".to_owned()),
-        ]);
-        let text = snapshot(1).check_identity(&wanted).unwrap_err().to_string();
-        assert!(text.contains("model was a, now is b; rank was nothing, now is 8"), "{text}");
-        assert!(snapshot(1).check_identity(&snapshot(2).identity).is_ok());
     }
 }

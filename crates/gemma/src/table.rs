@@ -64,6 +64,14 @@ impl Table {
         )))
     }
 
+    /// The layout of its rows, on the device or read from the file.
+    pub fn layout(&self) -> WeightLayout {
+        match self {
+            Self::OnDevice(matrix) => matrix.layout,
+            Self::FromSource(rows) => rows.layout,
+        }
+    }
+
     fn place(&self) -> Place<'_> {
         match self {
             Self::OnDevice(matrix) => Place::Device(matrix),
@@ -113,7 +121,7 @@ impl TableRows {
     }
 
     fn bytes(&self) -> u64 {
-        (self.rows * self.layout.row_bytes(self.columns)) as u64
+        self.rows as u64 * self.layout.row_bytes(self.columns) as u64
     }
 
     /// The rows of `tokens`, in their order.

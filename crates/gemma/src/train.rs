@@ -23,6 +23,9 @@ use crate::{
     workspace::{Activations, Sizes, Workspace},
 };
 
+/// The adapter's numbers among [`Trainer::buffers`].
+pub const PARAMS: &str = "params";
+
 /// What a run computes with.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrainConfig {
@@ -248,7 +251,7 @@ impl<'m> Trainer<'m> {
     ) -> Result<std::collections::BTreeMap<String, Vec<f32>>, ModelError> {
         let gpu = &self.model.gpu;
         let mut all = self.adam.buffers(gpu).await?;
-        all.insert("params".to_owned(), gpu.read(&self.lora.params).await?);
+        all.insert(PARAMS.to_owned(), gpu.read(&self.lora.params).await?);
         Ok(all)
     }
 
@@ -262,7 +265,7 @@ impl<'m> Trainer<'m> {
         buffers: &std::collections::BTreeMap<String, Vec<f32>>,
     ) -> Result<(), ModelError> {
         let gpu = &self.model.gpu;
-        let params = buffers.get("params").filter(|p| p.len() == self.lora.layout.len);
+        let params = buffers.get(PARAMS).filter(|p| p.len() == self.lora.layout.len);
         let params = params.ok_or(ModelError::Empty("the snapshot's adapter has another size"))?;
         self.adam.restore(gpu, buffers)?;
         gpu.write(&self.lora.params, 0, params);

@@ -44,6 +44,13 @@ pub struct Layer {
     pub k_norm: Option<Slice>,
 }
 
+impl Layer {
+    /// Its seven matrices, in the order of [`crate::Projection::ALL`].
+    pub fn matrices(&self) -> [&Matrix; 7] {
+        [&self.q, &self.k, &self.v, &self.o, &self.gate, &self.up, &self.down]
+    }
+}
+
 /// All weights. Norms are gains, `1 + w`.
 pub struct Weights {
     /// Embedding table and, when tied, output head, `(V, C)`.
@@ -161,6 +168,23 @@ impl Weights {
         let final_norm = loader.norm("model.norm.weight", c).await?;
         gpu.finish().await?;
         Ok(Self { embedding, head, layers, final_norm })
+    }
+
+    /// The layouts that the matrices are held in, most common first: `q4-g32-f16-min ×126, q8-g32-f16 ×1`. Part of
+    /// what a training run is: another layout has other numbers.
+    pub fn layouts(&self) -> String {
+        let tables = std::iter::once(&self.embedding).chain(&self.head).map(Table::layout);
+        let layers = self.layers.iter().flat_map(Layer::matrices).map(|matrix| matrix.layout);
+        let mut counts = std::collections::BTreeMap::new();
+        for layout in tables.chain(layers) {
+            *counts.entry(layout).or_insert(0) += 1;
+        }
+        let mut counts: Vec<(WeightLayout, usize)> = counts.into_iter().collect();
+        counts.sort_by_key(|&(layout, count)| (std::cmp::Reverse(count), layout));
+        match counts[..] {
+            [(layout, _)] => layout.to_string(),
+            _ => counts.iter().map(|(l, n)| format!("{l} ×{n}")).collect::<Vec<_>>().join(", "),
+        }
     }
 
     /// The output head: the embedding table unless the model has one of its own.

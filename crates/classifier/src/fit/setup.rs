@@ -170,6 +170,7 @@ mod tests {
             class_tokens: &[7, 9],
             positive: Some(1),
             end_token: Some(1),
+            prompt: "",
         }
     }
 

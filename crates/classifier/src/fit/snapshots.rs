@@ -1,13 +1,16 @@
-//! Where a run's snapshots lie, and what must be equal for a run to go on.
+//! Where a run's snapshots lie, and whether one of them belongs to this run.
 
-use std::collections::BTreeMap;
-
-use hearth_gemma::{Model, snapshot::Snapshot, train::StepPlan};
+use hearth_gemma::{snapshot::Snapshot, train::StepPlan};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
-use super::Task;
-use crate::{error::ClassifierError, history::History, recipe::Recipe};
+use super::{
+    identity::{self, Difference, Identity, Purpose},
+    results::Buffers,
+};
+use crate::{error::ClassifierError, history::History};
+
+/// The adapter as it stands, among the trainer's buffers.
+pub(super) const PARAMS: &str = hearth_gemma::train::PARAMS;
 
 /// Two places that are written in turn: while one is written, the other is whole.
 pub trait SnapshotStore {
@@ -64,51 +67,28 @@ pub(super) struct State {
     pub saved: u64,
 }
 
-/// Name and value of everything that must be equal, so that a refusal can say what differs.
-pub(super) fn identity(
-    model: &Model,
-    task: &Task<'_>,
-    recipe: &Recipe,
-) -> BTreeMap<String, String> {
-    let variants = model.variants;
-    BTreeMap::from([
-        ("build".to_owned(), format!("hearth {}", env!("CARGO_PKG_VERSION"))),
-        ("model".to_owned(), model.identity.clone()),
-        ("data".to_owned(), data_hash(task)),
-        ("classes".to_owned(), format!("{:?}", task.class_tokens)),
-        // a recipe is plain numbers and names: it always becomes JSON
-        ("recipe".to_owned(), serde_json::to_string(recipe).unwrap_or_default()),
-        ("adapter".to_owned(), model.gpu.adapter().to_string()),
-        ("profile".to_owned(), format!("{:?}", model.gpu.profile())),
-        // the size of submissions changes no number
-        (
-            "kernel variants".to_owned(),
-            format!("software {}, forced {:?}", variants.software, variants.forced),
-        ),
-    ])
-}
-
-/// A sha256 over all prompts and classes.
-fn data_hash(task: &Task<'_>) -> String {
-    let mut hash = Sha256::new();
-    for rows in [task.train, task.validation] {
-        hash.update((rows.len() as u64).to_le_bytes());
-        for row in rows {
-            hash.update((row.ids.len() as u64).to_le_bytes());
-            row.ids.iter().for_each(|id| hash.update(id.to_le_bytes()));
-            hash.update((row.class as u64).to_le_bytes());
+impl State {
+    /// Before the first step.
+    pub(super) fn new(plan: StepPlan) -> Self {
+        Self {
+            step: 0,
+            plan,
+            history: History::default(),
+            averaged: 0,
+            tokens: 0,
+            padded: 0,
+            seconds: 0.0,
+            saved: 0,
         }
     }
-    hash.update(format!("{:?} {:?}", task.positive, task.end_token));
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Writes the next snapshot into the slot whose turn it is.
 pub(super) fn save(
     store: &mut dyn SnapshotStore,
-    identity: &BTreeMap<String, String>,
+    identity: &Identity,
     state: &mut State,
-    buffers: BTreeMap<String, Vec<f32>>,
+    buffers: Buffers,
 ) -> Result<(), ClassifierError> {
     state.saved += 1;
     let text = serde_json::to_string(state).map_err(|e| fault(e.to_string()))?;
@@ -124,15 +104,31 @@ pub(super) fn clear(store: &mut dyn SnapshotStore) -> Result<(), ClassifierError
 /// The newest whole snapshot, if it belongs to this run.
 pub(super) fn load(
     store: &mut dyn SnapshotStore,
-    identity: &BTreeMap<String, String>,
-) -> Result<(State, BTreeMap<String, Vec<f32>>), ClassifierError> {
+    identity: &Identity,
+    purpose: Purpose,
+    steps_an_epoch: usize,
+) -> Result<(State, Buffers), ClassifierError> {
     let slots = [store.load(0).map_err(fault)?, store.load(1).map_err(fault)?];
     let read = |s: &Snapshot| serde_json::from_str::<State>(&s.state);
     let age = |s: &Snapshot| read(s).map_or(0, |state| state.saved);
     let snapshot = hearth_gemma::snapshot::newest(&slots, age);
     let snapshot = snapshot.ok_or(ClassifierError::NothingToResume)?;
-    snapshot.check_identity(identity)?;
     let state = read(&snapshot).map_err(|e| fault(e.to_string()))?;
+    let mut differences = identity::differences_for(&snapshot.identity, identity, purpose);
+    if let [Difference { name, words }] = differences.as_mut_slice()
+        && name == "epochs"
+        && purpose == Purpose::Resume
+        && let (Some(was), Some(now)) =
+            (identity::recipe_of(&snapshot.identity), identity::recipe_of(identity))
+    {
+        match identity::check_more_epochs(&was, &now, steps_an_epoch, state.step) {
+            Ok(()) => differences.clear(),
+            Err(why) => *words = format!("{words}, {why}"),
+        }
+    }
+    if !differences.is_empty() {
+        return Err(ClassifierError::AnotherRun { differences });
+    }
     Ok((state, snapshot.buffers))
 }
 
