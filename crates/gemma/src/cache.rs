@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use hearth_gpu::{Buffer, Gpu};
 
-use crate::{Config, Lora, ModelError};
+use crate::{Config, Lora, ModelError, Packed};
 
 /// Identities of adapters; 0 is the bare model.
 pub(crate) fn next_id() -> u64 {
@@ -27,7 +27,7 @@ impl KvCache {
     /// # Errors
     /// Device memory.
     pub fn new(gpu: &Gpu, config: &Config, capacity: usize) -> Result<Self, ModelError> {
-        let bytes = 4 * (capacity * config.kv_heads * config.head_dim) as u64;
+        let bytes = Self::bytes(config, capacity) / (2 * config.layers.len().max(1)) as u64;
         let layers = config
             .layers
             .iter()
@@ -56,8 +56,16 @@ impl KvCache {
         self.len = self.len.min(len);
     }
 
-    /// Checks that `tokens` more fit, and that what is held was computed with the same adapter.
-    pub(crate) fn check(&self, tokens: usize, lora: Option<&Lora>) -> Result<(), ModelError> {
+    /// Checks that a batch continues what is held, that it fits, and that the same adapter computed both.
+    pub(crate) fn check(&self, batch: &Packed, lora: Option<&Lora>) -> Result<(), ModelError> {
+        let tokens = batch.len();
+        if self.len != batch.cached {
+            return Err(ModelError::Cache(format!(
+                "the batch was packed behind {} cached tokens, but the cache holds {}: pack it anew, or \
+                 truncate the cache",
+                batch.cached, self.len
+            )));
+        }
         if self.len + tokens > self.capacity {
             return Err(ModelError::Cache(format!(
                 "{} tokens and {tokens} more exceed the cache of {}",
@@ -80,6 +88,7 @@ impl KvCache {
 
     /// Bytes on the device.
     pub fn bytes(config: &Config, capacity: usize) -> u64 {
-        8 * (config.layers.len() * capacity * config.kv_heads * config.head_dim) as u64
+        let sizes = [config.layers.len(), capacity, config.kv_heads * config.head_dim];
+        sizes.into_iter().fold(8, |bytes, size| bytes.saturating_mul(size as u64))
     }
 }

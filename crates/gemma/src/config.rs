@@ -164,8 +164,13 @@ impl Config {
     }
 }
 
-/// No size in a sound file is larger; products of three sizes stay below 2^64.
+/// No vocabulary in a sound file is larger.
 const LARGEST_SIZE: usize = 1 << 21;
+/// No row of activations is wider: Gemma 3 27B has 21,504. Two widths multiplied stay below 2^36, which needs 64 bits
+/// everywhere; a width alone, times the bytes of a number and the largest rank, fits in 32.
+const LARGEST_WIDTH: usize = 1 << 18;
+/// Widest head: what the attention kernels hold in registers.
+const LARGEST_HEAD: usize = 256;
 /// Most layers: Gemma 3 27B has 62.
 const MOST_LAYERS: usize = 1024;
 
@@ -228,11 +233,11 @@ impl Config {
         for (key, size, most) in [
             (keys.layers, self.layers.len(), MOST_LAYERS),
             (keys.vocab, self.vocab, LARGEST_SIZE),
-            (keys.hidden, self.hidden, LARGEST_SIZE),
-            (keys.heads, self.heads, LARGEST_SIZE),
-            (keys.kv_heads, self.kv_heads, LARGEST_SIZE),
-            (keys.head_dim, self.head_dim, LARGEST_SIZE),
-            (keys.intermediate, self.intermediate, LARGEST_SIZE),
+            (keys.hidden, self.hidden, LARGEST_WIDTH),
+            (keys.head_dim, self.head_dim, LARGEST_HEAD),
+            (keys.heads, self.heads, LARGEST_WIDTH / self.head_dim.max(1)),
+            (keys.kv_heads, self.kv_heads, LARGEST_WIDTH / self.head_dim.max(1)),
+            (keys.intermediate, self.intermediate, LARGEST_WIDTH),
             (keys.max_positions, self.max_positions, usize::MAX),
         ] {
             if size == 0 || size > most {
@@ -243,8 +248,8 @@ impl Config {
             let expected = format!("a divisor of the {} query heads", self.heads);
             return bad(keys.kv_heads, expected, self.kv_heads.to_string());
         }
-        if !self.head_dim.is_multiple_of(2) {
-            let expected = "an even number (RoPE turns pairs)".to_owned();
+        if !self.head_dim.is_multiple_of(4) {
+            let expected = "a multiple of 4 (kernels load four numbers at once)".to_owned();
             return bad(keys.head_dim, expected, self.head_dim.to_string());
         }
         for (key, number) in [

@@ -35,7 +35,8 @@ impl Model {
     /// positions go to `ws.hidden`. With a cache, the batch's keys are appended to it.
     ///
     /// # Errors
-    /// A full cache, or one that another adapter filled; no batch.
+    /// A full cache, one that another adapter filled, or one that does not hold what the batch was packed behind;
+    /// no batch.
     pub fn forward(
         &self,
         c: &mut Commands,
@@ -43,8 +44,15 @@ impl Model {
         pass: Pass,
         mut cache: Option<&mut KvCache>,
     ) -> Result<(), ModelError> {
-        if let Some(cache) = &cache {
-            cache.check(ws.batch.len(), pass.lora)?;
+        match &cache {
+            Some(cache) => cache.check(&ws.batch, pass.lora)?,
+            None if ws.batch.cached > 0 => {
+                return Err(ModelError::Cache(format!(
+                    "the batch was packed behind {} cached tokens, and no cache was given",
+                    ws.batch.cached
+                )));
+            }
+            None => {}
         }
         self.embed(c, ws)?;
         for layer in 0..self.config.layers.len() {

@@ -252,3 +252,26 @@ async fn a_cache_of_one_adapter_is_refused_to_another() {
         assert_eq!(result.is_ok(), fine);
     }
 }
+
+#[wasm_bindgen_test(unsupported = pollster::test)]
+async fn a_cache_that_does_not_hold_what_the_batch_continues_is_refused() {
+    let model = load(Profile::Full, &GEMMA3).await;
+    let sizes = Sizes { tokens: 16, chosen: 16, lora: None, training: None };
+    let mut ws = Workspace::new(&model.gpu, &model.config, sizes).unwrap();
+    let mut cache = KvCache::new(&model.gpu, &model.config, 32).unwrap();
+    let ids = [2, 30, 31];
+    // packed behind so many tokens, where the cache holds 0, 0, 3, 3 and 6
+    for (cached, fine) in [(5, false), (0, true), (2, false), (3, true), (3, false)] {
+        let packed = Packed::after_cache(&[Row { tokens: &ids, id: 0 }], cached).unwrap();
+        model.set_batch(&mut ws, packed, None).await.unwrap();
+        let held = cache.len();
+        let result = model.forward(&mut Commands::new(), &ws, Pass::default(), Some(&mut cache));
+        assert_eq!(result.is_ok(), fine, "{cached} of {held}");
+        let Err(error) = result else { continue };
+        let words = format!("behind {cached} cached tokens, but the cache holds {held}");
+        assert!(error.to_string().contains(&words), "{error}");
+    }
+    // 3 tokens are counted on, and there is no cache at all
+    let without = model.forward(&mut Commands::new(), &ws, Pass::default(), None);
+    assert!(without.unwrap_err().to_string().contains("no cache was given"));
+}

@@ -26,6 +26,10 @@ const PLAIN: [(&str, &str); 11] = [
     ("use_qalora", ""),
 ];
 
+/// Names in `init_lora_weights` of starts that leave the model's own weights alone. The others (PiSSA, OLoRA, CorDA,
+/// LoftQ, LoRA-GA) take a part of them away, so that such an adapter means nothing to the model as it is published.
+const HARMLESS_STARTS: [&str; 3] = ["gaussian", "orthogonal", "eva"];
+
 /// An adapter with its settings and no tensors yet.
 pub(super) async fn read(source: &dyn ByteSource) -> Result<Adapter, PeftError> {
     let file = source.name().to_owned();
@@ -53,6 +57,20 @@ pub(super) async fn read(source: &dyn ByteSource) -> Result<Adapter, PeftError> 
         if !(is_empty(found) || found.as_str() == Some(plain)) {
             return Err(wrong(key, "none or empty: Hearth reads plain LoRA only"));
         }
+    }
+    let start = config.get("init_lora_weights").unwrap_or(&Value::Null);
+    let is_harmless = match start {
+        Value::Null | Value::Bool(_) => true,
+        Value::String(name) => HARMLESS_STARTS.contains(&name.to_lowercase().as_str()),
+        _ => false,
+    };
+    if !is_harmless {
+        return Err(wrong(
+            "init_lora_weights",
+            "true, false, gaussian, orthogonal or eva: PiSSA, OLoRA, CorDA, LoftQ and the like change the model's \
+             own weights, and Hearth has the unchanged ones. PEFT turns a PiSSA, OLoRA or CorDA adapter into a plain \
+             one when it is saved with path_initial_model_for_weight_conversion",
+        ));
     }
     let rank = config.get("r").and_then(Value::as_u64);
     let Some(rank) = rank.filter(|rank| (1..=LARGEST_RANK).contains(rank)) else {

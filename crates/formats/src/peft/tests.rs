@@ -65,6 +65,12 @@ fn settings_that_are_not_plain_lora_are_refused() {
         ("lora_alpha", serde_json::json!(1e300)),
         ("lora_dropout", 1.into()),
         ("use_rslora", 1.into()),
+        ("init_lora_weights", "pissa".into()),
+        ("init_lora_weights", "PiSSA_niter_16".into()),
+        ("init_lora_weights", "olora".into()),
+        ("init_lora_weights", "corda".into()),
+        ("init_lora_weights", "loftq".into()),
+        ("init_lora_weights", 3.into()),
     ] {
         let mut config = good.clone();
         config[key] = value;
@@ -112,4 +118,23 @@ fn tensors_that_do_not_fit_are_refused() {
     let mut wrong = adapter();
     wrong.rank = 3;
     assert!(matches!(wrong.to_safetensors(), Err(PeftError::Shape { .. })));
+}
+
+#[test]
+fn a_start_that_changes_the_model_is_refused_in_words_and_others_are_read() {
+    let weights = adapter().to_safetensors().unwrap();
+    let good: serde_json::Value = serde_json::from_str(&adapter().config_json()).unwrap();
+    let with = |start: serde_json::Value| {
+        let mut config = good.clone();
+        config["init_lora_weights"] = start;
+        read(&config.to_string(), &weights)
+    };
+    for start in
+        [true.into(), false.into(), serde_json::Value::Null, "gaussian".into(), "eva".into()]
+    {
+        assert_eq!(with(start).unwrap(), adapter());
+    }
+    let text = with("pissa_niter_4".into()).unwrap_err().to_string();
+    assert!(text.contains("'init_lora_weights' is \"pissa_niter_4\""), "{text}");
+    assert!(text.contains("own weights") && text.contains("path_initial_model"), "{text}");
 }

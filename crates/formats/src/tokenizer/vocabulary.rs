@@ -1,32 +1,41 @@
 //! Pieces by id and ids by piece, in little memory: 5 MB for Gemma 3's 262,144.
 
-use std::hash::{DefaultHasher, Hasher};
+use std::hash::Hasher;
+
+use hashbrown::HashTable;
+use sha2::{Digest, Sha256};
+use siphasher::sip::SipHasher13;
 
 use crate::gguf::header::Strings;
 
-/// An empty place of the hash table.
-const EMPTY: u32 = u32::MAX;
-
 pub(super) struct Vocabulary {
     pieces: Strings,
-    /// A hash table of ids with linear probing, at most half full. It holds no copy of the
-    /// pieces, which a `HashMap<String, u32>` would.
-    slots: Vec<u32>,
+    /// Ids by the hash of their piece. It holds no copy of the pieces, which a `HashMap<String, u32>` would.
+    ids: HashTable<u32>,
+    /// Key of the hash: a digest of all pieces. A file can be made whose pieces collide under a key that is
+    /// known, but not one whose pieces collide under the key that they themselves give.
+    key: [u8; 16],
 }
 
 impl Vocabulary {
-    /// The piece at place `id` has that id. Of equal pieces the first is found.
+    /// The piece at index `id` has that id. Of equal pieces the first is found.
     pub(super) fn new(pieces: Strings) -> Self {
-        let slots = vec![EMPTY; (pieces.len() * 2).next_power_of_two()];
-        let mut vocabulary = Self { pieces, slots };
-        for id in 0..vocabulary.pieces.len() {
-            let piece = vocabulary.pieces.get(id).unwrap_or_default();
-            let slot = vocabulary.slot(piece);
-            if vocabulary.slots[slot] == EMPTY {
-                vocabulary.slots[slot] = id as u32;
-            }
+        let mut digest = Sha256::new();
+        for id in 0..pieces.len() {
+            let piece = pieces.get(id).unwrap_or_default();
+            digest.update((piece.len() as u64).to_le_bytes());
+            digest.update(piece);
         }
-        vocabulary
+        let mut key = [0; 16];
+        key.copy_from_slice(&digest.finalize()[..16]);
+        let mut ids = HashTable::with_capacity(pieces.len());
+        for id in 0..pieces.len() {
+            let piece = pieces.get(id).unwrap_or_default();
+            let rehash = |&id: &u32| hash(&key, pieces.get(id as usize).unwrap_or_default());
+            let is_equal = |&other: &u32| pieces.get(other as usize) == Some(piece);
+            ids.entry(hash(&key, piece), is_equal, rehash).or_insert(id as u32);
+        }
+        Self { pieces, ids, key }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -38,20 +47,49 @@ impl Vocabulary {
     }
 
     pub(super) fn id(&self, piece: &str) -> Option<u32> {
-        Some(self.slots[self.slot(piece)]).filter(|id| *id != EMPTY)
+        let is_equal = |&id: &u32| self.piece(id) == Some(piece);
+        self.ids.find(hash(&self.key, piece), is_equal).copied()
+    }
+}
+
+fn hash(key: &[u8; 16], piece: &str) -> u64 {
+    let mut hasher = SipHasher13::new_with_key(key);
+    hasher.write(piece.as_bytes());
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn vocabulary(pieces: &[String]) -> Vocabulary {
+        Vocabulary::new(pieces.iter().collect())
     }
 
-    /// Where a piece is, or where it would be.
-    fn slot(&self, piece: &str) -> usize {
-        // SipHash: no vocabulary makes all pieces collide, by chance or on purpose.
-        let mut hasher = DefaultHasher::new();
-        hasher.write(piece.as_bytes());
-        let mask = self.slots.len() - 1;
-        let mut slot = hasher.finish() as usize & mask;
-        // Half of the places are empty, so this ends.
-        while self.slots[slot] != EMPTY && self.piece(self.slots[slot]) != Some(piece) {
-            slot = (slot + 1) & mask;
+    /// Pieces that a stranger chose such that the hash that anybody can compute, SipHash with a key of zeros, puts
+    /// all of them into one of 4,096 places.
+    #[test]
+    fn pieces_that_collide_under_a_known_key_do_not_collide_here() {
+        let place = |key: &[u8; 16], piece: &str| hash(key, piece) % 4096;
+        let all = (0..).map(|i: u32| format!("piece {i}"));
+        let chosen: Vec<String> = all.filter(|p| place(&[0; 16], p) == 7).take(200).collect();
+        let hostile = vocabulary(&chosen);
+        let places: BTreeSet<u64> = chosen.iter().map(|p| place(&hostile.key, p)).collect();
+        // 200 of 4,096 at random: some five meet another one
+        assert!(places.len() > 180, "{} places of 200 pieces", places.len());
+        for (id, piece) in chosen.iter().enumerate() {
+            assert_eq!(hostile.id(piece), Some(id as u32));
         }
-        slot
+        assert_eq!(hostile.id("piece"), None);
+        assert_ne!(hostile.key, vocabulary(&chosen[1..]).key, "one piece fewer is another key");
+    }
+
+    #[test]
+    fn of_equal_pieces_the_first_is_found() {
+        let twice = vocabulary(&["a", "b", "a"].map(String::from));
+        assert_eq!((twice.id("a"), twice.id("b"), twice.len()), (Some(0), Some(1), 3));
+        assert_eq!(twice.piece(2), Some("a"));
     }
 }
