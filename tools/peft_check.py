@@ -4,7 +4,7 @@ and what came out.
     python peft_check.py MODEL ADAPTER_DIR LOGITS.safetensors
         loads an adapter that Hearth wrote into PEFT and compares the logits with Hearth's
     python peft_check.py --make MODEL ADAPTER_DIR LOGITS.safetensors
-        writes an adapter made by PEFT, and PEFT's logits with it: crates/gemma/tests/peft.rs
+        writes an adapter made by PEFT, and PEFT's logits with it: crates/gemma/tests/suite/peft.rs
         reads those
 
 MODEL is a folder with config.json and model.safetensors, or a GGUF file. LOGITS holds input_ids

@@ -36,7 +36,7 @@ FAULTS = [
             "hearth-kernels/lib::attention::tests::attention_tells_a_window_from_the_next",
             "hearth-kernels/lib::attention::tests::attention_with_windows_and_soft_caps",
             "hearth-kernels/lib::attention_backward_dq::tests::attention_backward_dq_of_awkward_shapes",
-            "hearth-gemma/golden::gemma3_forward_equals_the_reference",
+            "hearth-gemma/suite::golden::gemma3_forward_equals_the_reference",
         ],
     ),
     Fault(
@@ -49,7 +49,7 @@ FAULTS = [
             "hearth-kernels/lib::attention::tests::attention_tells_a_window_from_the_next",
             "hearth-kernels/lib::attention::tests::attention_with_windows_and_soft_caps",
             "hearth-kernels/lib::attention_backward_dq::tests::attention_backward_dq_of_awkward_shapes",
-            "hearth-gemma/golden::gemma3_forward_equals_the_reference",
+            "hearth-gemma/suite::golden::gemma3_forward_equals_the_reference",
         ],
     ),
     Fault(
@@ -59,9 +59,9 @@ FAULTS = [
         "`attention_shape` passes one more than the configuration says",
         [("crates/gemma/src/forward.rs", "window.unwrap_or(0));", "window.map_or(0, |w| w + 1));")],
         [
-            "hearth-gemma/golden::gemma2_forward_equals_the_reference",
-            "hearth-gemma/golden::gemma3_forward_equals_the_reference",
-            "hearth-gemma/golden::gemma3_gradients_and_adam_steps_equal_the_reference",
+            "hearth-gemma/suite::golden::gemma2_forward_equals_the_reference",
+            "hearth-gemma/suite::golden::gemma3_forward_equals_the_reference",
+            "hearth-gemma/suite::golden::gemma3_gradients_and_adam_steps_equal_the_reference",
         ],
     ),
     Fault(
@@ -71,9 +71,9 @@ FAULTS = [
         "`attention_shape` passes one less than the configuration says",
         [("crates/gemma/src/forward.rs", "window.unwrap_or(0));", "window.map_or(0, |w| w - 1));")],
         [
-            "hearth-gemma/golden::gemma2_forward_equals_the_reference",
-            "hearth-gemma/golden::gemma3_forward_equals_the_reference",
-            "hearth-gemma/golden::gemma3_gradients_and_adam_steps_equal_the_reference",
+            "hearth-gemma/suite::golden::gemma2_forward_equals_the_reference",
+            "hearth-gemma/suite::golden::gemma3_forward_equals_the_reference",
+            "hearth-gemma/suite::golden::gemma3_gradients_and_adam_steps_equal_the_reference",
         ],
     ),
     Fault(
@@ -89,8 +89,8 @@ FAULTS = [
             )
         ],
         [
-            "hearth-gemma/golden::gemma3_forward_equals_the_reference",
-            "hearth-gemma/golden::gemma3_gradients_and_adam_steps_equal_the_reference",
+            "hearth-gemma/suite::golden::gemma3_forward_equals_the_reference",
+            "hearth-gemma/suite::golden::gemma3_gradients_and_adam_steps_equal_the_reference",
         ],
     ),
     Fault(
@@ -115,9 +115,9 @@ FAULTS = [
         [
             "hearth-kernels/lib::geglu::tests::geglu_of_awkward_shapes",
             "hearth-kernels/lib::geglu_backward::tests::geglu_backward_of_awkward_sizes_and_large_gates",
-            "hearth-gemma/golden::gemma1_forward_equals_the_reference",
-            "hearth-gemma/golden::gemma2_forward_equals_the_reference",
-            "hearth-gemma/golden::gemma3_forward_equals_the_reference",
+            "hearth-gemma/suite::golden::gemma1_forward_equals_the_reference",
+            "hearth-gemma/suite::golden::gemma2_forward_equals_the_reference",
+            "hearth-gemma/suite::golden::gemma3_forward_equals_the_reference",
         ],
     ),
     Fault(
@@ -145,7 +145,7 @@ FAULTS = [
         [("crates/formats/src/checkpoint/read.rs", "*value += 1.0;", "*value += 0.0;")],
         [
             "hearth-formats/public_fixtures::safetensors_of_the_public_writer",
-            "hearth-gemma/golden::gemma1_forward_equals_the_reference",
+            "hearth-gemma/suite::golden::gemma1_forward_equals_the_reference",
         ],
     ),
     Fault(
@@ -161,8 +161,8 @@ FAULTS = [
             )
         ],
         [
-            "hearth-gemma/golden::gemma2_forward_equals_the_reference",
-            "hearth-gemma/golden::gemma3_forward_equals_the_reference",
+            "hearth-gemma/suite::golden::gemma2_forward_equals_the_reference",
+            "hearth-gemma/suite::golden::gemma3_forward_equals_the_reference",
         ],
     ),
     Fault(
@@ -180,7 +180,7 @@ FAULTS = [
         [
             "hearth-kernels/lib::attention::tests::attention_with_windows_and_soft_caps",
             "hearth-kernels/lib::attention::tests::attention_of_large_scores",
-            "hearth-gemma/golden::gemma2_forward_equals_the_reference",
+            "hearth-gemma/suite::golden::gemma2_forward_equals_the_reference",
         ],
     ),
     Fault(
@@ -196,8 +196,8 @@ FAULTS = [
             )
         ],
         [
-            "hearth-gemma/golden::gemma2_forward_equals_the_reference",
-            "hearth-gemma/golden::gemma2_gradients_and_adam_steps_equal_the_reference",
+            "hearth-gemma/suite::golden::gemma2_forward_equals_the_reference",
+            "hearth-gemma/suite::golden::gemma2_gradients_and_adam_steps_equal_the_reference",
         ],
     ),
     Fault(
@@ -213,8 +213,8 @@ FAULTS = [
             )
         ],
         [
-            "hearth-gemma/golden::gemma2_forward_equals_the_reference",
-            "hearth-gemma/golden::gemma2_gradients_and_adam_steps_equal_the_reference",
+            "hearth-gemma/suite::golden::gemma2_forward_equals_the_reference",
+            "hearth-gemma/suite::golden::gemma2_gradients_and_adam_steps_equal_the_reference",
         ],
     ),
     Fault(
@@ -348,9 +348,9 @@ FAULTS = [
         ],
         [
             "hearth-gemma/lib::batch::tests::rows_share_the_prefix_once",
-            "hearth-gemma/packed::a_packed_batch_equals_its_rows_under_every_loss",
-            "hearth-gemma/packed::prefixes_longer_than_the_window_none_at_all_and_many_rows",
-            "hearth-gemma/golden::gemma3_gradients_and_adam_steps_equal_the_reference",
+            "hearth-gemma/suite::packed::a_packed_batch_equals_its_rows_under_every_loss",
+            "hearth-gemma/suite::packed::prefixes_longer_than_the_window_none_at_all_and_many_rows",
+            "hearth-gemma/suite::golden::gemma3_gradients_and_adam_steps_equal_the_reference",
         ],
     ),
     Fault(
@@ -367,8 +367,8 @@ FAULTS = [
         ],
         [
             "hearth-kernels/lib::attention_backward_dkv::tests::attention_backward_dkv_of_awkward_shapes",
-            "hearth-gemma/golden::gemma2_gradients_and_adam_steps_equal_the_reference",
-            "hearth-gemma/golden::gemma3_gradients_and_adam_steps_equal_the_reference",
+            "hearth-gemma/suite::golden::gemma2_gradients_and_adam_steps_equal_the_reference",
+            "hearth-gemma/suite::golden::gemma3_gradients_and_adam_steps_equal_the_reference",
         ],
     ),
     Fault(
@@ -385,8 +385,8 @@ FAULTS = [
         ],
         [
             "hearth-kernels/lib::attention_backward_dkv::tests::attention_backward_dkv_of_awkward_shapes",
-            "hearth-gemma/golden::gemma2_gradients_and_adam_steps_equal_the_reference",
-            "hearth-gemma/golden::gemma3_gradients_and_adam_steps_equal_the_reference",
+            "hearth-gemma/suite::golden::gemma2_gradients_and_adam_steps_equal_the_reference",
+            "hearth-gemma/suite::golden::gemma3_gradients_and_adam_steps_equal_the_reference",
         ],
     ),
     Fault(
@@ -398,7 +398,7 @@ FAULTS = [
         [
             "hearth-kernels/lib::attention_backward_dkv::tests::attention_backward_dkv_of_awkward_shapes",
             "hearth-kernels/lib::attention_backward_dq::tests::attention_backward_dq_of_awkward_shapes",
-            "hearth-gemma/golden::gemma2_gradients_and_adam_steps_equal_the_reference",
+            "hearth-gemma/suite::golden::gemma2_gradients_and_adam_steps_equal_the_reference",
         ],
     ),
     Fault(
@@ -409,7 +409,7 @@ FAULTS = [
         [("shaders/cross_entropy_backward.wgsl", "d *= 1.0 - bent * bent;", "d *= 1.0;")],
         [
             "hearth-kernels/lib::cross_entropy_backward::tests::the_gradient_goes_through_the_soft_cap",
-            "hearth-gemma/golden::gemma2_gradients_and_adam_steps_equal_the_reference",
+            "hearth-gemma/suite::golden::gemma2_gradients_and_adam_steps_equal_the_reference",
         ],
     ),
     Fault(
@@ -420,7 +420,7 @@ FAULTS = [
         [("shaders/shared/matmul.wgsl", "value += p.lora_scale * low;", "value += low;")],
         [
             "hearth-kernels/lib::matmul::tests::every_tile_on_awkward_shapes",
-            "hearth-gemma/golden::gemma3_gradients_and_adam_steps_equal_the_reference",
+            "hearth-gemma/suite::golden::gemma3_gradients_and_adam_steps_equal_the_reference",
         ],
     ),
     Fault(
@@ -436,10 +436,10 @@ FAULTS = [
             )
         ],
         [
-            "hearth-gemma/golden::gemma1_gradients_and_adam_steps_equal_the_reference",
-            "hearth-gemma/golden::gemma2_gradients_and_adam_steps_equal_the_reference",
-            "hearth-gemma/golden::gemma3_gradients_and_adam_steps_equal_the_reference",
-            "hearth-gemma/training::gradients_under_dropout_agree_with_finite_differences",
+            "hearth-gemma/suite::golden::gemma1_gradients_and_adam_steps_equal_the_reference",
+            "hearth-gemma/suite::golden::gemma2_gradients_and_adam_steps_equal_the_reference",
+            "hearth-gemma/suite::golden::gemma3_gradients_and_adam_steps_equal_the_reference",
+            "hearth-gemma/suite::training::gradients_under_dropout_agree_with_finite_differences",
         ],
     ),
     Fault(
@@ -455,10 +455,10 @@ FAULTS = [
             )
         ],
         [
-            "hearth-gemma/golden::gemma1_gradients_and_adam_steps_equal_the_reference",
-            "hearth-gemma/golden::gemma2_gradients_and_adam_steps_equal_the_reference",
-            "hearth-gemma/golden::gemma3_gradients_and_adam_steps_equal_the_reference",
-            "hearth-gemma/training::gradients_under_dropout_agree_with_finite_differences",
+            "hearth-gemma/suite::golden::gemma1_gradients_and_adam_steps_equal_the_reference",
+            "hearth-gemma/suite::golden::gemma2_gradients_and_adam_steps_equal_the_reference",
+            "hearth-gemma/suite::golden::gemma3_gradients_and_adam_steps_equal_the_reference",
+            "hearth-gemma/suite::training::gradients_under_dropout_agree_with_finite_differences",
         ],
     ),
     Fault(
@@ -474,10 +474,10 @@ FAULTS = [
             )
         ],
         [
-            "hearth-gemma/golden::gemma1_gradients_and_adam_steps_equal_the_reference",
-            "hearth-gemma/golden::gemma2_gradients_and_adam_steps_equal_the_reference",
-            "hearth-gemma/golden::gemma3_gradients_and_adam_steps_equal_the_reference",
-            "hearth-gemma/training::gradients_under_dropout_agree_with_finite_differences",
+            "hearth-gemma/suite::golden::gemma1_gradients_and_adam_steps_equal_the_reference",
+            "hearth-gemma/suite::golden::gemma2_gradients_and_adam_steps_equal_the_reference",
+            "hearth-gemma/suite::golden::gemma3_gradients_and_adam_steps_equal_the_reference",
+            "hearth-gemma/suite::training::gradients_under_dropout_agree_with_finite_differences",
         ],
     ),
     Fault(
@@ -499,8 +499,8 @@ FAULTS = [
         ],
         [
             "hearth-gemma/lib::targets::tests::prefix_targets_count_once_a_row_and_the_branch_has_one_a_row",
-            "hearth-gemma/packed::a_packed_batch_equals_its_rows_under_every_loss",
-            "hearth-gemma/golden::gemma3_gradients_and_adam_steps_equal_the_reference",
+            "hearth-gemma/suite::packed::a_packed_batch_equals_its_rows_under_every_loss",
+            "hearth-gemma/suite::golden::gemma3_gradients_and_adam_steps_equal_the_reference",
         ],
     ),
     Fault(
@@ -517,7 +517,7 @@ FAULTS = [
         ],
         [
             "hearth-kernels/lib::adamw::tests::three_updates_equal_the_textbook",
-            "hearth-gemma/golden::gemma3_gradients_and_adam_steps_equal_the_reference",
+            "hearth-gemma/suite::golden::gemma3_gradients_and_adam_steps_equal_the_reference",
         ],
     ),
     Fault(
@@ -528,7 +528,7 @@ FAULTS = [
         [("shaders/adamw.wgsl", "let g = s.clip * grad[i];", "let g = grad[i];")],
         [
             "hearth-kernels/lib::adamw::tests::three_updates_equal_the_textbook",
-            "hearth-gemma/training::gradients_are_clipped_to_the_norm_asked_for",
+            "hearth-gemma/suite::training::gradients_are_clipped_to_the_norm_asked_for",
         ],
     ),
     Fault(
@@ -544,7 +544,7 @@ FAULTS = [
             )
         ],
         [
-            "hearth-gemma/training::gradients_are_clipped_to_the_norm_asked_for",
+            "hearth-gemma/suite::training::gradients_are_clipped_to_the_norm_asked_for",
         ],
     ),
     Fault(
@@ -554,8 +554,8 @@ FAULTS = [
         "`KvCache::check` does not ask which adapter filled it",
         [("crates/gemma/src/cache.rs", "if self.len > 0 && ", "if self.len > self.capacity && ")],
         [
-            "hearth-gemma/training::a_cache_of_one_adapter_is_refused_to_another",
-            "hearth-gemma/generation::generation_refuses_what_does_not_fit",
+            "hearth-gemma/suite::training::a_cache_of_one_adapter_is_refused_to_another",
+            "hearth-gemma/suite::generation::generation_refuses_what_does_not_fit",
         ],
     ),
     Fault(
@@ -576,9 +576,9 @@ FAULTS = [
             ),
         ],
         [
-            "hearth-gemma/generation::a_kept_prefix_changes_nothing_on_default_limits",
-            "hearth-gemma/generation::a_kept_prefix_changes_nothing_on_full_limits",
-            "hearth-gemma/generation::a_trained_adapter_is_computed_again_after_forget",
+            "hearth-gemma/suite::generation::a_kept_prefix_changes_nothing_on_default_limits",
+            "hearth-gemma/suite::generation::a_kept_prefix_changes_nothing_on_full_limits",
+            "hearth-gemma/suite::generation::a_trained_adapter_is_computed_again_after_forget",
         ],
     ),
     Fault(
@@ -594,7 +594,7 @@ FAULTS = [
             )
         ],
         [
-            "hearth-gemma/training::recomputed_activations_give_the_bits_of_kept_ones_with_dropout_too",
+            "hearth-gemma/suite::training::recomputed_activations_give_the_bits_of_kept_ones_with_dropout_too",
         ],
     ),
     Fault(
@@ -610,7 +610,7 @@ FAULTS = [
             )
         ],
         [
-            "hearth-gemma/training::gradients_under_dropout_agree_with_finite_differences",
+            "hearth-gemma/suite::training::gradients_under_dropout_agree_with_finite_differences",
         ],
     ),
     Fault(
@@ -626,7 +626,7 @@ FAULTS = [
             )
         ],
         [
-            "hearth-gemma/training::gradients_under_dropout_agree_with_finite_differences",
+            "hearth-gemma/suite::training::gradients_under_dropout_agree_with_finite_differences",
         ],
     ),
 ]

@@ -33,6 +33,12 @@ export async function proxy({ to = url, change } = {}) {
   };
 }
 
+/** A host whose engine or loader runs this first. */
+export const tampered = (file, script) => proxy({
+  change: (path, headers, body) =>
+    path === `/${file}` ? { headers, body: Buffer.concat([Buffer.from(`${script};\n`), body]) } : undefined,
+});
+
 /** A host that only notes who came. */
 export async function stranger() {
   const visitors = [];

@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { after, before, test } from "node:test";
 import { launch, open, url } from "./browser.mjs";
+import { tampered } from "./proxy.mjs";
 import { downloads, fillRecipe, fixture, go, loadModel, openTable, part } from "./steps.mjs";
 
 let browser;
@@ -55,15 +56,121 @@ test("a tab killed while it trains", async () => {
   await context.close();
 });
 
-test("storage fills up while it trains", async () => {
-  const { context, page } = await open(browser);
-  await start(page);
-  await part(page, "loss-curve").waitFor({ timeout: 60_000 });
-  const devtools = await context.newCDPSession(page);
-  await devtools.send("Storage.overrideQuotaForOrigin", { origin: new URL(url).origin, quotaSize: 1000 });
+/**
+ * What the engine runs first: storage that is full from a named write on. `globalThis.fullFrom = { file, writes }`
+ * lets so many writes to files whose names begin so through; from then on every write to any file fails.
+ */
+const fillable = `
+  const { createSyncAccessHandle } = FileSystemFileHandle.prototype;
+  const { write } = FileSystemSyncAccessHandle.prototype;
+  const names = new WeakMap();
+  FileSystemFileHandle.prototype.createSyncAccessHandle = async function (...options) {
+    const handle = await createSyncAccessHandle.apply(this, options);
+    names.set(handle, this.name);
+    return handle;
+  };
+  globalThis.planted = [];
+  FileSystemSyncAccessHandle.prototype.write = function (...all) {
+    const plan = globalThis.fullFrom;
+    const named = plan && names.get(this).startsWith(plan.file);
+    if (plan && named && plan.writes-- <= 0) plan.full = true;
+    if (plan?.full) {
+      globalThis.planted.push(names.get(this));
+      throw new DOMException("planted", "QuotaExceededError");
+    }
+    return write.apply(this, all);
+  }`;
+
+const engine = (page) => page.workers().find((worker) => worker.url().includes("worker_loader.js"));
+const fullFrom = (page, plan) => engine(page).evaluate((plan) => { globalThis.fullFrom = plan; }, plan);
+const planted = (page) => engine(page).evaluate(() => globalThis.planted);
+const notices = async (page) => (await part(page, "notice").allTextContents()).join(" ");
+const NOT_KEPT = /not kept in this browser: the browser's storage is full.*Download the classifier/;
+
+let host;
+before(async () => { host = await tampered("worker_loader.js", fillable); });
+after(() => host?.close());
+
+/** The page is ready to train; storage is full from this write on. */
+async function ready(plan) {
+  const { context, page } = await open(browser, {}, host.address);
+  await loadModel(page);
+  await openTable(page, fixture("moods.csv"), "happy");
+  await fillRecipe(page);
+  await fullFrom(page, plan);
+  return { context, page };
+}
+const begin = (page) => part(page, "start").and(page.locator(":enabled")).click();
+const resume = (page) => page.locator('[data-test^="resume-"]:enabled').click({ timeout: 60_000 });
+const epochs = (page, n) => part(page, "epochs-table").locator("tbody tr").nth(n - 1).waitFor({ timeout: 240_000 });
+async function pause(page) {
+  await part(page, "pause").click();
+  await page.locator('[data-test^="resume-"]:enabled').waitFor({ timeout: 240_000 });
+}
+
+/** The run ends, its end says that it is not kept, and nothing of it is left. */
+async function endsUnkept(context, page) {
   const found = await outcome(page);
   assert.ok(Number(found.figures[0]) > 0.9);
-  const notices = (await part(page, "notice").allTextContents()).join(" ");
-  assert.match(notices, /storage is full.*Download the classifier/);
+  assert.match(await notices(page), NOT_KEPT);
+  assert.ok((await planted(page)).length > 0, "storage was never refused");
+  const left = await page.evaluate(async () => {
+    const root = await navigator.storage.getDirectory();
+    const runs = await root.getDirectoryHandle("runs", { create: true });
+    return Array.fromAsync(runs.keys());
+  });
+  assert.deepEqual(left, []);
+  await context.close();
+}
+
+test("storage is full at a run's first write", async () => {
+  const { context, page } = await ready({ file: "run", writes: 0 });
+  await begin(page);
+  await part(page, "notice").getByText("The run starts all the same").waitFor({ timeout: 60_000 });
+  await endsUnkept(context, page);
+});
+
+test("storage is full when the table is kept", async () => {
+  const { context, page } = await ready({ file: "data", writes: 0 });
+  await begin(page);
+  await part(page, "notice").getByText("The run starts all the same").waitFor({ timeout: 60_000 });
+  await endsUnkept(context, page);
+});
+
+test("storage is full at the first snapshot", async () => {
+  const { context, page } = await ready({ file: "snapshot", writes: 0 });
+  await begin(page);
+  await epochs(page, 1);
+  await pause(page);
+  assert.match(await notices(page), /storage is full.*The paused run is in this tab only/);
+  await resume(page);
+  await endsUnkept(context, page);
+});
+
+test("storage is full at a later snapshot", async () => {
+  const { context, page } = await ready({ file: "snapshot", writes: 1 });
+  await begin(page);
+  await epochs(page, 1);
+  await pause(page);
+  assert.doesNotMatch(await notices(page), /storage is full/);
+  await resume(page);
+  await epochs(page, 2);
+  await pause(page);
+  assert.match(await notices(page), /storage is full.*The paused run is in this tab only/);
+  await resume(page);
+  await endsUnkept(context, page);
+});
+
+test("storage is full at the last write", async () => {
+  const { context, page } = await ready({ file: "classifier", writes: 0 });
+  await begin(page);
+  await endsUnkept(context, page);
+});
+
+test("a run that is kept in the end does not say that it is not", async () => {
+  const { context, page } = await ready({ file: "nothing has this name", writes: 0 });
+  await begin(page);
+  await outcome(page);
+  assert.doesNotMatch(await notices(page), /not kept|storage is full/);
   await context.close();
 });

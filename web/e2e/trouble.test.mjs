@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { once } from "node:events";
 import { after, before, test } from "node:test";
 import { launch, open } from "./browser.mjs";
-import { proxy } from "./proxy.mjs";
+import { proxy, tampered } from "./proxy.mjs";
 import { fillRecipe, fixture, go, loadModel, openTable, part } from "./steps.mjs";
 
 let browser;
@@ -37,12 +37,6 @@ const otherBuild = `
   self.postMessage = (message) =>
     post(JSON.parse(JSON.stringify(message).replace(/(build[^0-9a-z]*)[0-9a-z]/, "$1#")));
 `;
-/** A host whose engine or loader runs this first. */
-const tampered = (file, script) => proxy({
-  change: (path, headers, body) =>
-    path === `/${file}` ? { headers, body: Buffer.concat([Buffer.from(`${script};\n`), body]) } : undefined,
-});
-
 test("files that are not what their names say", async () => {
   const { context, page } = await open(browser);
   await loadModel(page);

@@ -1,8 +1,10 @@
 //! The two commands of the README, `serve` and `test`, and what they need.
 #![allow(clippy::print_stdout, reason = "a command for people")]
 
+mod lavapipe;
 mod model;
 mod offline;
+mod runner_output;
 mod serve;
 #[cfg(test)]
 mod source_rules;

@@ -131,24 +131,11 @@ fn folders_and_files_say_what_is_inside() {
     assert!(wrong.is_empty(), "{wrong:?}");
 }
 
-/// The commands in the README's code blocks, one a line (those over several lines joined), without what they print.
-fn readme_commands() -> Vec<String> {
-    let readme = fs::read_to_string(root().join("README.md")).expect("there is a README");
-    let readme = readme.replace("\\\n", " ");
-    let mut inside = false;
-    let lines = readme.lines().filter(|line| {
-        if line.starts_with("```") {
-            inside = line.starts_with("```sh");
-        }
-        inside && (line.starts_with("cargo ") || line.starts_with("hearth "))
-    });
-    lines.map(|line| line.split(" #").next().unwrap_or_default().trim_end().to_owned()).collect()
-}
-
 #[test]
 fn the_readmes_xtask_commands_exist() {
     Cli::command().debug_assert();
-    let commands = readme_commands();
+    let readme = fs::read_to_string(root().join("README.md")).expect("there is a README");
+    let commands = hearth_testing::commands_in(&readme);
     for wanted in ["cargo xtask serve", "cargo xtask test"] {
         assert!(commands.iter().any(|line| line == wanted), "the README does not say `{wanted}`");
     }
@@ -158,40 +145,4 @@ fn the_readmes_xtask_commands_exist() {
             panic!("README: `{line}`: {error}");
         }
     }
-}
-
-/// With `--help` behind them the commands run nothing, but an unknown option is still an error.
-#[test]
-fn the_readmes_hearth_commands_exist() {
-    let commands = readme_commands();
-    let mut found = 0;
-    for line in commands.iter().filter_map(|line| line.strip_prefix("hearth ")) {
-        found += 1;
-        let output = crate::cargo()
-            .args(["run", "--quiet", "--package", "hearth-cli", "--"])
-            .args(words(line))
-            .arg("--help")
-            .output()
-            .expect("cargo starts");
-        let said = String::from_utf8_lossy(&output.stdout);
-        assert!(
-            output.status.success() && said.contains("Usage: hearth "),
-            "README: `hearth {line}`: {said}{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-    }
-    assert!(found > 0, "the README shows no `hearth` command");
-}
-
-/// The words of a command line; those in double quotes stay together.
-fn words(line: &str) -> Vec<&str> {
-    let pieces = line.split('"').enumerate();
-    pieces.fold(Vec::new(), |mut words, (n, piece)| {
-        if n % 2 == 1 {
-            words.push(piece);
-        } else {
-            words.extend(piece.split_whitespace());
-        }
-        words
-    })
 }

@@ -1,13 +1,21 @@
 //! `cargo xtask test`: from a fresh clone to every test passed, the browser's included.
 
-use crate::steps::{Count, Steps};
-use crate::{cargo, model, root, serve, tools};
+use crate::steps::Steps;
+use crate::{cargo, lavapipe, model, root, serve, tools};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
-use std::process::{Command, ExitCode};
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
 
 const WASM: [&str; 2] = ["--target", "wasm32-unknown-unknown"];
 const WEB: &str = "hearth-web";
+/// Browsers at a time: one waits for its GPU process, or compiles, while another computes.
+const BROWSERS: usize = 2;
+/// What starts the native tests' programs, read by tests that start such a program themselves.
+const RUNNER: &str = "HEARTH_RUNNER";
+/// A folder in which tests that could not run leave a line each (`hearth_testing::skip`).
+const SKIPPED: &str = "HEARTH_SKIPPED";
 
 #[derive(clap::Args)]
 pub struct Options {
@@ -37,49 +45,68 @@ pub fn test(options: &Options) -> Result<ExitCode> {
     let packages = selected(workspace()?, &options.packages)?;
     let mut steps = Steps::default();
     if options.real {
-        steps.attempt("the real model", || model::fetch().map(|_| Count::default()));
+        steps.attempt("the real model", || model::fetch().map(|_| ()));
     }
+    let skipped = std::env::temp_dir().join(format!("hearth-skipped-{}", std::process::id()));
+    std::fs::create_dir_all(&skipped).context("no folder for temporary files")?;
     steps.run("format", cargo().args(["fmt", "--all", "--check"]));
     if !options.browser_only {
-        native(&mut steps, &packages, options.real);
+        native(&mut steps, &packages, options.real, &skipped);
     }
     if !options.native_only {
         in_browser(&mut steps, &packages);
         if packages.iter().any(|package| package.name == WEB) {
-            page(&mut steps, options.real);
+            let mut native = flags(packages.iter().filter(|package| package.name != WEB));
+            if native.is_empty() {
+                native = ["--package", "hearth-cli"].map(str::to_owned).into();
+            }
+            page(&mut steps, &native, options.real);
         }
     }
-    match hearth_testing::real_model() {
-        _ if options.browser_only => {}
-        Some(model) if options.real => println!("\nThe real model: {}", model.display()),
-        Some(model) => println!(
-            "\nThe real model, everyday checks only (--real runs them all): {}",
-            model.display()
-        ),
-        None => println!(
-            "\nThe real model is not on this machine, so its checks did not run: \
-             `cargo xtask test --real` fetches it"
-        ),
+    let lines = lines_in(&skipped)?;
+    std::fs::remove_dir_all(&skipped).context("cannot remove a temporary folder")?;
+    if !options.browser_only && hearth_testing::real_model().is_none() {
+        println!("\nThe real model is not on this machine: `cargo xtask test --real` fetches it");
     }
-    Ok(steps.finish())
+    Ok(steps.finish(&lines))
 }
 
-fn native(steps: &mut Steps, packages: &[Package], real: bool) {
+/// The lines that tests left in a folder, each once.
+fn lines_in(folder: &Path) -> Result<Vec<String>> {
+    let mut lines = Vec::new();
+    for entry in std::fs::read_dir(folder).context("cannot list what was skipped")? {
+        let text =
+            std::fs::read_to_string(entry?.path()).context("cannot read what was skipped")?;
+        lines.extend(text.lines().map(str::to_owned));
+    }
+    lines.sort();
+    lines.dedup();
+    Ok(lines)
+}
+
+fn native(steps: &mut Steps, packages: &[Package], real: bool, skipped: &Path) {
     let native = packages.iter().filter(|package| package.name != WEB);
     let all = flags(native.clone());
     let libraries = flags(native.filter(|package| package.has_library));
     if all.is_empty() {
         return;
     }
-    let ready = steps
-        .attempt("a GPU for native tests", || tools::for_native_tests().map(|()| Count::default()));
+    let mut runner = None;
+    let ready = steps.attempt("a GPU for native tests", || {
+        runner = lavapipe::runner();
+        if runner.is_some() { Ok(()) } else { tools::for_native_tests() }
+    });
     steps.run("clippy", cargo().args(["clippy", "--all-targets"]).args(&all).args(DENY_WARNINGS));
     if !ready {
         return;
     }
     let tests = |arguments: &[&str], packages: &[String]| {
         let mut cargo = cargo();
-        cargo.args(arguments).args(packages).env("HEARTH_REAL", if real { "1" } else { "0" });
+        cargo.args(arguments).args(packages);
+        cargo.env("HEARTH_REAL", if real { "1" } else { "0" }).env(SKIPPED, skipped);
+        if let Some(runner) = &runner {
+            cargo.env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER", runner).env(RUNNER, runner);
+        }
         cargo
     };
     let nextest = cargo().args(["nextest", "--version"]).output();
@@ -105,37 +132,70 @@ fn in_browser(steps: &mut Steps, packages: &[Package]) {
     let mut path = None;
     let ready = steps.attempt("the browser and its tools", || {
         path = Some(tools::for_browser_tests()?);
-        Ok(Count::default())
+        Ok(())
     });
     let Some(path) = path.filter(|_| ready) else { return };
-    let cargo = || {
-        let mut cargo = cargo();
-        cargo.env("PATH", &path);
-        cargo
-    };
-    // in the page's profile, whose macros and build scripts the page's build uses again
-    steps.run(
-        "clippy for wasm32",
-        cargo()
-            .args(["clippy", "--profile", "wasm"])
-            .args(WASM)
-            .args(&compiled)
-            .args(DENY_WARNINGS),
-    );
-    if !tested.is_empty() {
-        let runner = ["test", "--tests", "--no-fail-fast"];
-        steps.run("tests in the browser", cargo().args(runner).args(WASM).args(&tested));
+    let mut clippy = cargo();
+    clippy.arg("clippy").args(WASM).args(&compiled).args(DENY_WARNINGS);
+    steps.run("clippy for wasm32", clippy.env("PATH", &path));
+    if tested.is_empty() {
+        return;
+    }
+    let mut programs = Vec::new();
+    let built = steps.attempt("tests for the browser, built", || {
+        programs = browser_tests(&tested)?;
+        Ok(())
+    });
+    if built {
+        let commands = programs.iter().map(|program| browser_test(program, &path)).collect();
+        steps.run_side_by_side("tests in the browser", commands, BROWSERS);
     }
 }
 
+/// Builds the tests that run in the browser. Returns their programs, the largest first.
+fn browser_tests(packages: &[String]) -> Result<Vec<PathBuf>> {
+    let mut build = cargo();
+    build.args(["test", "--tests", "--no-run", "--message-format=json-render-diagnostics"]);
+    build.args(WASM).args(packages).stderr(Stdio::inherit());
+    let output = build.output().context("cannot start cargo")?;
+    if !output.status.success() {
+        bail!("the tests for the browser do not build: see above");
+    }
+    let mut programs = Vec::new();
+    for line in String::from_utf8_lossy(&output.stdout).lines() {
+        let message: Value = serde_json::from_str(line)?;
+        if message["profile"]["test"] == true
+            && let Some(program) = message["executable"].as_str()
+        {
+            programs.push(PathBuf::from(program));
+        }
+    }
+    programs.sort_by_key(|program| {
+        std::cmp::Reverse(std::fs::metadata(program).map_or(0, |metadata| metadata.len()))
+    });
+    Ok(programs)
+}
+
+/// Runs a test program in headless Chromium, in a dedicated worker.
+fn browser_test(program: &Path, path: &OsStr) -> Command {
+    let mut test = Command::new("wasm-bindgen-test-runner");
+    test.arg(program).current_dir(root()).env("PATH", path);
+    // as .cargo/config.toml has it for `cargo test`
+    test.env("WASM_BINDGEN_USE_DEDICATED_WORKER", "1");
+    test.env("WASM_BINDGEN_TEST_WEBDRIVER_JSON", root().join("webdriver.json"));
+    test.env("WASM_BINDGEN_TEST_TIMEOUT", "1800");
+    test
+}
+
 /// Builds the page as it is released and walks through it in headless Chromium.
-fn page(steps: &mut Steps, real: bool) {
+fn page(steps: &mut Steps, native_packages: &[String], real: bool) {
     let requests = std::env::temp_dir().join(format!("hearth-requests-{}", std::process::id()));
     let mut addresses = Vec::new();
     let ready = steps.attempt("the page, built and served", || {
         let page = serve::build(&tools::for_page()?)?;
-        // a second one shows what it is that keeps requests in
-        for without_policy in [false, true] {
+        // one for all tests; one whose requests are counted, for the test that does so alone; and one that shows
+        // what it is that keeps requests in
+        for (without_policy, log) in [(false, None), (false, Some(&requests)), (true, None)] {
             let mut models = vec![serve::Offer::fixture()?];
             if real {
                 models.push(serve::Offer::real()?);
@@ -145,27 +205,43 @@ fn page(steps: &mut Steps, real: bool) {
                 // where the tests' own hub of models is
                 weight_hosts: vec!["http://localhost:*".to_owned()],
                 without_policy,
-                log: (!without_policy).then(|| requests.clone()),
+                log: log.cloned(),
             };
             addresses.push(serve::start(&page, plan, "127.0.0.1", 0)?);
         }
-        Ok(Count::default())
+        Ok(())
     });
-    if ready {
+    let native = ready
+        && steps.attempt("the command line, for comparison", || {
+            // built with the native tests already, as they are built: alone it would have other features
+            let mut build = cargo();
+            build.args(["test", "--no-run", "--quiet", "--all-targets"]).args(native_packages);
+            crate::run(&mut build)
+        });
+    if native {
         let mut node = Command::new("node");
-        node.args(["--test", "--test-reporter=tap"])
+        node.args(["--test", "--test-reporter=tap", &format!("--test-concurrency={BROWSERS}")])
             .args(end_to_end_tests())
             .current_dir(root().join("web/e2e"))
             .env("HEARTH_URL", &addresses[0])
-            .env("HEARTH_URL_WITHOUT_POLICY", &addresses[1])
+            .env("HEARTH_URL_COUNTED", &addresses[1])
+            .env("HEARTH_URL_WITHOUT_POLICY", &addresses[2])
             .env("HEARTH_REQUESTS", &requests)
             .env("HEARTH_REAL", if real { "1" } else { "0" })
+            .env("HEARTH_BIN", hearth())
             .envs(hearth_testing::real_model().map(|model| ("HEARTH_MODEL", model)))
             .env("CHROMIUM", tools::browser().unwrap_or_default());
         steps.run("the page in the browser", &mut node);
         // gone or not, the tests have been run
         let _ = std::fs::remove_file(&requests);
     }
+}
+
+/// The built command line.
+fn hearth() -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+    let target = target.unwrap_or_else(|| root().join("target"));
+    target.join("debug/hearth").with_extension(std::env::consts::EXE_EXTENSION)
 }
 
 /// Named one by one: what `node --test` finds by itself differs between its versions.

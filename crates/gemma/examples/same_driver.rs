@@ -1,4 +1,4 @@
-//! Writes the native half of `tests/browser_native.rs`, which says how it is called.
+//! Writes the native half of `tests/suite/browser_native.rs`, which says how it is called.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -7,10 +7,11 @@
 )]
 
 #[cfg(not(target_arch = "wasm32"))]
-#[path = "../tests/same_driver/mod.rs"]
+#[path = "../tests/suite/same_driver/mod.rs"]
 mod same_driver;
 #[cfg(not(target_arch = "wasm32"))]
-#[path = "../tests/twins/mod.rs"]
+#[path = "../tests/suite/twins/mod.rs"]
+#[allow(dead_code, reason = "the tests use all of it")]
 mod twins;
 
 /// There are no folders in a browser.

@@ -4,6 +4,7 @@
 
 use std::env;
 use std::path::PathBuf;
+use std::process::Command;
 
 /// File name of the real model, Gemma 3 270M, in [`cache_dir`].
 pub const REAL_MODEL: &str = "gemma-3-270m-q4_k_m.gguf";
@@ -33,4 +34,31 @@ pub fn real_model() -> Option<PathBuf> {
 /// Whether tests that take minutes run: true under `cargo xtask test --real`, which sets `HEARTH_REAL=1`.
 pub fn slow() -> bool {
     env::var_os("HEARTH_REAL").is_some_and(|value| value == "1")
+}
+
+/// The commands in a Markdown text's `sh` blocks, one per line (those over several lines joined), without comments
+/// and without what they print.
+pub fn commands_in(markdown: &str) -> Vec<String> {
+    let joined = markdown.replace("\\\n", " ");
+    let mut inside = false;
+    let lines = joined.lines().filter(|line| {
+        if line.starts_with("```") {
+            inside = line.starts_with("```sh");
+        }
+        inside && (line.starts_with("cargo ") || line.starts_with("hearth "))
+    });
+    lines.map(|line| line.split(" #").next().unwrap_or_default().trim_end().to_owned()).collect()
+}
+
+/// A program of the tests, started by the program that the environment variable `HEARTH_RUNNER` names where there is
+/// one: `cargo xtask test` brings a Vulkan driver of its own that way.
+pub fn program(path: &str) -> Command {
+    match env::var_os("HEARTH_RUNNER") {
+        Some(runner) => {
+            let mut command = Command::new(runner);
+            command.arg(path);
+            command
+        }
+        None => Command::new(path),
+    }
 }

@@ -1,7 +1,8 @@
 //! Runs as they are kept: what is needed to go on after the tab was closed, and to compare.
 
 use hearth_classifier::{
-    history::History, prompt::PromptSpec, recipe::Recipe, split::Part, table::TableOptions,
+    fit::MemoryStore, history::History, prompt::PromptSpec, recipe::Recipe, split::Part,
+    table::TableOptions,
 };
 use serde::{Deserialize, Serialize};
 use web_sys::Blob;
@@ -29,6 +30,9 @@ pub struct KeptRun {
     pub record: RunRecord,
     pub choices: DataChoices,
     pub options: TableOptions,
+    /// Why it lies in memory only, where the storage refused it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_kept: Option<String>,
 }
 
 impl KeptRun {
@@ -46,6 +50,17 @@ impl KeptRun {
     pub async fn try_save(&self, base: &Base) -> Result<Result<(), StorageError>, Problem> {
         let json = serde_json::to_vec(self).map_err(|e| Problem::new(e.to_string(), ""))?;
         Ok(self.shelf(base).put_safe(&self.record.key, RECORD, &json).await)
+    }
+
+    /// What to tell once it is finished, where it does not outlive the tab; nothing where it does.
+    pub fn farewell(&self) -> Option<String> {
+        (!self.record.kept).then(|| {
+            let why = self.not_kept.as_deref().unwrap_or("the browser keeps nothing for this page");
+            let why = why.trim_end_matches('.');
+            format!(
+                "The finished run is not kept in this browser: {why}. Download the classifier before you close this tab."
+            )
+        })
     }
 
     /// Forgets the user's texts and the snapshots of a finished run: only its classifier is needed now.
@@ -160,7 +175,8 @@ impl Session<'_> {
             kept: self.base.shelf.is_kept(),
         };
         let choices = choices.ok_or_else(no_data)?;
-        let mut run = KeptRun { record, choices, options: data.options.clone() };
+        let options = data.options.clone();
+        let mut run = KeptRun { record, choices, options, not_kept: None };
         let blob = data.blob.clone();
         if let Err(problem) = self.keep(&run, &blob).await {
             if !run.record.kept {
@@ -168,15 +184,30 @@ impl Session<'_> {
             }
             if let Problem::Failed(failure) = problem {
                 ask.warn(format!(
-                    "{} The run starts all the same, but closing the tab would lose it.",
-                    failure.what
+                    "{}. The run starts all the same, but closing the tab would lose it.",
+                    failure.what.trim_end_matches('.')
                 ));
+                self.move_to_memory(&mut run, MemoryStore::default(), failure.what).await?;
             }
-            self.base.shelf.remove(&run.record.key).await?;
-            run.record.kept = false;
-            self.keep(&run, &blob).await?;
         }
         Ok(run)
+    }
+
+    /// Moves a run that the storage refuses into memory, with its snapshots: it lives as long as the tab.
+    pub async fn move_to_memory(
+        &self,
+        run: &mut KeptRun,
+        snapshots: MemoryStore,
+        why: String,
+    ) -> Result<(), Problem> {
+        // what is half written must not be offered later; a storage that refuses even this has been told of
+        let _ = self.base.shelf.remove(&run.record.key).await;
+        run.record.kept = false;
+        run.not_kept = Some(why);
+        let data = self.base.data.as_ref().ok_or_else(no_data)?;
+        self.keep(run, &data.blob).await?;
+        self.base.memory.set_snapshots(&run.record.key, snapshots);
+        Ok(())
     }
 
     async fn keep(&self, run: &KeptRun, data: &Blob) -> Result<(), Problem> {

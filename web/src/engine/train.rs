@@ -6,7 +6,7 @@ use hearth_classifier::{
     columns::TokenHistogram,
     error::ClassifierError,
     estimator::{Labelled, TextClassifier},
-    fit::{FitOptions, Fitted, Progress, SnapshotStore},
+    fit::{FitOptions, Fitted, MemoryStore, Progress, SnapshotStore},
     measure::{self, Measured},
     metrics::Scored,
     prepare::Prepared,
@@ -15,6 +15,7 @@ use hearth_classifier::{
     report::{Report, Speed, worst_mistakes},
     split::Part,
 };
+use web_sys::Blob;
 use web_time::Instant;
 
 use super::{
@@ -29,7 +30,7 @@ use super::{
 };
 use crate::{
     protocol::{Evaluated, FromEngine, PlanReport, RunState, ScoredRow, TrainProgress},
-    storage::StorageError,
+    storage::{StorageError, shelf::Slots},
 };
 
 /// Seconds between snapshots: what a killed tab loses at most.
@@ -45,6 +46,15 @@ const STEP_COST: f64 = 4.0;
 enum Ended {
     Fitted(Box<Fitted>),
     Paused,
+}
+
+/// Where training begins.
+#[derive(Clone, Copy)]
+struct Beginning {
+    /// At the last snapshot.
+    resume: bool,
+    /// There, and no step further: the best so far is taken.
+    finish: bool,
 }
 
 /// What was told of a training so far.
@@ -132,17 +142,19 @@ impl<'m> Session<'m> {
             Ok(()) | Err(StorageError::Full(_)) => {}
             Err(error) => return Err(error.into()),
         }
+        let mut slots = run.shelf(self.base).slots(&run.record.key).await?;
         ask.inbox().training(true);
-        let ended = self.fit(ask, &run, &mut classifier, &prepared, resume, finish).await;
+        let from = Beginning { resume, finish };
+        let ended = self.fit(ask, &run, &mut classifier, &prepared, &mut slots, from).await;
         ask.inbox().training(false);
         let fitted = match ended {
             Ok(Ended::Fitted(fitted)) => fitted,
             Ok(Ended::Paused) => {
-                run.record.state = RunState::Paused;
-                run.save(self.base).await?;
+                self.pause(ask, &mut run, slots).await?;
                 return Ok((FromEngine::Paused { run: run.record }, Vec::new()));
             }
             Err(Problem::Cancelled) => {
+                drop(slots);
                 run.shelf(self.base).remove(&run.record.key).await?;
                 return Err(Problem::Cancelled);
             }
@@ -151,10 +163,11 @@ impl<'m> Session<'m> {
                 return Err(Problem::Failed(failure));
             }
             Err(problem) => {
-                self.settle(&mut run).await?;
+                self.settle(ask, &mut run, slots).await?;
                 return Err(problem);
             }
         };
+        drop(slots);
         let effort = fitted.effort;
         if effort.seconds > 1.0 {
             self.base.speed = Some(effort.tokens as f64 / effort.seconds);
@@ -162,17 +175,31 @@ impl<'m> Session<'m> {
         self.finish(ask, run, model, &prepared, classifier, &fitted).await
     }
 
-    /// After a failure: a run with a snapshot can be gone on with, or ended with its best; any other is forgotten.
-    async fn settle(&self, run: &mut KeptRun) -> Result<(), Problem> {
-        let (shelf, key) = (run.shelf(self.base), run.record.key.clone());
-        let mut slots = shelf.slots(&key).await?;
-        let saved = (0..2).any(|slot| slots.load(slot).is_ok_and(|bytes| !bytes.is_empty()));
-        drop(slots);
-        if saved {
-            run.record.state = RunState::Paused;
-            return run.save(self.base).await;
+    /// Notes that a run waits to be resumed: in the storage, or in memory where the storage is full.
+    async fn pause(&self, ask: &Ask, run: &mut KeptRun, slots: Slots) -> Result<(), Problem> {
+        run.record.state = RunState::Paused;
+        let refused = match run.try_save(self.base).await? {
+            Err(error) => error.to_string(),
+            Ok(()) if slots.beyond_files() => {
+                StorageError::Full("a snapshot".to_owned()).to_string()
+            }
+            Ok(()) => return Ok(()),
+        };
+        let unreadable = |what: String| Problem::new(what, "Start the run again.");
+        let snapshots = slots.into_memory().map_err(unreadable)?;
+        ask.warn(format!(
+            "{refused}. The paused run is in this tab only; closing it would lose it."
+        ));
+        self.move_to_memory(run, snapshots, refused).await
+    }
+
+    /// After a failure: a run with a snapshot can be resumed, or ended with its best; any other is forgotten.
+    async fn settle(&self, ask: &Ask, run: &mut KeptRun, mut slots: Slots) -> Result<(), Problem> {
+        if (0..2).any(|slot| slots.load(slot).is_ok_and(|bytes| !bytes.is_empty())) {
+            return self.pause(ask, run, slots).await;
         }
-        Ok(shelf.remove(&key).await?)
+        drop(slots);
+        Ok(run.shelf(self.base).remove(&run.record.key).await?)
     }
 
     async fn fit(
@@ -181,20 +208,19 @@ impl<'m> Session<'m> {
         run: &KeptRun,
         classifier: &mut TextClassifier<'_>,
         prepared: &Prepared,
-        mut resume: bool,
-        mut finish: bool,
+        slots: &mut Slots,
+        mut from: Beginning,
     ) -> Result<Ended, Problem> {
         let record = &run.record;
         let gpu = &self.loaded()?.model.gpu;
         let (train, validation) = (prepared.rows(Part::Train), prepared.rows(Part::Validation));
-        let mut slots = run.shelf(self.base).slots(&record.key).await?;
         let full = slots.warning();
         loop {
             let options = FitOptions {
                 memory: record.memory,
                 snapshot_seconds: SNAPSHOT_SECONDS,
-                resume,
-                finish,
+                resume: from.resume,
+                finish: from.finish,
                 ..FitOptions::default()
             };
             let mut told = Told::default();
@@ -212,7 +238,7 @@ impl<'m> Session<'m> {
                 Some(&validation),
                 &record.recipe,
                 &options,
-                Some(&mut slots),
+                Some(&mut *slots),
                 &mut see,
             );
             match fitted.await {
@@ -223,11 +249,13 @@ impl<'m> Session<'m> {
                 Err(ClassifierError::Stopped) if ask.inbox().wish() == Wish::Stop => {
                     // stopping leaves a snapshot; its best is taken
                     ask.inbox().training(true);
-                    (resume, finish) = (true, true);
+                    from = Beginning { resume: true, finish: true };
                 }
                 Err(ClassifierError::Stopped) => return Ok(Ended::Paused),
                 // killed before the first snapshot: from the start, with the same numbers
-                Err(ClassifierError::NothingToResume) if resume && !finish => resume = false,
+                Err(ClassifierError::NothingToResume) if from.resume && !from.finish => {
+                    from.resume = false;
+                }
                 Err(error) => return Err(error.into()),
             }
         }
@@ -273,15 +301,13 @@ impl<'m> Session<'m> {
         let bundle = classifier.bundle(&record.name, &record.model, &record.recipe, evaluation)?;
         let blob = crate::wire::blob(&bundle.to_bytes()?, "application/octet-stream")?;
         // a full disk must not take a finished classifier away: it is in use, and can be downloaded
-        let shelf = run.shelf(self.base);
-        let kept = async {
-            shelf.put(&record.key, CLASSIFIER, &blob).await?;
-            run.save(self.base).await?;
-            run.forget_data(self.base).await
-        };
-        if let Err(Problem::Failed(failure)) = kept.await {
-            let what = failure.what.trim_end_matches('.');
-            ask.warn(format!("{what}. Download the classifier: it is not kept here."));
+        if let Err(problem) = self.keep_finished(&run, &blob).await {
+            let Problem::Failed(failure) = problem else { return Err(problem) };
+            self.move_to_memory(&mut run, MemoryStore::default(), failure.what).await?;
+            self.keep_finished(&run, &blob).await?;
+        }
+        if let Some(warning) = run.farewell() {
+            ask.warn(warning);
         }
         let record = run.record;
         self.using = Some(Using {
@@ -296,6 +322,13 @@ impl<'m> Session<'m> {
         });
         let test = evaluated(prepared, measured, rate);
         Ok((FromEngine::Trained { run: record, test }, Vec::new()))
+    }
+
+    /// Keeps a finished run's classifier and record, and forgets its data.
+    async fn keep_finished(&self, run: &KeptRun, classifier: &Blob) -> Result<(), Problem> {
+        run.shelf(self.base).put(&run.record.key, CLASSIFIER, classifier).await?;
+        run.save(self.base).await?;
+        run.forget_data(self.base).await
     }
 
     /// The rows as they are prepared.

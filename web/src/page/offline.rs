@@ -1,11 +1,17 @@
 //! The service worker: it keeps the page for times without a network, and adds the policy on static hosts.
+//!
+//! Browsers look for a newer service worker by themselves: about a second after a navigation, after a worker of
+//! the page starts, and with any event once a day has passed. On a slow machine such a check comes in the middle
+//! of somebody's work. With `updateViaCache: "all"` the check is answered from the HTTP cache for as long as the
+//! server allows (a day from our own), and the page refreshes that cache itself when it opens.
 
 use leptos::prelude::*;
 use leptos::task::spawn_local;
 use wasm_bindgen::{JsCast, JsValue, closure::Closure};
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{
-    ServiceWorker, ServiceWorkerContainer, ServiceWorkerRegistration, ServiceWorkerState,
+    RegistrationOptions, RequestCache, RequestInit, ServiceWorker, ServiceWorkerContainer,
+    ServiceWorkerRegistration, ServiceWorkerState, ServiceWorkerUpdateViaCache,
 };
 
 use super::{
@@ -28,16 +34,36 @@ pub enum Offline {
 /// Set while the page reloads itself to get its policy, so that it does so once.
 const RELOADED: &str = "hearth-reloaded";
 
-/// Has the page's files kept.
+const SCRIPT: &str = "./service-worker.js";
+
+/// Has the page's files kept, and looks for a newer build.
 pub fn keep(app: App) {
     let Some(container) = container() else { return app.offline.set(Offline::Without) };
     spawn_local(async move {
-        let kept = match JsFuture::from(container.register("./service-worker.js")).await {
+        refresh_script().await;
+        let options = RegistrationOptions::new();
+        options.set_update_via_cache(ServiceWorkerUpdateViaCache::All);
+        let registered = container.register_with_options(SCRIPT, &options);
+        let kept = match JsFuture::from(registered).await {
             Ok(registration) => follow(app, &container, &registration.unchecked_into()).await,
             Err(_) => false,
         };
         app.offline.set(if kept { Offline::Kept } else { Offline::Without });
     });
+}
+
+/// Puts the server's present service worker into the browser's HTTP cache, where checks find it.
+async fn refresh_script() {
+    let options = RequestInit::new();
+    options.set_cache(RequestCache::NoCache);
+    // without a network the copy that is there stays
+    if let Ok(response) = JsFuture::from(window().fetch_with_str_and_init(SCRIPT, &options)).await {
+        let response: web_sys::Response = response.unchecked_into();
+        // only a body that was read to its end is kept
+        if let Ok(text) = response.text() {
+            let _ = JsFuture::from(text).await;
+        }
+    }
 }
 
 /// Reloads the page where only the service worker can give it its policy. Returns whether it does.
@@ -95,7 +121,13 @@ async fn follow(
     // it lives as long as the page
     on_found.forget();
     match (registration.active(), registration.installing()) {
-        (Some(_), _) => true,
+        (Some(_), _) => {
+            // compares with the copy that was just refreshed; without one there is nothing newer to be had
+            if let Ok(update) = registration.update() {
+                let _ = JsFuture::from(update).await;
+            }
+            true
+        }
         (None, Some(worker)) => reaches(&worker, ServiceWorkerState::Activated).await,
         (None, None) => false,
     }

@@ -152,6 +152,10 @@ fn Privacy() -> impl IntoView {
                         if ready() { traffic().blocked.to_string() } else { "no model yet".to_owned() }
                     }}
                 </dd>
+                <dt>"Checks for a newer version of this page"</dt>
+                <dd data-test="update-checks">
+                    "One when the page opens. The browser itself may check again after a day, when the engine restarts, or earlier where this page's server does not allow caching. Such a check asks this page's own server for one file of the page; nothing of yours is in it, and browsers do not let a page count it."
+                </dd>
                 <dt>"Without a network"</dt>
                 <dd data-test="offline">
                     {move || match app.offline.get() {

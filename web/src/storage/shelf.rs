@@ -172,6 +172,13 @@ impl Shelf {
         }
     }
 
+    /// Gives a run in memory these snapshots; what is kept has files of its own.
+    pub fn set_snapshots(&self, key: &str, snapshots: MemoryStore) {
+        if let Self::Memory(memory) = self {
+            memory.borrow_mut().slots.insert(key.to_owned(), Rc::new(RefCell::new(snapshots)));
+        }
+    }
+
     /// The snapshot slots of a run. While they are open no other tab can train it.
     ///
     /// # Errors
@@ -223,6 +230,30 @@ impl Slots {
             Self::Kept { fallen_back, .. } => fallen_back.clone(),
             Self::Memory(_) => Rc::default(),
         }
+    }
+}
+
+impl Slots {
+    /// Whether the latest snapshot is in memory only, although the run is kept.
+    pub fn beyond_files(&self) -> bool {
+        match self {
+            Self::Kept { files, memory, .. } => {
+                files.is_none() || memory.slots.iter().any(|slot| !slot.is_empty())
+            }
+            Self::Memory(_) => false,
+        }
+    }
+
+    /// All snapshots, read into memory; the files are closed.
+    ///
+    /// # Errors
+    /// What the storage says of a file that cannot be read.
+    pub fn into_memory(mut self) -> Result<MemoryStore, String> {
+        let mut store = MemoryStore::default();
+        for slot in 0..SLOTS.len() {
+            store.slots[slot] = self.load(slot)?;
+        }
+        Ok(store)
     }
 }
 

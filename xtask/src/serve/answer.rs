@@ -1,6 +1,7 @@
 //! Answers to requests: whole files, parts of them, what has not changed, and what there is not.
 
 use super::site::{Found, Site};
+use crate::offline::SERVICE_WORKER;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{Cursor, Read, Result, Seek, SeekFrom, empty};
@@ -43,8 +44,7 @@ pub fn answer(request: Request, site: &Site) -> Result<()> {
         header("Referrer-Policy", "no-referrer"),
         header("Cross-Origin-Opener-Policy", "same-origin"),
         header("Cross-Origin-Resource-Policy", "same-origin"),
-        // worker files keep their names from build to build: always ask
-        header("Cache-Control", "no-cache"),
+        header("Cache-Control", caching(request.url())),
         header("Accept-Ranges", "bytes"),
         header("Vary", "Accept-Encoding"),
         header("ETag", &content.tag),
@@ -80,6 +80,14 @@ pub fn answer(request: Request, site: &Site) -> Result<()> {
 }
 
 const POLICY: &str = "Content-Security-Policy";
+
+/// How long a browser may use what it has. The files of the page's workers keep their names from build to build,
+/// so they are always asked for. The service worker is asked for by the page when it opens, past any cache, and
+/// need not be by the browser's own checks in between.
+fn caching(url: &str) -> &'static str {
+    let path = url.split(['?', '#']).next().unwrap_or_default();
+    if path.ends_with(SERVICE_WORKER) { "max-age=86400" } else { "no-cache" }
+}
 
 /// A short answer in words, without anything of the site.
 fn plain(status: u16) -> Response<Cursor<Vec<u8>>> {

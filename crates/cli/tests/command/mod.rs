@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 /// The binary with nothing of the user's settings but the adapter.
 pub fn hearth() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_hearth"))
+    hearth_testing::program(env!("CARGO_BIN_EXE_hearth"))
 }
 
 /// What a run printed and how it ended.

@@ -10,17 +10,14 @@
 //! tests have, to the same: the tiny model leaves rounding that much room.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
-mod same_driver;
-mod twins;
-
 use hearth_gemma::verify::{Limit, Row, Tensors};
 use wasm_bindgen_test::wasm_bindgen_test;
 
 #[wasm_bindgen_test(unsupported = pollster::test)]
 async fn twenty_steps_in_the_browser_are_those_of_the_native_run() {
-    let native = Tensors::new(include_bytes!("fixtures/same_driver.safetensors")).unwrap();
-    let found = same_driver::run().await;
-    assert_eq!(found.losses.len(), same_driver::STEPS as usize);
+    let native = Tensors::new(include_bytes!("../fixtures/same_driver.safetensors")).unwrap();
+    let found = super::same_driver::run().await;
+    assert_eq!(found.losses.len(), super::same_driver::STEPS as usize);
     let want = |name: &str| native.f32(name).unwrap();
     // The factors move the losses by far more than the budget: a wrong step would show.
     let losses = want("losses");

@@ -15,14 +15,17 @@ use wasm_bindgen_test::wasm_bindgen_test;
 macro_rules! twin {
     ($name:literal) => {
         [
-            ("config.json", &include_bytes!(concat!("golden/", $name, "/model/config.json"))[..]),
+            (
+                "config.json",
+                &include_bytes!(concat!("../golden/", $name, "/model/config.json"))[..],
+            ),
             (
                 "model.safetensors",
-                &include_bytes!(concat!("golden/", $name, "/model/model.safetensors"))[..],
+                &include_bytes!(concat!("../golden/", $name, "/model/model.safetensors"))[..],
             ),
             (
                 "forward.safetensors",
-                &include_bytes!(concat!("golden/", $name, "/forward.safetensors"))[..],
+                &include_bytes!(concat!("../golden/", $name, "/forward.safetensors"))[..],
             ),
         ]
     };
@@ -78,18 +81,21 @@ async fn lora(files: [(&str, &'static [u8]); 3], golden: &[u8]) {
 async fn gemma1_gradients_and_adam_steps_equal_the_reference() {
     lora(
         twin!("tiny_gemma1"),
-        include_bytes!("golden/tiny_gemma1/lora_all7_r8_a16_fullseq.safetensors"),
+        include_bytes!("../golden/tiny_gemma1/lora_all7_r8_a16_fullseq.safetensors"),
     )
     .await;
-    lora(twin!("tiny_gemma1"), include_bytes!("golden/tiny_gemma1/lora_qv_r4_last2.safetensors"))
-        .await;
+    lora(
+        twin!("tiny_gemma1"),
+        include_bytes!("../golden/tiny_gemma1/lora_qv_r4_last2.safetensors"),
+    )
+    .await;
 }
 
 #[wasm_bindgen_test(unsupported = pollster::test)]
 async fn gemma2_gradients_and_adam_steps_equal_the_reference() {
     lora(
         twin!("tiny_gemma2"),
-        include_bytes!("golden/tiny_gemma2/lora_all7_r8_a16_last2.safetensors"),
+        include_bytes!("../golden/tiny_gemma2/lora_all7_r8_a16_last2.safetensors"),
     )
     .await;
 }
@@ -98,9 +104,12 @@ async fn gemma2_gradients_and_adam_steps_equal_the_reference() {
 async fn gemma3_gradients_and_adam_steps_equal_the_reference() {
     lora(
         twin!("tiny_gemma3"),
-        include_bytes!("golden/tiny_gemma3/lora_all7_r8_a16_fullseq.safetensors"),
+        include_bytes!("../golden/tiny_gemma3/lora_all7_r8_a16_fullseq.safetensors"),
     )
     .await;
-    lora(twin!("tiny_gemma3"), include_bytes!("golden/tiny_gemma3/lora_qv_r4_last2.safetensors"))
-        .await;
+    lora(
+        twin!("tiny_gemma3"),
+        include_bytes!("../golden/tiny_gemma3/lora_qv_r4_last2.safetensors"),
+    )
+    .await;
 }

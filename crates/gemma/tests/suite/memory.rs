@@ -2,10 +2,9 @@
 #![cfg(not(target_arch = "wasm32"))] // a browser reports no memory
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
-mod twins;
-
 use std::rc::Rc;
 
+use super::twins::{GEMMA1, GEMMA2, GEMMA3, config, rows};
 use hearth_formats::{
     checkpoint::Checkpoint,
     gguf::{blocks::layout_of, mixture::q4_k_m},
@@ -20,7 +19,6 @@ use hearth_gemma::{
     workspace::Activations,
 };
 use hearth_gpu::{Gpu, GpuOptions, Profile};
-use twins::{GEMMA1, GEMMA2, GEMMA3, config, rows};
 
 async fn checkpoint(files: &[(&str, &'static [u8])]) -> Checkpoint {
     let sources = files

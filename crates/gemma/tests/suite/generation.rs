@@ -30,8 +30,8 @@ async fn for_each_model(profile: Profile, body: impl AsyncFn(Model)) {
         ($name:literal) => {
             body(
                 load(
-                    include_bytes!(concat!("golden/", $name, "/model/config.json")),
-                    include_bytes!(concat!("golden/", $name, "/model/model.safetensors")),
+                    include_bytes!(concat!("../golden/", $name, "/model/config.json")),
+                    include_bytes!(concat!("../golden/", $name, "/model/model.safetensors")),
                     profile,
                 )
                 .await,

@@ -1,5 +1,5 @@
 //! What the integration tests share.
-#![allow(dead_code, reason = "not every test file uses everything")]
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::rc::Rc;
 
@@ -19,20 +19,20 @@ use hearth_gpu::{Gpu, GpuOptions, Profile};
 
 /// The tiny Gemma 3: windows of 8, global layers, norms of q and k.
 pub const GEMMA3: [(&str, &[u8]); 2] = [
-    ("config.json", include_bytes!("../golden/tiny_gemma3/model/config.json")),
-    ("model.safetensors", include_bytes!("../golden/tiny_gemma3/model/model.safetensors")),
+    ("config.json", include_bytes!("../../golden/tiny_gemma3/model/config.json")),
+    ("model.safetensors", include_bytes!("../../golden/tiny_gemma3/model/model.safetensors")),
 ];
 
 /// The tiny Gemma 2: soft-caps, two key heads.
 pub const GEMMA2: [(&str, &[u8]); 2] = [
-    ("config.json", include_bytes!("../golden/tiny_gemma2/model/config.json")),
-    ("model.safetensors", include_bytes!("../golden/tiny_gemma2/model/model.safetensors")),
+    ("config.json", include_bytes!("../../golden/tiny_gemma2/model/config.json")),
+    ("model.safetensors", include_bytes!("../../golden/tiny_gemma2/model/model.safetensors")),
 ];
 
 /// The tiny Gemma 1: one key head.
 pub const GEMMA1: [(&str, &[u8]); 2] = [
-    ("config.json", include_bytes!("../golden/tiny_gemma1/model/config.json")),
-    ("model.safetensors", include_bytes!("../golden/tiny_gemma1/model/model.safetensors")),
+    ("config.json", include_bytes!("../../golden/tiny_gemma1/model/config.json")),
+    ("model.safetensors", include_bytes!("../../golden/tiny_gemma1/model/model.safetensors")),
 ];
 
 pub async fn load(profile: Profile, files: &[(&str, &'static [u8])]) -> Model {

@@ -2,10 +2,9 @@
 //! it on the device, and takes less memory by just that table.
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
-mod twins;
-
 use std::rc::Rc;
 
+use super::twins::{GEMMA2, GEMMA3, alive, config, plan, rows};
 use hearth_formats::{
     checkpoint::Checkpoint,
     source::{ByteSource, MemorySource},
@@ -19,7 +18,6 @@ use hearth_gemma::{
     train::Trainer,
 };
 use hearth_gpu::{Gpu, GpuOptions, Profile};
-use twins::{GEMMA2, GEMMA3, alive, config, plan, rows};
 use wasm_bindgen_test::wasm_bindgen_test;
 
 async fn checkpoint(files: &[(&str, &'static [u8])]) -> Checkpoint {

@@ -2,15 +2,13 @@
 //! gradient, natively and in the browser.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "tests")]
 
-mod twins;
-
+use super::twins::{GEMMA2, GEMMA3, alive, config, load, plan, rows};
 use hearth_gemma::{
     LoraLayout, Model,
     targets::{Example, Loss},
     train::{StepPlan, Trainer, micro_batches},
 };
 use hearth_gpu::Profile;
-use twins::{GEMMA2, GEMMA3, alive, config, load, plan, rows};
 use wasm_bindgen_test::wasm_bindgen_test;
 
 async fn gradients(

@@ -2,8 +2,7 @@
 //! `docs/peft.md`. The fixture is written by `tools/peft_check.py --make`: rank 3, rsLoRA, all seven.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "tests")]
 
-mod twins;
-
+use super::twins::{GEMMA3, load};
 use hearth_formats::{
     peft::{Adapter, CONFIG_FILE, WEIGHTS_FILE},
     source::MemorySource,
@@ -15,12 +14,11 @@ use hearth_gemma::{
     workspace::{Sizes, Workspace},
 };
 use hearth_gpu::{Commands, Profile};
-use twins::{GEMMA3, load};
 use wasm_bindgen_test::wasm_bindgen_test;
 
-const CONFIG: &[u8] = include_bytes!("fixtures/peft/adapter_config.json");
-const WEIGHTS: &[u8] = include_bytes!("fixtures/peft/adapter_model.safetensors");
-const LOGITS: &[u8] = include_bytes!("fixtures/peft/logits.safetensors");
+const CONFIG: &[u8] = include_bytes!("../fixtures/peft/adapter_config.json");
+const WEIGHTS: &[u8] = include_bytes!("../fixtures/peft/adapter_model.safetensors");
+const LOGITS: &[u8] = include_bytes!("../fixtures/peft/logits.safetensors");
 
 async fn adapter() -> Adapter {
     let config = MemorySource::new(CONFIG_FILE, CONFIG);

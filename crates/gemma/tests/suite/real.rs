@@ -25,7 +25,7 @@ async fn load(profile: Profile) -> Option<Model> {
 async fn forward_equals_the_reference_on_default_limits() {
     let Some(model) = load(Profile::Default).await else { return };
     assert!(model.weights.embedding.on_device().unwrap().slabs.len() > 1);
-    let golden = include_bytes!("golden/gemma3_270m/forward.safetensors");
+    let golden = include_bytes!("../golden/gemma3_270m/forward.safetensors");
     let rows = verify::forward(&model, golden).await.unwrap();
     for row in &rows {
         println!("{row:?}");
@@ -40,7 +40,7 @@ async fn gradients_equal_the_reference() {
         return;
     }
     let Some(model) = load(Profile::Full).await else { return };
-    let golden = include_bytes!("golden/gemma3_270m/lora_qv_r4_labelonly.safetensors");
+    let golden = include_bytes!("../golden/gemma3_270m/lora_qv_r4_labelonly.safetensors");
     for activations in [Activations::Keep, Activations::Recompute] {
         let rows = verify::lora(&model, golden, activations).await.unwrap();
         for row in rows

@@ -24,8 +24,8 @@ macro_rules! twin {
     ($name:literal) => {
         (
             $name,
-            include_str!(concat!("golden/", $name, "/model/config.json")),
-            include_bytes!(concat!("golden/", $name, "/model/model.safetensors")).as_slice(),
+            include_str!(concat!("../golden/", $name, "/model/config.json")),
+            include_bytes!(concat!("../golden/", $name, "/model/model.safetensors")).as_slice(),
         )
     };
 }

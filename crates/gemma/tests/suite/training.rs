@@ -7,8 +7,7 @@
     reason = "tests"
 )]
 
-mod twins;
-
+use super::twins::{GEMMA3, config, load, plan, rows};
 use hearth_gemma::{
     KvCache, Lora, LoraLayout, Model, Packed, Pass, Row,
     lora::Slot,
@@ -18,7 +17,6 @@ use hearth_gemma::{
     workspace::{Activations, Sizes, Workspace},
 };
 use hearth_gpu::{Commands, Profile};
-use twins::{GEMMA3, config, load, plan, rows};
 use wasm_bindgen_test::wasm_bindgen_test;
 
 const STEPS: u32 = 20;
@@ -86,7 +84,7 @@ async fn recomputed_activations_give_the_bits_of_kept_ones_with_dropout_too() {
         for activations in [Activations::Keep, Activations::Recompute] {
             let plan = StepPlan { activations, ..plan(200) };
             let layout = LoraLayout::new(&config.lora, &model.config).unwrap();
-            let alive = twins::alive(layout.len);
+            let alive = super::twins::alive(layout.len);
             let mut trainer =
                 Trainer::new(&model, config.clone(), plan, Some(&alive)).await.unwrap();
             let (loss, gradient) = trainer.gradients(&batch).await.unwrap();
@@ -96,7 +94,7 @@ async fn recomputed_activations_give_the_bits_of_kept_ones_with_dropout_too() {
         // And the mask does something.
         config.lora.dropout = 0.0;
         let layout = LoraLayout::new(&config.lora, &model.config).unwrap();
-        let alive = twins::alive(layout.len);
+        let alive = super::twins::alive(layout.len);
         let mut trainer = Trainer::new(&model, config, plan(200), Some(&alive)).await.unwrap();
         assert_ne!(trainer.gradients(&batch).await.unwrap().0.to_bits(), results[0].0);
     }
@@ -113,7 +111,7 @@ async fn gradients_under_dropout_agree_with_finite_differences() {
     config.lora.dropout = 0.5;
     let layout = LoraLayout::new(&config.lora, &model.config).unwrap();
     // Large factors: much of the gradient comes down through them.
-    let start: Vec<f32> = twins::alive(layout.len).iter().map(|v| 6.0 * v).collect();
+    let start: Vec<f32> = super::twins::alive(layout.len).iter().map(|v| 6.0 * v).collect();
     let batch = rows(4, 5, 8, Loss::Sequence, 1);
     let mut trainer = Trainer::new(&model, config, plan(200), Some(&start)).await.unwrap();
     let (_, gradient) = trainer.gradients(&batch).await.unwrap();

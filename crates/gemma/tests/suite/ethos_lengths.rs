@@ -46,7 +46,7 @@ fn mean_tokens(lengths: &[usize], prefix: usize) -> f64 {
 #[wasm_bindgen_test(unsupported = test)]
 fn eight_ethos_rows_take_a_quarter_of_the_padded_tokens() {
     let lengths: Lengths =
-        serde_json::from_str(include_str!("fixtures/ethos_lengths.json")).unwrap();
+        serde_json::from_str(include_str!("../fixtures/ethos_lengths.json")).unwrap();
     assert_eq!((lengths.train.len(), lengths.test.len()), (800, 198));
     let train = mean_tokens(&lengths.train, lengths.prefix);
     let test = mean_tokens(&lengths.test, lengths.prefix);

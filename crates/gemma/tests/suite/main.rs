@@ -1,0 +1,16 @@
+//! The engine against references, natively and in the browser. One program for all of them: each would link the
+//! whole engine, and in the browser be prepared, loaded and compiled anew.
+
+mod browser_native;
+mod ethos_lengths;
+mod generation;
+mod golden;
+mod memory;
+mod packed;
+mod peft;
+mod quantized;
+mod real;
+mod same_driver;
+mod table;
+mod training;
+mod twins;
