@@ -65,7 +65,7 @@ pub fn test(options: &Options) -> Result<ExitCode> {
     }
     let lines = lines_in(&skipped)?;
     std::fs::remove_dir_all(&skipped).context("cannot remove a temporary folder")?;
-    if !options.browser_only && hearth_testing::real_model().is_none() {
+    if !options.browser_only && hearth_testing::find_real_model().is_none() {
         println!("\nThe real model is not on this machine: `cargo xtask test --real` fetches it");
     }
     Ok(steps.finish(&lines))
@@ -229,7 +229,7 @@ fn page(steps: &mut Steps, native_packages: &[String], real: bool) {
             .env("HEARTH_REQUESTS", &requests)
             .env("HEARTH_REAL", if real { "1" } else { "0" })
             .env("HEARTH_BIN", hearth())
-            .envs(hearth_testing::real_model().map(|model| ("HEARTH_MODEL", model)))
+            .envs(hearth_testing::find_real_model().map(|model| ("HEARTH_MODEL", model)))
             .env("CHROMIUM", tools::browser().unwrap_or_default());
         steps.run("the page in the browser", &mut node);
         // gone or not, the tests have been run

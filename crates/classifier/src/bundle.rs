@@ -286,7 +286,7 @@ fn checksum(json: &[u8], adapter: &[u8], config: &str) -> String {
         hash.update((part.len() as u64).to_le_bytes());
         hash.update(part);
     }
-    hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
+    hex::encode(hash.finalize())
 }
 
 fn not(why: impl std::fmt::Display) -> BundleError {

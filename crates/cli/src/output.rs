@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 
 use anyhow::{Error, Result};
+use humansize::{DECIMAL, format_size};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
@@ -51,12 +52,10 @@ pub fn is_closed_pipe(error: &Error) -> bool {
 
 /// Bytes as people say them: `1.57 GB`.
 pub fn bytes(bytes: u64) -> String {
-    let bytes = bytes as f64;
     match bytes {
-        b if b >= 1e9 => format!("{:.2} GB", b / 1e9),
-        b if b >= 1e6 => format!("{:.1} MB", b / 1e6),
-        b if b >= 1e3 => format!("{:.1} kB", b / 1e3),
-        b => format!("{b} bytes"),
+        0..1_000 => format!("{bytes} bytes"),
+        1_000..1_000_000_000 => format_size(bytes, DECIMAL.decimal_places(1).decimal_zeroes(1)),
+        _ => format_size(bytes, DECIMAL.decimal_places(2).decimal_zeroes(2)),
     }
 }
 

@@ -161,7 +161,7 @@ async fn sha256(options: &Options, checkpoint: &Checkpoint) -> Result<String> {
             }
         }
     }
-    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex::encode(hash.finalize()))
 }
 
 /// The file that is written.

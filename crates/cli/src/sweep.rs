@@ -186,7 +186,7 @@ fn data(prepared: &Prepared) -> Result<String> {
         hash.update((example.label as u64).to_le_bytes());
     }
     hash.update(serde_json::to_vec(&(&prepared.data.classes, &prepared.split))?);
-    let hash: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash = hex::encode(hash.finalize());
     Ok(format!("{} rows, {hash}", prepared.data.examples.len()))
 }
 

@@ -336,7 +336,7 @@ fn check_sha256(options: &Options, path: &Path, wanted: &str) -> Result<()> {
         done += count as u64;
         bar.at(done);
     }
-    let found: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    let found = hex::encode(hash.finalize());
     if found != wanted {
         bail!(
             "{}: sha256 {found}, but the golden numbers are of the file with {wanted}",

@@ -49,7 +49,6 @@ fn scored_and_trained(model: &str, profile: &str) {
 #[test]
 fn gemma_2b_scores_and_trains_on_default_limits_in_two_and_a_half_gigabytes() {
     if !hearth_testing::slow() {
-        println!("Gemma 2B runs in full size under `cargo xtask test --real`");
         return;
     }
     let dir = folder("gemma-2b");

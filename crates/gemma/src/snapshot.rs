@@ -109,7 +109,7 @@ fn checksum(meta: &str, buffers: &BTreeMap<String, Vec<f32>>) -> String {
         hash.update((data.len() as u64).to_le_bytes());
         hash.update(bytemuck::cast_slice::<f32, u8>(data));
     }
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(hash.finalize())
 }
 
 fn fault(reason: &dyn std::fmt::Display) -> ModelError {

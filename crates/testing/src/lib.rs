@@ -1,10 +1,14 @@
-//! What tests share: where the real model is, and whether slow tests run.
+//! What tests share: where the real model is, whether slow tests run, and how a test says that it
+//! was skipped.
+//!
+//! A test runner counts a test that returns early as passed. So whoever asks here for something
+//! that is not on this machine, and gets nothing, is recorded as skipped: see [`skipped`].
 //!
 //! The tests of this crate prove that a GPU answers, natively and in the browser.
 
-use std::env;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{self, Command};
+use std::{env, fs, io::Write, thread};
 
 /// File name of the real model, Gemma 3 270M, in [`cache_dir`].
 pub const REAL_MODEL: &str = "gemma-3-270m-q4_k_m.gguf";
@@ -12,6 +16,9 @@ pub const REAL_MODEL: &str = "gemma-3-270m-q4_k_m.gguf";
 /// SHA-256 of [`REAL_MODEL`], in hexadecimal.
 pub const REAL_MODEL_SHA256: &str =
     "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818";
+
+/// Environment variable that names the folder of the records of [`skipped`].
+pub const SKIPPED_FOLDER: &str = "HEARTH_SKIPPED";
 
 /// Where downloads and installed tools are kept: `hearth` in the user's cache folder.
 /// `None` where the environment names no home folder (in a browser, say).
@@ -23,17 +30,88 @@ pub fn cache_dir() -> Option<PathBuf> {
 }
 
 /// The real model, if it is on this machine: the file that `HEARTH_MODEL` names, otherwise the one
-/// that `cargo xtask test --real` fetched. A test that gets `None` returns at once.
-pub fn real_model() -> Option<PathBuf> {
+/// that `cargo xtask test --real` fetched. Tests ask [`real_model`].
+pub fn find_real_model() -> Option<PathBuf> {
     env::var_os("HEARTH_MODEL")
         .map(PathBuf::from)
         .or_else(|| Some(cache_dir()?.join(REAL_MODEL)))
         .filter(|path| path.is_file())
 }
 
-/// Whether tests that take minutes run: true under `cargo xtask test --real`, which sets `HEARTH_REAL=1`.
+/// The real model for a test. With `None` the test is recorded as skipped and returns at once.
+pub fn real_model() -> Option<PathBuf> {
+    let model = find_real_model();
+    if model.is_none() {
+        skipped("the real model is not here; `cargo xtask test --real` fetches it");
+    }
+    model
+}
+
+/// The contents of a file in [`cache_dir`] for a test; `source` says where the file is from. With
+/// `None` the test is recorded as skipped and returns at once.
+pub fn cached(name: &str, source: &str) -> Option<Vec<u8>> {
+    let bytes = cache_dir().and_then(|folder| fs::read(folder.join(name)).ok());
+    if bytes.is_none() {
+        skipped(&format!("{name} is not in the cache folder; it is {source}"));
+    }
+    bytes
+}
+
+/// The value of an environment variable for a test. With `None` the test is recorded as skipped
+/// and returns at once.
+pub fn variable(name: &str) -> Option<String> {
+    let value = env::var(name).ok();
+    if value.is_none() {
+        skipped(&format!("{name} is not set"));
+    }
+    value
+}
+
+/// Whether tests that take minutes run: true under `cargo xtask test --real`, which sets
+/// `HEARTH_REAL=1`. With `false` the test is recorded as skipped and returns at once.
 pub fn slow() -> bool {
-    env::var_os("HEARTH_REAL").is_some_and(|value| value == "1")
+    let slow = env::var_os("HEARTH_REAL").is_some_and(|value| value == "1");
+    if !slow {
+        skipped("it takes minutes; `cargo xtask test --real` runs it");
+    }
+    slow
+}
+
+/// Records that the calling test, or a part of it, did not run. One line
+///
+/// ```text
+/// skipped: PACKAGE/BINARY::TEST: WHY
+/// ```
+///
+/// goes to standard error (which test runners show of failing tests only) and, where
+/// `HEARTH_SKIPPED` names a folder, to the end of a file `PROCESS.txt` there. Whoever runs the
+/// tests makes an empty folder before and counts the lines of all its files afterwards. BINARY is
+/// `lib` for unit tests, otherwise a file in the package's `tests/`.
+pub fn skipped(why: &str) {
+    let line = format!("skipped: {}: {}\n", test_name(), why.replace('\n', " "));
+    eprint!("{line}");
+    if let Some(folder) = env::var_os(SKIPPED_FOLDER).filter(|folder| !folder.is_empty()) {
+        let file = PathBuf::from(folder).join(format!("{}.txt", process::id()));
+        let opened = fs::File::options().create(true).append(true).open(&file);
+        // One write per line: tests of one process run side by side.
+        if let Err(error) = opened.and_then(|mut file| file.write_all(line.as_bytes())) {
+            panic!("{SKIPPED_FOLDER}: {}: {error}", file.display());
+        }
+    }
+}
+
+/// PACKAGE/BINARY::TEST of the running thread.
+fn test_name() -> String {
+    let package = env::var("CARGO_PKG_NAME").unwrap_or_default();
+    // cargo names test programs like `real-0123456789abcdef`
+    let program = env::current_exe().ok();
+    let stem = program.as_deref().and_then(|path| path.file_stem()?.to_str()).unwrap_or_default();
+    let binary = stem.rsplit_once('-').map_or(stem, |(name, _)| name);
+    let binary = if binary == package.replace('-', "_") { "lib" } else { binary };
+    // libtest runs every test in a thread of its name, unless it runs one at a time
+    let thread = thread::current();
+    let test = thread.name().filter(|name| *name != "main").unwrap_or("?");
+    format!("{package}/{binary}::{test}")
 }
 
 /// The commands in a Markdown text's `sh` blocks, one per line (those over several lines joined), without comments

@@ -89,7 +89,7 @@ fn data(task: &Task<'_>) -> String {
         }
     }
     hash.update(format!("{:?} {:?}", task.positive, task.end_token));
-    let hash: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash = hex::encode(hash.finalize());
     format!(
         "{} training rows and {} validation rows, {hash}",
         task.train.len(),

@@ -106,6 +106,10 @@ fn the_weights_of_a_file_that_is_not_here_are_known_from_its_shape() {
             assert_eq!(layer_bytes(&config, |_, _| layout), known, "{}", config.family);
         }
     }
+}
+
+#[test]
+fn the_weights_of_the_real_model_are_known_from_its_shape() {
     let Some(real) = hearth_testing::real_model() else { return };
     let bytes = std::fs::read(real).unwrap().leak();
     let checkpoint = pollster::block_on(checkpoint(&[("real.gguf", bytes)]));
