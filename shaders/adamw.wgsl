@@ -4,7 +4,7 @@
 //   param -= rate (decay · param + (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps))
 //
 // Source: Loshchilov and Hutter 2019, algorithm 2, as torch.optim.AdamW computes it.
-// Needs in front: shared/step.wgsl.
+// Prepend: shared/step.wgsl.
 
 struct Params {
     count4: u32,     // parameters / 4

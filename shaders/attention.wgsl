@@ -1,9 +1,10 @@
-// O[T,H,D] = softmax(score(Q[T,H,D] · K[S,G,D]ᵀ)) · V[S,G,D] over the keys that each token sees
+// O[T,H,D] = softmax(score(Q[T,H,D] · K[S,G,D]ᵀ)) · V[S,G,D] over the keys that each token attends to
 //
-// One workgroup takes one token and up to four heads that share a key head. It walks the keys seen
-// in tiles of WG: an invocation scores one key, then owns four of the D outputs. Sums are rescaled
-// when a tile raises the maximum, so no T×S matrix exists, and no mask: keys not seen are never read.
-// Needs in front: shared/attention.wgsl.
+// One workgroup takes one token and up to four heads that share a key head. It visits the keys that the
+// token attends to in tiles of WG: an invocation scores one key, then owns four of the D outputs. Sums
+// are rescaled when a tile raises the maximum, so there is no T×S matrix. There is no mask either:
+// other keys are never read.
+// Prepend: shared/attention.wgsl.
 
 @group(0) @binding(1) var<storage, read> q: array<vec4<f32>>;             // (T, H, D/4)
 @group(0) @binding(2) var<storage, read> k: array<vec4<f32>>;             // (S, G, D/4)
@@ -12,8 +13,8 @@
 @group(0) @binding(5) var<storage, read_write> o: array<vec4<f32>>;       // (T, H, D/4)
 @group(0) @binding(6) var<storage, read_write> lse: array<f32>;           // (T, H), log-sum-exp of the scores
 
-override WG: u32 = 64u;     // invocations and keys a tile, at least D / 4 and HEADS
-override HEADS: u32 = 4u;   // heads a workgroup: 1, 2 or 4, a divisor of H / G
+override WG: u32 = 64u;     // invocations and keys per tile, at least D / 4 and HEADS
+override HEADS: u32 = 4u;   // heads per workgroup: 1, 2 or 4, a divisor of H / G
 
 var<workgroup> scores: array<vec4<f32>, WG>;    // of a tile's keys, one component a head
 var<workgroup> weights: array<vec4<f32>, WG>;   // their exponentials

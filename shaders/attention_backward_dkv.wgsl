@@ -1,10 +1,10 @@
 // d_V[T,G,D] = Pᵀ · d_O and d_K[T,G,D] = d_Sᵀ · Q, both `=`, with P and d_S as in attention_backward_dq
 //
-// One workgroup takes up to four neighbouring keys of one key head, and walks the rows (a token and
-// one of its heads) that may see them, in order, in tiles of WG: an invocation computes P and d_S of
-// one row, then owns four of the D results. A prefix key so collects from every row of the batch,
+// One workgroup takes up to four adjacent keys of one key head, and visits the rows (a token and
+// one of its heads) that may attend to them, in order, in tiles of WG: an invocation computes P and d_S of
+// one row, then owns four of the D results. A prefix key therefore sums over every row of the batch,
 // always in the same order.
-// Needs in front: shared/attention.wgsl.
+// Prepend: shared/attention.wgsl.
 
 @group(0) @binding(1) var<storage, read> q: array<vec4<f32>>;             // (T, H, D/4)
 @group(0) @binding(2) var<storage, read> k: array<vec4<f32>>;             // (T, G, D/4)
@@ -15,8 +15,8 @@
 @group(0) @binding(7) var<storage, read_write> d_k: array<vec4<f32>>;     // (T, G, D/4)
 @group(0) @binding(8) var<storage, read_write> d_v: array<vec4<f32>>;     // (T, G, D/4)
 
-override WG: u32 = 64u;    // invocations and rows a tile, at least D / 4
-override KEYS: u32 = 4u;   // keys a workgroup: 1, 2 or 4
+override WG: u32 = 64u;    // invocations and rows per tile, at least D / 4
+override KEYS: u32 = 4u;   // keys per workgroup: 1, 2 or 4
 
 var<workgroup> weights: array<vec4<f32>, WG>;    // P of a tile's rows, one component a key
 var<workgroup> d_scores: array<vec4<f32>, WG>;   // d_S
@@ -34,7 +34,7 @@ fn attention_backward_dkv(
     }
     let kv_head = index % p.kv_heads;
     let heads = p.heads / p.kv_heads;
-    // Beyond the last key that key is computed again, and not stored.
+    // Indices beyond the end repeat the last key; their results are not stored.
     let keys = min(vec4<u32>(key) + min(vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(KEYS - 1u)), vec4<u32>(p.tokens - 1u));
     let info0 = tokens_meta[keys.x];
     let info1 = tokens_meta[keys.y];
@@ -93,7 +93,7 @@ fn attention_backward_dkv(
                 }
                 let s = score(dots);
                 let stats = rows[row];
-                // Where the key is not seen, the difference is unbounded: keep it out of exp.
+                // For a key that the row does not attend to, the difference is unbounded: keep it out of exp.
                 weight = select(vec4<f32>(), exp(select(vec4<f32>(), s - stats.x, sees)), sees);
                 d_s = weight * (d_weights - stats.y) * d_score(s);
             }

@@ -1,6 +1,6 @@
-// rows[T,H] = (lse[T,H], Σ_D d_O * O): the two numbers that attention's backward needs of each row, `=`
+// rows[T,H] = (lse[T,H], Σ_D d_O * O): the two numbers per row that attention's backward needs, `=`
 //
-// One invocation a row. Packed as pairs because the kernels after this one have no binding to spare.
+// One invocation per row. The two are a pair because the next kernels have no free binding.
 
 struct Params {
     rows: u32,     // T * H

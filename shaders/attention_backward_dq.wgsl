@@ -1,9 +1,9 @@
 // d_Q[T,H,D] = d_S · K, `=`, where d_S = P * (d_P - Σ d_O O) * cap'(S) * scale, P = exp(S - lse),
 // d_P = d_O · Vᵀ
 //
-// The walk of attention.wgsl, without its maximum: one workgroup takes one token and up to four heads,
+// Visits the keys as attention.wgsl does, without its maximum: one workgroup takes one token and up to four heads,
 // an invocation computes d_S of one key, then owns four of the D results.
-// Needs in front: shared/attention.wgsl.
+// Prepend: shared/attention.wgsl.
 
 @group(0) @binding(1) var<storage, read> q: array<vec4<f32>>;             // (T, H, D/4)
 @group(0) @binding(2) var<storage, read> k: array<vec4<f32>>;             // (T, G, D/4)
@@ -13,8 +13,8 @@
 @group(0) @binding(6) var<storage, read> rows: array<vec2<f32>>;          // (T, H): lse, Σ d_O O
 @group(0) @binding(7) var<storage, read_write> d_q: array<vec4<f32>>;     // (T, H, D/4)
 
-override WG: u32 = 64u;     // invocations and keys a tile, at least D / 4
-override HEADS: u32 = 4u;   // heads a workgroup: 1, 2 or 4, a divisor of H / G
+override WG: u32 = 64u;     // invocations and keys per tile, at least D / 4
+override HEADS: u32 = 4u;   // heads per workgroup: 1, 2 or 4, a divisor of H / G
 
 var<workgroup> d_scores: array<vec4<f32>, WG>;   // of a tile's keys, one component a head
 

@@ -1,7 +1,7 @@
 // stats[M] = (max, Σ exp(logit - max), logit of the target, -) over the vocabulary, chunk by chunk
 //
-// One workgroup a prediction. The first chunk is `=`, later ones merge into what stats holds, so
-// that logits over the whole vocabulary never exist at once.
+// One workgroup per prediction. The first chunk sets stats, later ones are merged into it, so the
+// logits over the whole vocabulary never exist at once.
 
 struct Params {
     rows: u32,      // M
@@ -15,12 +15,12 @@ struct Params {
 @group(0) @binding(2) var<storage, read> targets: array<u32>;              // (M)
 @group(0) @binding(3) var<storage, read_write> stats: array<vec4<f32>>;    // (M)
 
-override WG: u32 = 64u;      // invocations a row, a power of two
+override WG: u32 = 64u;      // invocations per row, a power of two
 override MERGE: u32 = 0u;    // 1: stats holds earlier chunks
 
 var<workgroup> parts: array<vec2<f32>, WG>;   // max, sum
 
-// Sums of exponentials relative to their own maxima, put together.
+// Merges two sums of exponentials that are relative to different maxima.
 fn merge(a: vec2<f32>, b: vec2<f32>) -> vec2<f32> {
     let top = max(a.x, b.x);
     return vec2<f32>(top, a.y * exp(a.x - top) + b.y * exp(b.x - top));

@@ -1,7 +1,7 @@
 // d_logits[M, columns] = weight[M] · (softmax(logits) - onehot(target)), written over the logits
 //
 // The columns from `columns` up to `stride` become zero: the backward matmul reads them. With a
-// final soft-cap the gradient goes on through its tanh, d (1 - (logit / cap)²).
+// final soft-cap the gradient passes through its tanh: d (1 - (logit / cap)²).
 
 struct Params {
     rows: u32,       // M

@@ -1,7 +1,7 @@
 // Y[T, C] = X[T, C] · mask / (1 - probability)   (+ what Y holds)
 //
-// The mask is a hash of (seed, step, site, the token's key, the column), so that recomputation and
-// backward replay it without memory, and packing does not change it.
+// The mask is a hash of (seed, step, site, the token's counter, the column), so recomputation and
+// backward reproduce it without storing it, and packing does not change it.
 
 struct Params {
     tokens: u32,      // T
@@ -13,7 +13,7 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<f32>;            // (T, C)
-@group(0) @binding(2) var<storage, read> keys: array<u32>;         // (T)
+@group(0) @binding(2) var<storage, read> counters: array<u32>;         // (T)
 @group(0) @binding(3) var<storage, read_write> y: array<f32>;      // (T, C)
 
 override WG: u32 = 64u;
@@ -37,7 +37,7 @@ fn dropout(
     if i >= p.tokens * p.columns {
         return;
     }
-    let hash = scramble(scramble(keys[i / p.columns] ^ p.seed) + (i % p.columns) * 0x9e3779b9u);
+    let hash = scramble(scramble(counters[i / p.columns] ^ p.seed) + (i % p.columns) * 0x9e3779b9u);
     var value = select(x[i] * p.scale, 0.0, hash < p.threshold);
     if ADD == 1u {
         value += y[i];

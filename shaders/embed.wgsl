@@ -1,7 +1,7 @@
 // Y[T, C] = scale · W[token[T], C]: rows of the embedding table.
 //
-// One workgroup a token and one dispatch a slab of the table: a token whose row is in another slab
-// is left alone, and the dispatch of that slab writes it. Needs a weight decoder in front.
+// One workgroup per token and one dispatch per slab of the table: a token whose row is in another slab
+// is skipped; the dispatch of that slab writes it. Prepend: a weight decoder.
 
 struct Params {
     tokens: u32,      // T
@@ -15,7 +15,7 @@ struct Params {
 @group(0) @binding(1) var<storage, read> tokens: array<u32>;          // (T)
 @group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>;   // (T, C/4)
 
-override WG: u32 = 64u;    // invocations a token
+override WG: u32 = 64u;    // invocations per token
 
 @compute @workgroup_size(WG)
 fn embed(

@@ -1,6 +1,6 @@
 // Y[n, C] = X[index[n], C]
 //
-// One workgroup a row.
+// One workgroup per row.
 
 struct Params {
     rows: u32,       // n
@@ -12,7 +12,7 @@ struct Params {
 @group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;         // (T, C/4)
 @group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>;   // (n, C/4)
 
-override WG: u32 = 64u;    // invocations a row
+override WG: u32 = 64u;    // invocations per row
 
 @compute @workgroup_size(WG)
 fn gather_rows(

@@ -1,5 +1,5 @@
 // Y[T,F] = gelu(GATE[T,F]) * UP[T,F], elementwise
-// Needs in front: shared/gelu.wgsl.
+// Prepend: shared/gelu.wgsl.
 
 struct Params {
     count4: u32,   // T * F / 4

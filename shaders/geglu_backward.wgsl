@@ -1,5 +1,5 @@
 // d_gate = d_Y * UP * gelu'(GATE), d_up = d_Y * gelu(GATE): both `=`, written over GATE and UP
-// Needs in front: shared/gelu.wgsl.
+// Prepend: shared/gelu.wgsl.
 
 struct Params {
     count4: u32,   // T * F / 4

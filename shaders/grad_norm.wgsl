@@ -1,8 +1,8 @@
 // norm = sqrt(Σ partial);  clip = min(1, max_norm / norm), or 0 where loss or norm is not finite
 //
-// One workgroup. Moves the step's bookkeeping on: powers of beta and the count of updates where
-// the step counts, the counts of skipped steps where it does not.
-// Needs in front: shared/step.wgsl.
+// One workgroup. Also updates the state: for an update the powers of beta and the number of updates,
+// for a skipped step the counts of skipped steps.
+// Prepend: shared/step.wgsl.
 
 struct Params {
     parts: u32,       // partial sums, at most WG

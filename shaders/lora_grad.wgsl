@@ -1,8 +1,8 @@
 // dG[M,N] += s · P[T,M]ᵀ · Q[T,N]
 //
 // Gradients of both LoRA factors: dB[out,R] with P = dY, Q = Z; dA[R,in] with P = dZ, Q = X.
-// `+=`: micro-batches add up; the optimizer's step starts from zeros. An invocation sums 4 × 4
-// numbers over the tokens in order, so that the result does not depend on scheduling.
+// `+=` accumulates micro-batches; an optimizer step starts from zeros. An invocation sums 4 × 4
+// elements over the tokens in order, so the result does not depend on scheduling.
 
 struct Params {
     tokens: u32,      // T

@@ -1,6 +1,6 @@
-// loss[0] += Σ weight[M] · (max + ln(sum) - target logit);  loss[1] += predictions that are right
+// loss[0] += Σ weight[M] · (max + ln(sum) - target logit);  loss[1] += number of correct predictions
 //
-// One workgroup: the order of the sum is fixed. A prediction is right where no logit exceeds the
+// One workgroup: the order of the sum is fixed. A prediction is correct where no logit exceeds the
 // target's.
 
 struct Params {

@@ -1,10 +1,10 @@
 // dX[T,K] = s · dY[T,N] · W[N,K]  (+ dZ[T,R] · A[R,K])  (+ what dX holds)
 //
 // The twin of matmul: the same weight buffer, summed over its rows. An invocation computes TM
-// tokens by 4 columns, loading directly. dX is `=`, or `+=` with ADD (further slabs of a split
-// matrix, further projections of the same input).
+// tokens by 4 columns, loading directly. dX is `=`, or `+=` with ADD (the other slabs of a split
+// matrix, the other projections of the same input).
 // dY's columns from N up to a multiple of 4 must be zero: rows beyond the end repeat the last.
-// Needs in front: shared/half.wgsl, a weight decoder.
+// Prepend: shared/half.wgsl, a weight decoder.
 
 struct Params {
     tokens: u32,        // T
@@ -70,7 +70,7 @@ fn matmul_backward(@builtin(global_invocation_id) id: vec3<u32>) {
     for (var n4 = 0u; n4 < rows4; n4++) {
         let n = p.row_start + 4u * n4;
         let rows = min(vec4<u32>(n, n + 1u, n + 2u, n + 3u), vec4<u32>(p.row_end - 1u));
-        // Matrix times column vector: four rows of W, weighed by four gradients.
+        // Matrix times column vector: four rows of W, weighted by four gradients.
         let w = mat4x4<f32>(
             weight4(rows.x, c, p.k4, group_scale(rows.x, g, p.k4)),
             weight4(rows.y, c, p.k4, group_scale(rows.y, g, p.k4)),

@@ -1,9 +1,9 @@
 // Y[T,N] = X[T,K] · W[N,K]ᵀ  (+ s · Z[T,R] · B[N,R]ᵀ)
 //
-// Every invocation computes TM tokens by 4 outputs and loads what it needs itself. The right shape
-// where there is no real workgroup memory (CPU rasterizers), and for few tokens anywhere. The sums
-// have names because an array indexed in a loop stays in memory on those: 3 to 5 times slower.
-// Needs in front: shared/half.wgsl, a weight decoder, shared/matmul.wgsl.
+// Every invocation computes TM tokens by 4 outputs from operands that it loads itself. For devices
+// without real workgroup memory (CPU rasterizers), and for few tokens on any device. The sums are
+// named variables because CPU rasterizers keep an array indexed in a loop in memory: 3 to 5 times slower.
+// Prepend: shared/half.wgsl, a weight decoder, shared/matmul.wgsl.
 
 override WN: u32 = 64u;   // invocations along the outputs
 override WT: u32 = 1u;    // and along the tokens
@@ -16,7 +16,7 @@ fn matmul_direct(@builtin(global_invocation_id) id: vec3<u32>) {
     if n >= p.row_end || t >= p.tokens {
         return;
     }
-    // Beyond the edges the last row and token are computed again, and not stored.
+    // Indices beyond the end repeat the last row and token; their results are not stored.
     let rows = min(vec4<u32>(n, n + 1u, n + 2u, n + 3u), vec4<u32>(p.row_end - 1u));
     let last = p.tokens - 1u;
     let x0 = t * p.k4;

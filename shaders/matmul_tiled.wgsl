@@ -1,16 +1,16 @@
 // Y[T,N] = X[T,K] · W[N,K]ᵀ  (+ s · Z[T,R] · B[N,R]ᵀ)
 //
 // A workgroup computes 8·GM tokens by 8·GN outputs from workgroup memory, an invocation 8 × 8 of
-// them: the shape for GPUs. An invocation's tokens and outputs are two runs of four, so that
-// neighbours read neighbouring words. The sums have names: see matmul_direct.
-// Needs in front: shared/half.wgsl, a weight decoder, shared/matmul.wgsl.
+// them: the tile for GPUs. An invocation's tokens and outputs are two runs of four, so that
+// adjacent invocations read adjacent words. The sums are named variables: see matmul_direct.
+// Prepend: shared/half.wgsl, a weight decoder, shared/matmul.wgsl.
 
 override GM: u32 = 8u;    // invocations along the tokens
 override GN: u32 = 8u;    // and along the outputs
 override BK: u32 = 4u;    // columns of four that a step loads; divides every group: 1, 2 or 4
 
-// Transposed, so that an invocation reads four neighbours at once; one vec4 of padding a row keeps
-// the writes of a transposed load off one memory bank.
+// Transposed, so that an invocation reads four adjacent values at once; one vec4 of padding per row
+// keeps the writes of a transposed load from hitting one memory bank.
 var<workgroup> xs: array<vec4<f32>, 4u * BK * (2u * GM + 1u)>;   // (4·BK, 2·GM + 1)
 var<workgroup> ws: array<vec4<f32>, 4u * BK * (2u * GN + 1u)>;   // (4·BK, 2·GN + 1)
 

@@ -1,6 +1,6 @@
 // Y[n, C] = X[n, C] / sqrt(mean(X²) + eps) * gain[C]   (+ what Y holds)
 //
-// One workgroup a row, in three steps: squares, mean, scale. The gain is 1 + w already.
+// One workgroup per row, in three steps: squares, mean, scale. The gain is already 1 + w.
 
 struct Params {
     rows: u32,       // n
@@ -13,7 +13,7 @@ struct Params {
 @group(0) @binding(2) var<storage, read> gain: array<vec4<f32>>;      // (C/4)
 @group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>;   // (n, C/4)
 
-override WG: u32 = 64u;    // invocations a row, a power of two
+override WG: u32 = 64u;    // invocations per row, a power of two
 override ADD: u32 = 0u;    // 1: add to what Y holds (the residual)
 
 var<workgroup> sums: array<f32, WG>;
@@ -24,7 +24,7 @@ fn rms_norm(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    // More rows than one dimension holds spread over two.
+    // Rows are spread over two dimensions of the grid: one may be too small.
     let row = group.y * groups.x + group.x;
     if row >= p.rows {
         return;

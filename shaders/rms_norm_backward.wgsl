@@ -1,6 +1,6 @@
 // d_X[n, C] = inv * (gain * d_Y - X * inv² * mean(gain * d_Y * X)), inv = 1 / sqrt(mean(X²) + eps)
 //
-// d_X is `=`, or `+=` with ADD. The gain is frozen and gets no gradient. One workgroup a row, as
+// d_X is `=`, or `+=` with ADD. The gain is frozen and gets no gradient. One workgroup per row, as
 // forward: the two sums, their means, the result.
 
 struct Params {
@@ -15,7 +15,7 @@ struct Params {
 @group(0) @binding(3) var<storage, read> d_y: array<vec4<f32>>;         // (n, C/4)
 @group(0) @binding(4) var<storage, read_write> d_x: array<vec4<f32>>;   // (n, C/4)
 
-override WG: u32 = 64u;    // invocations a row, a power of two
+override WG: u32 = 64u;    // invocations per row, a power of two
 override ADD: u32 = 0u;    // 1: add to what d_X holds
 
 var<workgroup> sums: array<vec2<f32>, WG>;   // X², gain * d_Y * X

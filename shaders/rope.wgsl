@@ -3,8 +3,8 @@
 //   x[i]       <- x[i] cos - x[i + D/2] sin
 //   x[i + D/2] <- x[i + D/2] cos + x[i] sin
 //
-// Backward is the rotation by the negative angle. An invocation turns two pairs. Cosines and sines
-// come from the host, because WGSL promises too little of its own.
+// Backward is the rotation by the negative angle. An invocation rotates two pairs. Cosines and sines
+// come from the host, because WGSL guarantees too little accuracy.
 
 struct Params {
     tokens: u32,   // T

@@ -1,9 +1,9 @@
 // Backward of gather_rows.
 // dX[T, C] = the sum of dY[i, C] over all i with index[i] = T   (with ADD: +=)
 //
-// One workgroup a row of dX walks the list of its sources, in order: a row gathered several times
-// gets the sum in a fixed order, one never gathered gets zeros. The lists come from the host:
-// lists[t] .. lists[t + 1] is where the sources of row t are, in `lists` itself.
+// One workgroup per row of dX adds its sources in order: a row gathered several times gets the sum
+// in a fixed order, a row never gathered gets zeros. The lists come from the host: the sources of
+// row t are lists[i] for i in lists[t] .. lists[t + 1].
 
 struct Params {
     rows: u32,       // T
@@ -15,7 +15,7 @@ struct Params {
 @group(0) @binding(2) var<storage, read> d_y: array<vec4<f32>>;        // (n, C/4)
 @group(0) @binding(3) var<storage, read_write> d_x: array<vec4<f32>>;  // (T, C/4)
 
-override WG: u32 = 64u;    // invocations a row
+override WG: u32 = 64u;    // invocations per row
 override ADD: u32 = 0u;    // 1: add to what dX holds
 
 @compute @workgroup_size(WG)

@@ -1,7 +1,7 @@
 // partial[groups] = Σ x² over each workgroup's share of x
 //
-// First half of the global norm; grad_norm adds the partial sums up. Shares are fixed by the
-// number of workgroups, which is a constant, so the sum has one order.
+// First half of the global norm; grad_norm adds the partial sums. The number of workgroups is a
+// constant and determines the shares, so the sum has one order.
 
 struct Params {
     count4: u32,   // numbers / 4

@@ -1,19 +1,19 @@
-// What the attention kernels share: parameters, the keys a token sees, soft-capping.
+// Shared by the attention kernels: parameters, the keys that a token attends to, soft-capping.
 
 struct Params {
     tokens: u32,      // T
     heads: u32,       // H
     kv_heads: u32,    // G
     width4: u32,      // D / 4
-    cached: u32,      // keys in front of the first token's own
-    window: u32,      // a token sees keys less than this many positions back; 0: all
+    cached: u32,      // keys before that of the first token
+    window: u32,      // a token attends to keys less than this many positions back; 0: all
     scale: f32,
     softcap: f32,     // 0: none
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
 
-// The keys a token sees: a range of the prefix, then a range of its own segment, as one list.
+// The keys that a token attends to: a range of the prefix, then one of its own segment, as one list.
 struct Seen {
     prefix_start: u32,
     prefix_count: u32,
@@ -21,8 +21,8 @@ struct Seen {
     count: u32,   // of both
 }
 
-// `token` is its place in the batch, `info` its tokens_meta. Windows go by positions: key j of the
-// prefix is at position j, keys of the own segment are as far back as their indices say.
+// `token` is an index into the batch, `info` its tokens_meta. Windows count positions: key j of the
+// prefix is at position j; in the token's own segment, distances of indices are distances of positions.
 fn keys_seen(token: u32, info: vec4<u32>) -> Seen {
     let own_end = p.cached + token + 1u;
     var prefix_start = 0u;

@@ -1,4 +1,4 @@
-// What an optimizer step keeps on the device, so that nobody has to ask the host.
+// State of the optimizer that stays on the device, so that a step does not wait for the host.
 struct Step {
     loss: f32,               // weighted mean loss of the batch
     correct: f32,            // predictions that were right
@@ -11,7 +11,7 @@ struct Step {
     skipped_in_a_row: u32,
 }
 
-// By the bits: a compiler may assume that NaN does not exist.
+// Tests the bits, because a compiler may assume that NaN does not exist.
 fn finite(value: f32) -> bool {
     return (bitcast<u32>(value) & 0x7f800000u) != 0x7f800000u;
 }

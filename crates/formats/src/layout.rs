@@ -3,7 +3,7 @@
 //! A matrix is `[N, K]`: N rows (outputs) of K columns (inputs), row-major. Every row starts at
 //! a whole word in both arrays.
 //!
-//! | layout | `quants`, a row | order within a word |
+//! | layout | `quants` of a row | order within a word |
 //! | --- | --- | --- |
 //! | `F32` | K words | the bits of one f32 |
 //! | `F16` | K/2 words | low half first |
@@ -14,9 +14,9 @@
 //!
 //! | scales | words of a row |
 //! | --- | --- |
-//! | `F16`, minimum | one a group: f16 scale, f16 minimum in the high half |
+//! | `F16`, minimum | one per group: f16 scale, f16 minimum in the high half |
 //! | `F16` | two groups a word, low half first: ⌈groups/2⌉ |
-//! | `F32` | f32 scale, then the f32 minimum if there is one: 1 or 2 a group |
+//! | `F32` | f32 scale, then the f32 minimum if there is one: 1 or 2 per group |
 //! | `TwoLevel` | for every 256 weights: f16 d, f16 dmin in the high half; then signed bytes: `sc, m` for every group with minimum, `sc` without. `scale = d·sc`, `minimum = dmin·m` (dmin is stored negated against GGUF) |
 //!
 //! An f16 scale may be subnormal (Q8_0 of weights below 0.0078 already has such): decoders must
@@ -30,11 +30,11 @@ use thiserror::Error;
 /// How the scales of a quantized matrix are stored; the module's table has the words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ScaleForm {
-    /// An f16 a group.
+    /// An f16 per group.
     F16,
-    /// An f32 a group.
+    /// An f32 per group.
     F32,
-    /// An f16 for 256 weights and a signed byte a group.
+    /// An f16 per 256 weights and a signed byte per group.
     TwoLevel,
 }
 
@@ -61,6 +61,42 @@ pub enum WeightLayout {
 /// Weights under one f16 of [`ScaleForm::TwoLevel`].
 pub const SUPER_GROUP: usize = 256;
 
+/// Weights that may share a scale.
+const GROUPS: [u32; 4] = [16, 32, 64, 128];
+
+/// How the words of `quants` hold the weights of a row. The GPU reads them by the decoder of the
+/// same name in `shaders/weights/`.
+#[derive(Debug, Clone, Copy)]
+pub struct Code {
+    /// Name of the decoder, and the first part of a layout's name.
+    pub name: &'static str,
+    /// Bits per weight; 32 is a multiple of it.
+    pub bits: u8,
+    /// Whether groups of weights have a scale: integers do, floats do not.
+    pub scaled: bool,
+    /// Weight i of a row, before scaling, from the row's words.
+    value: fn(&[u32], usize) -> f32,
+}
+
+/// Every code. A new one is a row here and `shaders/weights/NAME.wgsl`.
+pub const CODES: &[Code] = &[
+    Code { name: "f32", bits: 32, scaled: false, value: |words, i| f32::from_bits(words[i]) },
+    Code { name: "f16", bits: 16, scaled: false, value: |words, i| half_of(words[i / 2], i % 2) },
+    Code {
+        name: "q8",
+        bits: 8,
+        scaled: true,
+        value: |words, i| f32::from(field(words, i, 8) as i8),
+    },
+    Code { name: "q4", bits: 4, scaled: true, value: |words, i| field(words, i, 4) as f32 },
+];
+
+/// Field i of words that are cut into fields of `bits`, the lowest bits first.
+fn field(words: &[u32], i: usize, bits: usize) -> u32 {
+    let per_word = 32 / bits;
+    (words[i / per_word] >> (bits * (i % per_word))) & (u32::MAX >> (32 - bits))
+}
+
 /// A layout that does not exist, or that a matrix does not fit.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum LayoutError {
@@ -77,7 +113,7 @@ pub enum LayoutError {
         columns: u64,
     },
     /// No shader reads such a layout.
-    #[error("there is no layout {0}: bits are 4 or 8, groups 16, 32, 64 or 128")]
+    #[error("there is no layout {0}: bits are {bits}, groups 16, 32, 64 or 128", bits = scaled_bits())]
     Unknown(WeightLayout),
     /// Not one of the names that [`WeightLayout`] prints.
     #[error("'{0}' is not the name of a weight layout (like f32, q8-g32-f16 or q4-g32-f16-min)")]
@@ -85,11 +121,50 @@ pub enum LayoutError {
 }
 
 impl WeightLayout {
-    /// Hearth's own 8-bit layout: 32 weights share an f16 scale (8.5 bits a weight).
+    /// Hearth's own 8-bit layout: 32 weights share an f16 scale (8.5 bits per weight).
     pub const Q8: Self = Self::Quant { bits: 8, group: 32, scale: ScaleForm::F16, minimum: false };
 
-    /// Hearth's own 4-bit layout: 32 weights share an f16 scale and minimum (5 bits a weight).
+    /// Hearth's own 4-bit layout: 32 weights share an f16 scale and minimum (5 bits per weight).
     pub const Q4: Self = Self::Quant { bits: 4, group: 32, scale: ScaleForm::F16, minimum: true };
+
+    /// Every layout: the floats, and each scaled code with every group, scale form and minimum.
+    pub fn all() -> Vec<Self> {
+        let mut all = vec![Self::F32, Self::F16];
+        for code in CODES.iter().filter(|code| code.scaled) {
+            for group in GROUPS {
+                for scale in [ScaleForm::F16, ScaleForm::F32, ScaleForm::TwoLevel] {
+                    for minimum in [false, true] {
+                        all.push(Self::Quant { bits: code.bits, group, scale, minimum });
+                    }
+                }
+            }
+        }
+        all
+    }
+
+    /// Bits per weight, without scales.
+    fn bits(self) -> u8 {
+        match self {
+            Self::F32 => 32,
+            Self::F16 => 16,
+            Self::Quant { bits, .. } => bits,
+        }
+    }
+
+    /// The row of [`CODES`] that the layout uses.
+    ///
+    /// # Panics
+    /// For a layout that [`check`](Self::check) refuses.
+    pub fn code_row(self) -> usize {
+        CODES
+            .iter()
+            .position(|code| self.uses(code))
+            .unwrap_or_else(|| panic!("{}", LayoutError::Unknown(self)))
+    }
+
+    fn uses(self, code: &Code) -> bool {
+        code.bits == self.bits() && code.scaled == matches!(self, Self::Quant { .. })
+    }
 
     /// Whether a matrix of `columns` fits the layout.
     ///
@@ -98,8 +173,8 @@ impl WeightLayout {
     pub fn check(self, columns: u64) -> Result<(), LayoutError> {
         let multiple = match self {
             Self::F32 | Self::F16 => 4,
-            Self::Quant { bits, group, scale, .. } => {
-                if !matches!(bits, 4 | 8) || !matches!(group, 16 | 32 | 64 | 128) {
+            Self::Quant { group, scale, .. } => {
+                if !CODES.iter().any(|code| self.uses(code)) || !GROUPS.contains(&group) {
                     return Err(LayoutError::Unknown(self));
                 }
                 match scale {
@@ -116,11 +191,7 @@ impl WeightLayout {
 
     /// Words of `quants` for one row.
     pub fn quant_words(self, columns: usize) -> usize {
-        match self {
-            Self::F32 => columns,
-            Self::F16 => columns / 2,
-            Self::Quant { bits, .. } => columns / (32 / usize::from(bits)),
-        }
+        columns / (32 / usize::from(self.bits()))
     }
 
     /// Words of `scales` for one row.
@@ -175,17 +246,8 @@ impl std::str::FromStr for WeightLayout {
 
     /// Reads what `Display` writes.
     fn from_str(name: &str) -> Result<Self, LayoutError> {
-        let mut all = vec![Self::F32, Self::F16];
-        for bits in [4, 8] {
-            for group in [16, 32, 64, 128] {
-                for scale in [ScaleForm::F16, ScaleForm::F32, ScaleForm::TwoLevel] {
-                    for minimum in [false, true] {
-                        all.push(Self::Quant { bits, group, scale, minimum });
-                    }
-                }
-            }
-        }
-        all.into_iter()
+        Self::all()
+            .into_iter()
             .find(|layout| layout.to_string() == name)
             .ok_or_else(|| LayoutError::Name(name.to_owned()))
     }
@@ -245,32 +307,29 @@ impl PackedRows {
 /// One row in f32: `out` is `[columns]`, `quants` and `scales` hold the row's words.
 ///
 /// # Panics
-/// If the arrays are shorter than the layout says.
+/// If the arrays are shorter than the layout says, or [`check`](WeightLayout::check) refuses it.
 pub fn decode_row(layout: WeightLayout, quants: &[u32], scales: &[u32], out: &mut [f32]) {
-    let WeightLayout::Quant { bits, group, .. } = layout else {
-        for (i, value) in out.iter_mut().enumerate() {
-            *value = match layout {
-                WeightLayout::F32 => f32::from_bits(quants[i]),
-                _ => half_of(quants[i / 2], i % 2),
-            };
+    let value = CODES[layout.code_row()].value;
+    let WeightLayout::Quant { group, .. } = layout else {
+        for (i, out) in out.iter_mut().enumerate() {
+            *out = value(quants, i);
         }
         return;
     };
     let group = group as usize;
     for (g, values) in out.chunks_exact_mut(group).enumerate() {
         let (scale, minimum) = group_scale(layout, scales, g);
-        for (i, value) in values.iter_mut().enumerate() {
-            *value = scale * code(bits, quants, g * group + i) + minimum;
+        for (i, out) in values.iter_mut().enumerate() {
+            *out = scale * value(quants, g * group + i) + minimum;
         }
     }
 }
 
-/// Weight `i` of a row as an integer, in f32.
-fn code(bits: u8, quants: &[u32], i: usize) -> f32 {
-    match bits {
-        8 => f32::from((quants[i / 4] >> (8 * (i % 4))) as u8 as i8),
-        _ => f32::from((quants[i / 8] >> (4 * (i % 8))) as u8 & 15),
-    }
+/// The bits of the scaled codes, in words.
+fn scaled_bits() -> String {
+    let bits: Vec<_> =
+        CODES.iter().filter(|code| code.scaled).map(|c| c.bits.to_string()).collect();
+    bits.join(" or ")
 }
 
 /// Scale and minimum of group `g` of a row.
@@ -303,18 +362,14 @@ fn half_of(word: u32, half: usize) -> f32 {
     f16::from_bits((word >> (16 * half)) as u16).to_f32()
 }
 
-/// Appends codes (one a byte) as words of `bits` each: the low 4 bits, or the byte as it is.
+/// Appends codes (one per byte) as words: the low `bits` of each, the first code lowest. Codes that
+/// do not fill a word are left out; rows always do.
 pub fn push_codes(bits: u8, codes: &[u8], quants: &mut Vec<u32>) {
-    if bits == 8 {
-        let words = codes.chunks_exact(4);
-        quants.extend(words.map(|c| u32::from_le_bytes([c[0], c[1], c[2], c[3]])));
-    } else {
-        let words = codes.chunks_exact(8);
-        quants.extend(words.map(|c| {
-            let byte = |i: usize| c[2 * i] & 15 | c[2 * i + 1] << 4;
-            u32::from_le_bytes([byte(0), byte(1), byte(2), byte(3)])
-        }));
-    }
+    let mask = u32::MAX >> (32 - u32::from(bits));
+    quants.extend(codes.chunks_exact(32 / usize::from(bits)).map(|codes| {
+        let shifted = codes.iter().zip((0..).step_by(bits.into()));
+        shifted.fold(0, |word, (&code, shift)| word | (u32::from(code) & mask) << shift)
+    }));
 }
 
 /// Appends the bytes as words, the last one filled up with zeros.
@@ -335,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn words_a_row_are_those_of_the_table() {
+    fn words_per_row_are_those_of_the_table() {
         let k = 512;
         for (layout, quants, scales) in [
             (WeightLayout::F32, 512, 0),

@@ -68,7 +68,7 @@ pub fn can_encode(layout: WeightLayout) -> bool {
     match layout {
         WeightLayout::F32 | WeightLayout::F16 => true,
         WeightLayout::Quant { bits, scale, minimum, .. } => {
-            scale == ScaleForm::F16 && minimum == (bits == 4)
+            scale == ScaleForm::F16 && matches!((bits, minimum), (8, false) | (4, true))
         }
     }
 }

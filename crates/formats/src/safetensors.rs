@@ -6,8 +6,9 @@
 //! ```
 //!
 //! Only 8 + N bytes are read here. The public `safetensors` crate parses offsets as `usize`,
-//! which ends at 4 GiB on wasm32; these are `u64`. The rules are that crate's: the tensors fill
-//! the data without gap or overlap.
+//! which ends at 4 GiB on wasm32; these are `u64`. As there, the tensors
+//! have to fill the data without gap or overlap. Stricter than there, tensors have to be aligned, no
+//! key may occur twice, and a header ends at 16 MiB.
 
 mod dtype;
 mod error;

@@ -86,6 +86,6 @@ fn record(
     let (columns, probability) = (columns as u32, step.probability);
     dropout::record(
         c,
-        &Dropout { x, keys: &keys.all(), y, tokens, columns, seed, probability, add },
+        &Dropout { x, counters: &keys.all(), y, tokens, columns, seed, probability, add },
     );
 }

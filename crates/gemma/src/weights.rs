@@ -82,7 +82,7 @@ pub enum Precision {
     F16,
     /// Floats are quantized to 8 bits while they stream in; quantized files stay as they are.
     Q8,
-    /// Floats are quantized to 4 bits, the embedding to 8 where that is kinder.
+    /// Floats are quantized to 4 bits while they stream in; quantized files stay as they are.
     Q4,
 }
 

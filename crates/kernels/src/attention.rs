@@ -1,35 +1,20 @@
-//! `o = softmax(score(q · kᵀ)) · v` over the keys that each token sees, without a `T × S` matrix.
+//! `o = softmax(score(q · kᵀ)) · v` over the keys that each token attends to, without a `T × S` matrix.
 //!
 //! Source: Dao et al. 2022, "FlashAttention", for the sums rescaled tile by tile; Gemma's attention
 //! (google/gemma_pytorch, `model.py`) for the scale, soft-capping `cap · tanh(s / cap)` and windows.
 //!
-//! A batch is a packed tree: the keys in front are a prefix that its rows share. What token t sees is
-//! in `tokens_meta[t]`, see [`TokenMeta`].
+//! A batch is a packed tree: the keys before it are a prefix that its rows share. `tokens_meta[t]` says
+//! which keys token t attends to: see [`TokenMeta`].
 
 use bytemuck::{Pod, Zeroable};
-use hearth_gpu::{Access, Commands, Kernel, Slice};
+use hearth_gpu::{Commands, Slice};
 
-use crate::{grid::grid, shader::wgsl};
+use crate::{grid::grid, shader::kernel};
 
-/// The kernel.
-pub static ATTENTION: Kernel = Kernel {
-    name: "attention",
-    label: "attention",
-    pieces: &[wgsl!("shared/attention")],
-    source: wgsl!("attention"),
-    bindings: &[
-        Access::Params,
-        Access::Read,
-        Access::Read,
-        Access::Read,
-        Access::Read,
-        Access::Write,
-        Access::Write,
-    ],
-};
+kernel!("attention", ["shared/attention"], [Params, Read, Read, Read, Read, Write, Write]);
 
-/// What the kernels know of a token. Its own key has index `cached + t`. It sees key j if
-/// `j < prefix_end`, or if `own_start <= j <= cached + t`, and the window reaches back to it.
+/// What the kernels know of token t. Its own key has index `cached + t`. It attends to key j if
+/// `j < prefix_end` or `own_start <= j <= cached + t`, and if the key is within the window.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct TokenMeta {
@@ -39,8 +24,8 @@ pub struct TokenMeta {
     pub prefix_end: u32,
     /// Key index at which the token's own row (or the prefix it is part of) starts.
     pub own_start: u32,
-    /// Key index behind the last token that sees this token's key: the end of its row, or of the
-    /// whole batch for the prefix. Only backward asks.
+    /// Key index after the last token that attends to this token's key: the end of its row, or of the
+    /// whole batch for the prefix. Used by backward only.
     pub seen_until: u32,
 }
 
@@ -55,9 +40,9 @@ pub struct Shape {
     pub kv_heads: u32,
     /// D, a multiple of 4, at most 256.
     pub head_dim: u32,
-    /// Keys in front of the first token's own; 0 in training.
+    /// Keys before that of the first token; 0 in training.
     pub cached: u32,
-    /// A token sees keys less than this many positions back; 0: all.
+    /// A token attends to keys less than this many positions back; 0: all.
     pub window: u32,
     /// Factor of q · k.
     pub scale: f32,
@@ -94,7 +79,7 @@ impl Shape {
         }
     }
 
-    /// Invocations a workgroup: each owns four of the D results.
+    /// Invocations per workgroup: each owns four of the D results.
     pub(crate) fn workgroup(&self) -> u32 {
         (self.head_dim / 4).next_power_of_two().clamp(16, 64)
     }
@@ -157,7 +142,7 @@ pub fn record(commands: &mut Commands, op: &Attention) {
     let shape = &op.shape;
     let heads = shape.heads_together();
     commands.dispatch(
-        &ATTENTION,
+        &KERNEL,
         &[("WG", shape.workgroup()), ("HEADS", heads)],
         &shape.params(),
         &[op.q, op.k, op.v, op.tokens_meta, op.o, op.lse].map(Slice::clone),
@@ -166,7 +151,7 @@ pub fn record(commands: &mut Commands, op: &Attention) {
     );
 }
 
-/// Scores of one token and head against every key, in f64; `None` where it does not see the key.
+/// Scores of one token and head against every key, in f64; `None` where it does not attend to the key.
 pub(crate) fn scores(
     shape: &Shape,
     meta: &[TokenMeta],

@@ -1,35 +1,22 @@
-//! Gradients of attention's keys and values: `dV = Pᵀ · dO`, `dK = dSᵀ · Q`. A prefix key collects
-//! from every row of the batch.
+//! Gradients of attention's keys and values: `dV = Pᵀ · dO`, `dK = dSᵀ · Q`. A prefix key sums
+//! over every row of the batch.
 //!
 //! Source: Dao 2023, "FlashAttention-2", algorithm 2, with the derivative of the soft-cap.
 
-use hearth_gpu::{Access, Commands, Kernel, Slice};
+use hearth_gpu::{Commands, Slice};
 
 use crate::{
     attention::{Shape, TokenMeta},
     attention_backward_dq::pairs,
     grid::grid,
-    shader::wgsl,
+    shader::kernel,
 };
 
-/// The kernel.
-pub static ATTENTION_BACKWARD_DKV: Kernel = Kernel {
-    name: "attention_backward_dkv",
-    label: "attention_backward_dkv",
-    pieces: &[wgsl!("shared/attention")],
-    source: wgsl!("attention_backward_dkv"),
-    bindings: &[
-        Access::Params,
-        Access::Read,
-        Access::Read,
-        Access::Read,
-        Access::Read,
-        Access::Read,
-        Access::Read,
-        Access::Write,
-        Access::Write,
-    ],
-};
+kernel!(
+    "attention_backward_dkv",
+    ["shared/attention"],
+    [Params, Read, Read, Read, Read, Read, Read, Write, Write]
+);
 
 /// Operands of [`record`]. Nothing is cached in training: keys and tokens are the same.
 pub struct AttentionBackwardDkv<'a> {
@@ -60,7 +47,7 @@ const KEYS: u32 = 4;
 pub fn record(commands: &mut Commands, op: &AttentionBackwardDkv) {
     let shape = &op.shape;
     commands.dispatch(
-        &ATTENTION_BACKWARD_DKV,
+        &KERNEL,
         &[("WG", shape.workgroup()), ("KEYS", KEYS)],
         &shape.params(),
         &[op.q, op.k, op.v, op.tokens_meta, op.d_o, op.rows, op.d_k, op.d_v].map(Slice::clone),
@@ -116,7 +103,7 @@ mod tests {
             }
         }
 
-        /// A row's keys get what they get when it runs alone, the prefix the sum over all rows.
+        /// The gradients of a row's keys equal those of the row alone; the prefix gets the sum over rows.
         async fn attention_backward_dkv_equals_its_rows_one_by_one() {
             let (prefix, rows) = (21, [8, 1, 40, 3]);
             for window in [0, 16] {
@@ -149,7 +136,7 @@ mod tests {
             }
         }
 
-        /// What sees only itself does so with weight 1, whatever the score. The first case has more
+        /// A token that attends only to itself does so with weight 1, whatever the score. The first case has more
         /// workgroups than one dimension holds.
         async fn attention_backward_of_tokens_that_see_only_themselves() {
             for case in [

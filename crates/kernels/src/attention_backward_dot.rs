@@ -4,22 +4,15 @@
 //! Source: Dao 2023, "FlashAttention-2", algorithm 2 (D).
 
 use bytemuck::{Pod, Zeroable};
-use hearth_gpu::{Access, Commands, Kernel, Slice};
+use hearth_gpu::{Commands, Slice};
 
 use crate::{
     attention::{Shape, dot},
     grid::grid,
-    shader::wgsl,
+    shader::kernel,
 };
 
-/// The kernel.
-pub static ATTENTION_BACKWARD_DOT: Kernel = Kernel {
-    name: "attention_backward_dot",
-    label: "attention_backward_dot",
-    pieces: &[],
-    source: wgsl!("attention_backward_dot"),
-    bindings: &[Access::Params, Access::Read, Access::Read, Access::Read, Access::Write],
-};
+kernel!("attention_backward_dot", [], [Params, Read, Read, Read, Write]);
 
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -46,7 +39,7 @@ pub struct AttentionBackwardDot<'a> {
 pub fn record(commands: &mut Commands, op: &AttentionBackwardDot) {
     let rows = op.shape.tokens * op.shape.heads;
     commands.dispatch(
-        &ATTENTION_BACKWARD_DOT,
+        &KERNEL,
         &[("WG", 64)],
         &Params { rows, width4: op.shape.head_dim / 4 },
         &[op.o, op.d_o, op.lse, op.rows].map(Slice::clone),

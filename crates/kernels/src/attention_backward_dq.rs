@@ -2,32 +2,20 @@
 //!
 //! Source: Dao 2023, "FlashAttention-2", algorithm 2, with the derivative of the soft-cap.
 
-use hearth_gpu::{Access, Commands, Kernel, Slice};
+use hearth_gpu::{Commands, Slice};
 
 use crate::{
     attention::{self, Shape, TokenMeta, dot, scores},
     attention_backward_dot,
     grid::grid,
-    shader::wgsl,
+    shader::kernel,
 };
 
-/// The kernel.
-pub static ATTENTION_BACKWARD_DQ: Kernel = Kernel {
-    name: "attention_backward_dq",
-    label: "attention_backward_dq",
-    pieces: &[wgsl!("shared/attention")],
-    source: wgsl!("attention_backward_dq"),
-    bindings: &[
-        Access::Params,
-        Access::Read,
-        Access::Read,
-        Access::Read,
-        Access::Read,
-        Access::Read,
-        Access::Read,
-        Access::Write,
-    ],
-};
+kernel!(
+    "attention_backward_dq",
+    ["shared/attention"],
+    [Params, Read, Read, Read, Read, Read, Read, Write]
+);
 
 /// Operands of [`record`]. Nothing is cached in training: keys and tokens are the same.
 pub struct AttentionBackwardDq<'a> {
@@ -54,7 +42,7 @@ pub fn record(commands: &mut Commands, op: &AttentionBackwardDq) {
     let shape = &op.shape;
     let heads = shape.heads_together();
     commands.dispatch(
-        &ATTENTION_BACKWARD_DQ,
+        &KERNEL,
         &[("WG", shape.workgroup()), ("HEADS", heads)],
         &shape.params(),
         &[op.q, op.k, op.v, op.tokens_meta, op.d_o, op.rows, op.d_q].map(Slice::clone),
@@ -63,7 +51,7 @@ pub fn record(commands: &mut Commands, op: &AttentionBackwardDq) {
     );
 }
 
-/// What one token and head have to do with one key.
+/// One token and head with one key that it attends to.
 pub(crate) struct Pair {
     /// Where its query (and output) starts.
     pub(crate) query: usize,

@@ -5,18 +5,11 @@
 //! Gimelshein 2018). M predictions, each with its own row of logits.
 
 use bytemuck::{Pod, Zeroable};
-use hearth_gpu::{Access, Commands, Kernel, Slice};
+use hearth_gpu::{Commands, Slice};
 
-use crate::{grid::grid, shader::wgsl};
+use crate::{grid::grid, shader::kernel};
 
-/// The kernel.
-pub static CROSS_ENTROPY: Kernel = Kernel {
-    name: "cross_entropy",
-    label: "cross_entropy",
-    pieces: &[],
-    source: wgsl!("cross_entropy"),
-    bindings: &[Access::Params, Access::Read, Access::Read, Access::Write],
-};
+kernel!("cross_entropy", [], [Params, Read, Read, Write]);
 
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -33,7 +26,7 @@ pub struct CrossEntropy<'a> {
     pub logits: &'a Slice,
     /// Target tokens, u32 `(M)`.
     pub targets: &'a Slice,
-    /// Statistics, four f32 a row, `(M)`.
+    /// Statistics, four f32 per row, `(M)`.
     pub stats: &'a Slice,
     /// M.
     pub rows: u32,
@@ -41,14 +34,14 @@ pub struct CrossEntropy<'a> {
     pub columns: u32,
     /// Numbers from one row of logits to the next.
     pub stride: u32,
-    /// The chunk's first token; 0 starts the statistics anew.
+    /// The chunk's first token; 0 resets the statistics.
     pub first: u32,
 }
 
 /// Records `stats =` for the first chunk, merges for later ones.
 pub fn record(commands: &mut Commands, op: &CrossEntropy) {
     commands.dispatch(
-        &CROSS_ENTROPY,
+        &KERNEL,
         &[("WG", 64), ("MERGE", (op.first > 0).into())],
         &Params { rows: op.rows, columns: op.columns, stride: op.stride, first: op.first },
         &[op.logits, op.targets, op.stats].map(Slice::clone),
@@ -95,7 +88,7 @@ mod tests {
                 .step_by(chunk)
                 .map(|first| {
                     let columns = chunk.min(vocabulary - first);
-                    // The padding holds rubbish that must not matter.
+                    // The padding holds values that must not matter.
                     let mut part = vec![f32::MAX; rows * stride];
                     for row in 0..rows {
                         part[row * stride..][..columns]

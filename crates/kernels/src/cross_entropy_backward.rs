@@ -2,18 +2,11 @@
 //! `d = weight · (softmax − onehot)`, through the final soft-cap where there is one.
 
 use bytemuck::{Pod, Zeroable};
-use hearth_gpu::{Access, Commands, Kernel, Slice};
+use hearth_gpu::{Commands, Slice};
 
-use crate::{grid::grid, shader::wgsl};
+use crate::{grid::grid, shader::kernel};
 
-/// The kernel.
-pub static CROSS_ENTROPY_BACKWARD: Kernel = Kernel {
-    name: "cross_entropy_backward",
-    label: "cross_entropy_backward",
-    pieces: &[],
-    source: wgsl!("cross_entropy_backward"),
-    bindings: &[Access::Params, Access::Read, Access::Read, Access::Read, Access::Write],
-};
+kernel!("cross_entropy_backward", [], [Params, Read, Read, Read, Write]);
 
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -58,7 +51,7 @@ pub fn record(commands: &mut Commands, op: &CrossEntropyBackward) {
         softcap: op.softcap,
     };
     commands.dispatch(
-        &CROSS_ENTROPY_BACKWARD,
+        &KERNEL,
         &[("WG", 64)],
         &params,
         &[op.targets, op.weights, op.stats, op.logits].map(Slice::clone),

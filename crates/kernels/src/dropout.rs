@@ -1,22 +1,15 @@
-//! Dropout by a counter-based hash: the mask depends on the run's seed, the step, the place in the
-//! model, the token's identity and the column, and on nothing else. So recomputation and backward
-//! replay it without memory, and packing and micro-batches do not change it.
+//! Dropout by a counter-based hash: the mask depends only on the run's seed, the step, the site in the
+//! model, the token's counter and the column. So recomputation and backward reproduce it without
+//! storing it, and packing and micro-batches do not change it.
 //!
 //! Source: Srivastava et al. 2014, inverted form; the hash is MurmurHash3's finalizer (Appleby).
 
 use bytemuck::{Pod, Zeroable};
-use hearth_gpu::{Access, Commands, Kernel, Slice};
+use hearth_gpu::{Commands, Slice};
 
-use crate::{grid::grid, shader::wgsl};
+use crate::{grid::grid, shader::kernel};
 
-/// The kernel.
-pub static DROPOUT: Kernel = Kernel {
-    name: "dropout",
-    label: "dropout",
-    pieces: &[],
-    source: wgsl!("dropout"),
-    bindings: &[Access::Params, Access::Read, Access::Read, Access::Write],
-};
+kernel!("dropout", [], [Params, Read, Read, Write]);
 
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -32,8 +25,8 @@ struct Params {
 pub struct Dropout<'a> {
     /// Input, `(T, C)`.
     pub x: &'a Slice,
-    /// A number for each token's identity, u32 `(T)`.
-    pub keys: &'a Slice,
+    /// A number that identifies the token in the run, u32 `(T)`.
+    pub counters: &'a Slice,
     /// Output, `(T, C)`.
     pub y: &'a Slice,
     /// T.
@@ -48,7 +41,7 @@ pub struct Dropout<'a> {
     pub add: bool,
 }
 
-/// One number for a run's seed, a step and a place in the model.
+/// Combines a run's seed, a step and a site in the model.
 pub fn seed(run: u32, step: u32, site: u32) -> u32 {
     mix(mix(mix(run) ^ step) ^ site)
 }
@@ -70,10 +63,10 @@ pub fn record(commands: &mut Commands, op: &Dropout) {
         scale: 1.0 / (1.0 - op.probability),
     };
     commands.dispatch(
-        &DROPOUT,
+        &KERNEL,
         &[("WG", 64), ("ADD", op.add.into())],
         &params,
-        &[op.x, op.keys, op.y].map(Slice::clone),
+        &[op.x, op.counters, op.y].map(Slice::clone),
         grid(count.div_ceil(64)),
         12 * u64::from(count),
     );
@@ -83,11 +76,11 @@ fn threshold(probability: f32) -> u32 {
     (f64::from(probability) * 4_294_967_296.0) as u32
 }
 
-/// The same on the CPU in f64; `x` is `(T, C)`, `keys` `(T)`.
-pub fn reference(x: &[f64], keys: &[u32], seed: u32, probability: f32) -> Vec<f64> {
-    let columns = x.len() / keys.len();
+/// The same on the CPU in f64; `x` is `(T, C)`, `counters` `(T)`.
+pub fn reference(x: &[f64], counters: &[u32], seed: u32, probability: f32) -> Vec<f64> {
+    let columns = x.len() / counters.len();
     let mut y = Vec::with_capacity(x.len());
-    for (row, key) in x.chunks_exact(columns).zip(keys) {
+    for (row, key) in x.chunks_exact(columns).zip(counters) {
         y.extend((0u32..).zip(row).map(|(column, value)| {
             let hash = mix(mix(key ^ seed).wrapping_add(column.wrapping_mul(0x9e37_79b9)));
             if hash < threshold(probability) { 0.0 } else { value / (1.0 - f64::from(probability)) }
@@ -107,18 +100,18 @@ mod tests {
                 let mut numbers = Numbers::new(9);
                 for (tokens, columns, probability) in [(1, 4, 0.5), (7, 640, 0.1), (3, 20, 0.0), (9, 36, 0.9)] {
                     let x = numbers.normal((tokens * columns) as usize, 1.0);
-                    let keys: Vec<u32> = (0..tokens).map(|_| numbers.bits() as u32).collect();
+                    let counters: Vec<u32> = (0..tokens).map(|_| numbers.bits() as u32).collect();
                     let before = numbers.normal(x.len(), 1.0);
                     let [x_, y_, again] = [&x, &before, &before].map(|v| gpu.buffer_from("x", v).unwrap().all());
-                    let keys_ = gpu.buffer_from("keys", &keys).unwrap().all();
+                    let counters_ = gpu.buffer_from("counters", &counters).unwrap().all();
                     let mut commands = Commands::new();
                     for (y, add) in [(&y_, true), (&again, false)] {
                         record(&mut commands, &Dropout {
-                            x: &x_, keys: &keys_, y, tokens, columns, seed: seed(1, 2, 3), probability, add,
+                            x: &x_, counters: &counters_, y, tokens, columns, seed: seed(1, 2, 3), probability, add,
                         });
                     }
                     gpu.run(&commands).await.unwrap();
-                    let mut want = reference(&wide(&x), &keys, seed(1, 2, 3), probability);
+                    let mut want = reference(&wide(&x), &counters, seed(1, 2, 3), probability);
                     assert_close(&gpu.read(again).await.unwrap(), &want, 1e-6);
                     want.iter_mut().zip(&before).for_each(|(w, b)| *w += f64::from(*b));
                     assert_close(&gpu.read(y_).await.unwrap(), &want, 1e-6);
@@ -132,9 +125,9 @@ mod tests {
     // in a billion.
     #[test]
     fn as_many_are_dropped_as_asked_and_sites_differ() {
-        let keys: Vec<u32> = (0..100).map(|i: u32| i.wrapping_mul(0x9e37_79b1)).collect();
+        let counters: Vec<u32> = (0..100).map(|i: u32| i.wrapping_mul(0x9e37_79b1)).collect();
         let ones = vec![1.0; 64_000];
-        let kept = |seed| reference(&ones, &keys, seed, 0.1);
+        let kept = |seed| reference(&ones, &counters, seed, 0.1);
         let dropped = |y: &[f64]| y.iter().filter(|v| **v == 0.0).count() as f64;
         let (a, b) = (kept(seed(1, 0, 0)), kept(seed(1, 0, 1)));
         assert!((dropped(&a) - 6400.0).abs() < 456.0, "{}", dropped(&a));

@@ -1,45 +1,23 @@
 //! Token embedding, `Y[T, C] = scale · W[token[T], C]`, from a table in any weight layout.
 //!
 //! Source: Gemma multiplies embeddings by √C (google/gemma_pytorch, `GemmaModel.forward`). The
-//! table is split by rows where one binding cannot hold it, and every slab writes the rows that it
-//! owns.
+//! table is split by rows where one binding cannot hold it; the dispatch of a slab writes the rows
+//! that are in it.
 
 use bytemuck::{Pod, Zeroable};
-use hearth_gpu::{Access, Commands, Kernel, Slice};
+use hearth_gpu::{Commands, Kernel, Slice};
 
 use crate::{
     grid::grid,
-    matrix::{Decoder, Matrix},
-    shader::{HALF, wgsl},
+    matrix::Matrix,
+    shader::{KernelByLayout, kernel_by_layout},
 };
 
-const BINDINGS: &[Access] =
-    &[Access::Params, Access::Read, Access::Read, Access::Read, Access::Write];
+static KERNEL: KernelByLayout = kernel_by_layout!("embed", [], [Params, Read, Read, Read, Write]);
 
-macro_rules! kernels {
-    ($($id:ident: $label:literal [$($piece:expr),*];)*) => {
-        $(
-            #[doc = concat!("The kernel `", $label, "`.")]
-            pub static $id: Kernel = Kernel {
-                name: "embed",
-                label: $label,
-                pieces: &[$($piece),*],
-                source: wgsl!("embed"),
-                bindings: BINDINGS,
-            };
-        )*
-    };
+pub(crate) fn kernels() -> Vec<&'static Kernel> {
+    KERNEL.all().iter().collect()
 }
-
-kernels! {
-    EMBED_F32: "embed_f32" [wgsl!("weights/f32")];
-    EMBED_F16: "embed_f16" [HALF, wgsl!("weights/f16")];
-    EMBED_Q8: "embed_q8" [HALF, wgsl!("weights/scales"), wgsl!("weights/q8")];
-    EMBED_Q4: "embed_q4" [HALF, wgsl!("weights/scales"), wgsl!("weights/q4")];
-}
-
-/// One variant a weight decoder.
-pub(crate) static KERNELS: &[&Kernel] = &[&EMBED_F32, &EMBED_F16, &EMBED_Q8, &EMBED_Q4];
 
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -65,14 +43,8 @@ pub struct Embed<'a> {
     pub scale: f32,
 }
 
-/// Records the gathering: `y =`, one dispatch a slab.
+/// Records the gathering: `y =`, one dispatch per slab.
 pub fn record(commands: &mut Commands, op: &Embed) {
-    let kernel = match op.table.decoder() {
-        Decoder::F32 => &EMBED_F32,
-        Decoder::F16 => &EMBED_F16,
-        Decoder::Q8 => &EMBED_Q8,
-        Decoder::Q4 => &EMBED_Q4,
-    };
     let columns4 = op.table.columns / 4;
     for slab in &op.table.slabs {
         let params = Params {
@@ -83,7 +55,7 @@ pub fn record(commands: &mut Commands, op: &Embed) {
             scale: op.scale,
         };
         commands.dispatch(
-            kernel,
+            KERNEL.of(op.table.layout),
             &op.table.constants(),
             &params,
             &[op.tokens.clone(), slab.quants.clone(), slab.scales.clone(), op.y.clone()],
@@ -191,17 +163,7 @@ mod tests {
 
     gpu_test! {
         async fn embed_reads_every_layout() {
-            let mut layouts = vec![WeightLayout::F32, WeightLayout::F16];
-            for bits in [4, 8] {
-                for group in [16, 32, 64, 128] {
-                    for scale in [ScaleForm::F16, ScaleForm::F32, ScaleForm::TwoLevel] {
-                        for minimum in [false, true] {
-                            layouts.push(WeightLayout::Quant { bits, group, scale, minimum });
-                        }
-                    }
-                }
-            }
-            for layout in layouts {
+            for layout in WeightLayout::all() {
                 check(layout, 9, 768, &[3, 0, 8, 8, 5], 9).await;
             }
         }

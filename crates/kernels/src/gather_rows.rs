@@ -2,18 +2,11 @@
 //! target. A row may be chosen more than once. Backward is [`scatter_rows`](crate::scatter_rows).
 
 use bytemuck::{Pod, Zeroable};
-use hearth_gpu::{Access, Commands, Kernel, Slice};
+use hearth_gpu::{Commands, Slice};
 
-use crate::{grid::grid, shader::wgsl};
+use crate::{grid::grid, shader::kernel};
 
-/// The kernel.
-pub static GATHER_ROWS: Kernel = Kernel {
-    name: "gather_rows",
-    label: "gather_rows",
-    pieces: &[],
-    source: wgsl!("gather_rows"),
-    bindings: &[Access::Params, Access::Read, Access::Read, Access::Write],
-};
+kernel!("gather_rows", [], [Params, Read, Read, Write]);
 
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -39,7 +32,7 @@ pub struct GatherRows<'a> {
 /// Records the gathering: `y =`.
 pub fn record(commands: &mut Commands, op: &GatherRows) {
     commands.dispatch(
-        &GATHER_ROWS,
+        &KERNEL,
         &[],
         &Params { rows: op.rows, columns4: op.columns / 4 },
         &[op.index.clone(), op.x.clone(), op.y.clone()],

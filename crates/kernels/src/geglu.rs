@@ -4,18 +4,11 @@
 //! Gemma uses `approximate="tanh"` (google/gemma_pytorch, `model.py`).
 
 use bytemuck::{Pod, Zeroable};
-use hearth_gpu::{Access, Commands, Kernel, Slice};
+use hearth_gpu::{Commands, Slice};
 
-use crate::{grid::grid, shader::wgsl};
+use crate::{grid::grid, shader::kernel};
 
-/// The kernel.
-pub static GEGLU: Kernel = Kernel {
-    name: "geglu",
-    label: "geglu",
-    pieces: &[wgsl!("shared/gelu")],
-    source: wgsl!("geglu"),
-    bindings: &[Access::Params, Access::Read, Access::Read, Access::Write],
-};
+kernel!("geglu", ["shared/gelu"], [Params, Read, Read, Write]);
 
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -39,7 +32,7 @@ pub struct Geglu<'a> {
 pub fn record(commands: &mut Commands, op: &Geglu) {
     let count4 = op.count / 4;
     commands.dispatch(
-        &GEGLU,
+        &KERNEL,
         &[("WG", 64)],
         &Params { count4 },
         &[op.gate.clone(), op.up.clone(), op.y.clone()],

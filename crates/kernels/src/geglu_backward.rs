@@ -3,18 +3,11 @@
 //! Source: the derivative of the tanh form of GELU, written with `gelu(x) = x · σ(2u(x))`.
 
 use bytemuck::{Pod, Zeroable};
-use hearth_gpu::{Access, Commands, Kernel, Slice};
+use hearth_gpu::{Commands, Slice};
 
-use crate::{grid::grid, shader::wgsl};
+use crate::{grid::grid, shader::kernel};
 
-/// The kernel.
-pub static GEGLU_BACKWARD: Kernel = Kernel {
-    name: "geglu_backward",
-    label: "geglu_backward",
-    pieces: &[wgsl!("shared/gelu")],
-    source: wgsl!("geglu_backward"),
-    bindings: &[Access::Params, Access::Read, Access::Write, Access::Write],
-};
+kernel!("geglu_backward", ["shared/gelu"], [Params, Read, Write, Write]);
 
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -38,7 +31,7 @@ pub struct GegluBackward<'a> {
 pub fn record(commands: &mut Commands, op: &GegluBackward) {
     let count4 = op.count / 4;
     commands.dispatch(
-        &GEGLU_BACKWARD,
+        &KERNEL,
         &[("WG", 64)],
         &Params { count4 },
         &[op.d_y, op.gate, op.up].map(Slice::clone),

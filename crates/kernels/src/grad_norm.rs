@@ -1,12 +1,12 @@
 //! The global norm of the gradients, the factor that clips it, and whether the step counts at all.
 //!
 //! Source: `torch.nn.utils.clip_grad_norm_` (without its 1e-6). A step whose loss or gradient is not
-//! finite is skipped on the device: nobody asks the host.
+//! finite is skipped on the device, without a round trip to the host.
 
 use bytemuck::{Pod, Zeroable};
-use hearth_gpu::{Access, Commands, Kernel, Slice};
+use hearth_gpu::{Commands, Slice};
 
-use crate::{shader::wgsl, square_sum::PARTS};
+use crate::{shader::kernel, square_sum::PARTS};
 
 /// `Step` of shaders/shared/step.wgsl: what an optimizer step keeps on the device.
 #[repr(C)]
@@ -14,7 +14,7 @@ use crate::{shader::wgsl, square_sum::PARTS};
 pub struct Step {
     /// Weighted mean loss of the batch.
     pub loss: f32,
-    /// Predictions that were right.
+    /// Number of correct predictions.
     pub correct: f32,
     /// Norm of the gradients before clipping; 0 in a skipped step.
     pub grad_norm: f32,
@@ -26,9 +26,9 @@ pub struct Step {
     pub beta2_power: f32,
     /// Updates made.
     pub updates: u32,
-    /// Steps skipped in all.
+    /// Total number of skipped steps.
     pub skipped: u32,
-    /// Steps skipped in a row up to now.
+    /// Consecutive steps skipped up to now.
     pub skipped_in_a_row: u32,
 }
 
@@ -39,14 +39,7 @@ impl Step {
     }
 }
 
-/// The kernel.
-pub static GRAD_NORM: Kernel = Kernel {
-    name: "grad_norm",
-    label: "grad_norm",
-    pieces: &[wgsl!("shared/step")],
-    source: wgsl!("grad_norm"),
-    bindings: &[Access::Params, Access::Read, Access::Write],
-};
+kernel!("grad_norm", ["shared/step"], [Params, Read, Write]);
 
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -61,7 +54,7 @@ struct Params {
 pub struct GradNorm<'a> {
     /// From [`square_sum`](crate::square_sum).
     pub parts: &'a Slice,
-    /// One [`Step`], whose loss is there already.
+    /// One [`Step`] whose loss is already set.
     pub step: &'a Slice,
     /// Largest norm; 0: no clipping.
     pub max_norm: f32,
@@ -74,7 +67,7 @@ pub struct GradNorm<'a> {
 /// Records the step's `grad_norm`, `clip` and counters.
 pub fn record(commands: &mut Commands, op: &GradNorm) {
     commands.dispatch(
-        &GRAD_NORM,
+        &KERNEL,
         &[("WG", PARTS)],
         &Params { parts: PARTS, max_norm: op.max_norm, beta1: op.beta1, beta2: op.beta2 },
         &[op.parts, op.step].map(Slice::clone),
@@ -83,12 +76,37 @@ pub fn record(commands: &mut Commands, op: &GradNorm) {
     );
 }
 
+/// The same on the CPU; the norm in f64, finiteness as f32 has it. `parts` is `(PARTS)`.
+pub fn reference(parts: &[f64], before: &Step, max_norm: f64, beta1: f32, beta2: f32) -> Step {
+    let squares = parts.iter().sum::<f64>();
+    if !(squares as f32).is_finite() || !before.loss.is_finite() {
+        return Step {
+            grad_norm: 0.0,
+            clip: 0.0,
+            skipped: before.skipped + 1,
+            skipped_in_a_row: before.skipped_in_a_row + 1,
+            ..*before
+        };
+    }
+    let norm = squares.sqrt();
+    let clip = if max_norm > 0.0 { (max_norm / norm).min(1.0) } else { 1.0 };
+    Step {
+        grad_norm: norm as f32,
+        clip: clip as f32,
+        beta1_power: before.beta1_power * beta1,
+        beta2_power: before.beta2_power * beta2,
+        updates: before.updates + 1,
+        skipped_in_a_row: 0,
+        ..*before
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
         square_sum::{self, SquareSum},
-        testing::{Numbers, for_each_profile, gpu_test},
+        testing::{Numbers, for_each_profile, gpu_test, wide},
     };
 
     async fn run(gpu: &hearth_gpu::Gpu, x: &[f32], before: Step, max_norm: f32) -> Step {
@@ -108,20 +126,36 @@ mod tests {
         gpu.read::<Step>(step).await.unwrap()[0]
     }
 
+    /// Runs both halves and compares with the reference; gives the step.
+    async fn check(gpu: &hearth_gpu::Gpu, x: &[f32], before: Step, max_norm: f32) -> Step {
+        let step = run(gpu, x, before, max_norm).await;
+        let parts = square_sum::reference(&wide(x));
+        let want = reference(&parts, &before, max_norm.into(), 0.5, 0.25);
+        let close = |got: f32, want: f32| (got - want).abs() <= 1e-5 * want.abs();
+        assert!(close(step.grad_norm, want.grad_norm), "{step:?} instead of {want:?}");
+        assert!(close(step.clip, want.clip), "{step:?} instead of {want:?}");
+        // All else is equal to the bit, NaN included.
+        let rest = |step: Step| {
+            bytemuck::cast::<Step, [u32; 9]>(Step { grad_norm: 0.0, clip: 0.0, ..step })
+        };
+        assert_eq!(rest(step), rest(want));
+        step
+    }
+
     gpu_test! {
         async fn the_norm_is_that_of_all_numbers_and_clips() {
             for_each_profile(async |gpu| {
                 for len in [4, 260, 40_000] {
                     let x = Numbers::new(len as u32).normal(len, 2.0);
                     let norm = x.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
-                    let step = run(&gpu, &x, Step::start(), 1.0).await;
+                    let step = check(&gpu, &x, Step::start(), 1.0).await;
                     assert!((f64::from(step.grad_norm) / norm - 1.0).abs() < 1e-5);
                     assert!((f64::from(step.clip) * norm - 1.0).abs() < 1e-5);
                     assert_eq!((step.updates, step.beta1_power, step.beta2_power), (1, 0.5, 0.25));
                     let again = run(&gpu, &x, Step::start(), 1.0).await;
                     assert_eq!(again.grad_norm.to_bits(), step.grad_norm.to_bits());
-                    assert_eq!(run(&gpu, &x, Step::start(), 0.0).await.clip, 1.0);
-                    assert_eq!(run(&gpu, &x, Step::start(), 1e9).await.clip, 1.0);
+                    assert_eq!(check(&gpu, &x, Step::start(), 0.0).await.clip, 1.0);
+                    assert_eq!(check(&gpu, &x, Step::start(), 1e9).await.clip, 1.0);
                 }
             })
             .await;
@@ -132,14 +166,14 @@ mod tests {
                 for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 3e38] {
                     let mut x = vec![1.0; 64];
                     x[37] = bad;
-                    let step = run(&gpu, &x, Step { skipped: 2, skipped_in_a_row: 1, ..Step::start() }, 1.0).await;
+                    let step = check(&gpu, &x, Step { skipped: 2, skipped_in_a_row: 1, ..Step::start() }, 1.0).await;
                     assert_eq!((step.clip, step.updates, step.skipped, step.skipped_in_a_row), (0.0, 0, 3, 2));
                     assert_eq!(step.beta1_power, 1.0);
                 }
                 let lost = Step { loss: f32::NAN, ..Step::start() };
-                assert_eq!(run(&gpu, &[1.0; 4], lost, 1.0).await.clip, 0.0);
+                assert_eq!(check(&gpu, &[1.0; 4], lost, 1.0).await.clip, 0.0);
                 let recovered = Step { skipped: 2, skipped_in_a_row: 2, ..Step::start() };
-                let step = run(&gpu, &[1.0; 4], recovered, 0.0).await;
+                let step = check(&gpu, &[1.0; 4], recovered, 0.0).await;
                 assert_eq!((step.skipped, step.skipped_in_a_row, step.updates), (2, 0, 1));
             })
             .await;

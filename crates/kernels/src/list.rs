@@ -1,43 +1,49 @@
-//! The list of kernels: one line an op, in alphabetical order.
+//! The list of kernels. `build.rs` makes it from the files in `shaders/`: a kernel's module is
+//! declared in `lib.rs`, and nothing else names it.
 
+use hearth_formats::layout::CODES;
 use hearth_gpu::Kernel;
 
-use crate::{
-    adamw, attention, attention_backward_dkv, attention_backward_dot, attention_backward_dq,
-    cross_entropy, cross_entropy_backward, dropout, embed, gather_rows, geglu, geglu_backward,
-    grad_norm, lora_grad, loss_sum, matmul, matmul_backward, rms_norm, rms_norm_backward, rope,
-    scatter_rows, soft_cap, square_sum,
+include!(concat!(env!("OUT_DIR"), "/list.rs"));
+
+/// Every kernel in all its variants. `tests/shaders.rs` checks each of them without a GPU.
+pub fn all() -> Vec<&'static Kernel> {
+    MODULES.iter().flat_map(|kernels| kernels()).collect()
+}
+
+/// The WGSL of the decoder of every row of [`CODES`]. A row without a file does not compile.
+pub(crate) const CODE_DECODERS: [&str; CODES.len()] = {
+    let mut found = [""; CODES.len()];
+    let mut row = 0;
+    while row < CODES.len() {
+        found[row] = decoder(CODES[row].name);
+        row += 1;
+    }
+    found
 };
 
-/// Every kernel in all its variants. `tests/shaders.rs` checks each of them without a GPU, and
-/// that none of `shaders/` is missing here.
-pub fn all() -> Vec<&'static Kernel> {
-    use {matmul as m, matmul_backward as mb};
-    let ops: &[&[&'static Kernel]] = &[
-        &[&adamw::ADAMW],
-        &[&attention::ATTENTION],
-        &[&attention_backward_dkv::ATTENTION_BACKWARD_DKV],
-        &[&attention_backward_dot::ATTENTION_BACKWARD_DOT],
-        &[&attention_backward_dq::ATTENTION_BACKWARD_DQ],
-        &[&cross_entropy::CROSS_ENTROPY],
-        &[&cross_entropy_backward::CROSS_ENTROPY_BACKWARD],
-        &[&dropout::DROPOUT],
-        embed::KERNELS,
-        &[&gather_rows::GATHER_ROWS],
-        &[&geglu::GEGLU],
-        &[&geglu_backward::GEGLU_BACKWARD],
-        &[&grad_norm::GRAD_NORM],
-        &[&lora_grad::LORA_GRAD],
-        &[&loss_sum::LOSS_SUM],
-        &[&m::DIRECT_F32, &m::DIRECT_F16, &m::DIRECT_Q8, &m::DIRECT_Q4],
-        &[&m::TILED_F32, &m::TILED_F16, &m::TILED_Q8, &m::TILED_Q4],
-        &[&mb::BACKWARD_F32, &mb::BACKWARD_F16, &mb::BACKWARD_Q8, &mb::BACKWARD_Q4],
-        &[&rms_norm::RMS_NORM],
-        &[&rms_norm_backward::RMS_NORM_BACKWARD],
-        &[&rope::ROPE],
-        &[&scatter_rows::SCATTER_ROWS],
-        &[&soft_cap::SOFT_CAP],
-        &[&square_sum::SQUARE_SUM],
-    ];
-    ops.concat()
+/// The text of `shaders/weights/NAME.wgsl`.
+const fn decoder(name: &str) -> &'static str {
+    let mut file = 0;
+    while file < DECODERS.len() {
+        if equal(DECODERS[file].0.as_bytes(), name.as_bytes()) {
+            return DECODERS[file].1;
+        }
+        file += 1;
+    }
+    panic!("a row of formats::layout::CODES has no decoder of its name in shaders/weights")
+}
+
+const fn equal(a: &[u8], b: &[u8]) -> bool {
+    if a.len() != b.len() {
+        return false;
+    }
+    let mut i = 0;
+    while i < a.len() {
+        if a[i] != b[i] {
+            return false;
+        }
+        i += 1;
+    }
+    true
 }

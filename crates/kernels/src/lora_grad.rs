@@ -3,18 +3,11 @@
 //! Source: the chain rule on `y = x Wᵀ + s (x Aᵀ) Bᵀ`; dZ = s·dY·B carries the scale already.
 
 use bytemuck::{Pod, Zeroable};
-use hearth_gpu::{Access, Commands, Kernel, Slice};
+use hearth_gpu::{Commands, Slice};
 
-use crate::{shader::wgsl, variants::direct_workgroup};
+use crate::{shader::kernel, variants::direct_workgroup};
 
-/// The kernel.
-pub static LORA_GRAD: Kernel = Kernel {
-    name: "lora_grad",
-    label: "lora_grad",
-    pieces: &[],
-    source: wgsl!("lora_grad"),
-    bindings: &[Access::Params, Access::Read, Access::Read, Access::Write],
-};
+kernel!("lora_grad", [], [Params, Read, Read, Write]);
 
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -52,7 +45,7 @@ pub fn record(commands: &mut Commands, op: &LoraGrad) {
     let (wn, wm) = direct_workgroup(n4, m4);
     let params = Params { tokens: op.tokens, m4, n4, scale: op.scale, p_stride4: op.p_stride / 4 };
     commands.dispatch(
-        &LORA_GRAD,
+        &KERNEL,
         &[("WN", wn), ("WM", wm)],
         &params,
         &[op.p.clone(), op.q.clone(), op.d_g.clone()],

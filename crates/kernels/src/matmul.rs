@@ -6,11 +6,11 @@
 use std::ops::Range;
 
 use bytemuck::{Pod, Zeroable};
-use hearth_gpu::{Access, Commands, Kernel, Slice};
+use hearth_gpu::{Commands, Kernel, Slice};
 
 use crate::{
-    matrix::{Decoder, Matrix, Slab},
-    shader::{HALF, wgsl},
+    matrix::{Matrix, Slab},
+    shader::{KernelByLayout, kernel_by_layout},
     variants::{Tile, Variants, direct_workgroup},
 };
 
@@ -27,57 +27,19 @@ pub(crate) struct Params {
     lora_scale: f32,
 }
 
-const BINDINGS: &[Access] = &[
-    Access::Params,
-    Access::Read,
-    Access::Read,
-    Access::Read,
-    Access::Read,
-    Access::Read,
-    Access::Write,
-];
+static DIRECT: KernelByLayout = kernel_by_layout!(
+    "matmul_direct",
+    ["shared/matmul"],
+    [Params, Read, Read, Read, Read, Read, Write]
+);
+static TILED: KernelByLayout = kernel_by_layout!(
+    "matmul_tiled",
+    ["shared/matmul"],
+    [Params, Read, Read, Read, Read, Read, Write]
+);
 
-/// One static kernel per tile kind and decoder.
-macro_rules! kernels {
-    ($file:literal, $($id:ident $label:literal [$($piece:literal),*];)*) => {
-        $(
-            /// One decoder's variant of the kernel.
-            pub static $id: Kernel = Kernel {
-                name: $file,
-                label: $label,
-                pieces: &[HALF, $(wgsl!($piece),)* wgsl!("shared/matmul")],
-                source: wgsl!($file),
-                bindings: BINDINGS,
-            };
-        )*
-    };
-}
-
-kernels! { "matmul_direct",
-    DIRECT_F32 "matmul_direct_f32" ["weights/f32"];
-    DIRECT_F16 "matmul_direct_f16" ["weights/f16"];
-    DIRECT_Q8 "matmul_direct_q8" ["weights/scales", "weights/q8"];
-    DIRECT_Q4 "matmul_direct_q4" ["weights/scales", "weights/q4"];
-}
-
-kernels! { "matmul_tiled",
-    TILED_F32 "matmul_tiled_f32" ["weights/f32"];
-    TILED_F16 "matmul_tiled_f16" ["weights/f16"];
-    TILED_Q8 "matmul_tiled_q8" ["weights/scales", "weights/q8"];
-    TILED_Q4 "matmul_tiled_q4" ["weights/scales", "weights/q4"];
-}
-
-fn kernel(tile: Tile, decoder: Decoder) -> &'static Kernel {
-    match (tile, decoder) {
-        (Tile::Direct { .. }, Decoder::F32) => &DIRECT_F32,
-        (Tile::Direct { .. }, Decoder::F16) => &DIRECT_F16,
-        (Tile::Direct { .. }, Decoder::Q8) => &DIRECT_Q8,
-        (Tile::Direct { .. }, Decoder::Q4) => &DIRECT_Q4,
-        (Tile::Tiled { .. }, Decoder::F32) => &TILED_F32,
-        (Tile::Tiled { .. }, Decoder::F16) => &TILED_F16,
-        (Tile::Tiled { .. }, Decoder::Q8) => &TILED_Q8,
-        (Tile::Tiled { .. }, Decoder::Q4) => &TILED_Q4,
-    }
+pub(crate) fn kernels() -> Vec<&'static Kernel> {
+    [&DIRECT, &TILED].into_iter().flat_map(|kernel| kernel.all()).collect()
 }
 
 /// The low-rank term of a forward matmul.
@@ -106,8 +68,7 @@ pub struct Matmul<'a> {
     /// The rows of W to compute, usually all: the first goes to column 0 of Y. Chunks of the
     /// vocabulary are such ranges.
     pub rows: Range<u32>,
-    /// Numbers from one token of Y to the next, at least the number of rows. What lies beyond
-    /// stays untouched.
+    /// Stride between tokens of Y in numbers, at least the number of rows. The rest is not written.
     pub y_stride: u32,
     /// The low-rank term; only where all rows are computed.
     pub low_rank: Option<LowRank<'a>>,
@@ -115,8 +76,8 @@ pub struct Matmul<'a> {
     pub add: bool,
 }
 
-/// Records the matmul: `Y =`, or `Y +=` with `add`. One dispatch a slab, or several where a slab
-/// is more work than one dispatch should hold.
+/// Records the matmul: `Y =`, or `Y +=` with `add`. One dispatch per slab, or several where a slab
+/// exceeds the dispatch budget.
 pub fn record(commands: &mut Commands, variants: &Variants, op: &Matmul) {
     let row_cost = 2 * u64::from(op.tokens.max(1)) * u64::from(op.w.columns);
     let most = (variants.dispatch_budget / row_cost / 64 * 64).clamp(64, 1 << 30) as u32;
@@ -138,20 +99,20 @@ fn record_rows(
     let tile = variants.tile(op.tokens, op.rows.end - op.rows.start);
     let rows = end - start;
     let mut constants = op.w.constants();
-    let workgroups = match tile {
+    let (kernel, workgroups) = match tile {
         Tile::Direct { tokens } => {
             let (across, down) = (rows.div_ceil(4), op.tokens.div_ceil(tokens));
             let (wn, wt) = direct_workgroup(across, down);
             constants.extend([("WN", wn), ("WT", wt), ("TM", tokens)]);
-            [across.div_ceil(wn), down.div_ceil(wt), 1]
+            (&DIRECT, [across.div_ceil(wn), down.div_ceil(wt), 1])
         }
         Tile::Tiled { gm, gn, bk } => {
             constants.extend([("GM", gm), ("GN", gn), ("BK", bk)]);
-            [rows.div_ceil(8 * gn), op.tokens.div_ceil(8 * gm), 1]
+            (&TILED, [rows.div_ceil(8 * gn), op.tokens.div_ceil(8 * gm), 1])
         }
     };
     constants.extend([("LORA", op.low_rank.is_some().into()), ("ADD", op.add.into())]);
-    // Without a low-rank term its bindings still need something behind them.
+    // Without a low-rank term its bindings still need some buffer.
     let low = op.low_rank.unwrap_or(LowRank { z: op.x, b: op.x, rank: 0, scale: 0.0 });
     let params = Params {
         tokens: op.tokens,
@@ -164,7 +125,7 @@ fn record_rows(
         lora_scale: low.scale,
     };
     commands.dispatch(
-        kernel(tile, op.w.decoder()),
+        kernel.of(op.w.layout),
         &constants,
         &params,
         &[

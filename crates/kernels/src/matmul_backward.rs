@@ -4,11 +4,11 @@
 use std::ops::Range;
 
 use bytemuck::{Pod, Zeroable};
-use hearth_gpu::{Access, Commands, Kernel, Slice};
+use hearth_gpu::{Commands, Kernel, Slice};
 
 use crate::{
-    matrix::{Decoder, Matrix},
-    shader::{HALF, wgsl},
+    matrix::Matrix,
+    shader::{KernelByLayout, kernel_by_layout},
     variants::{direct_tokens, direct_workgroup},
 };
 
@@ -25,34 +25,11 @@ pub(crate) struct Params {
     scale: f32,
 }
 
-macro_rules! kernels {
-    ($($id:ident $label:literal [$($piece:literal),*];)*) => {
-        $(
-            /// One decoder's variant of the kernel.
-            pub static $id: Kernel = Kernel {
-                name: "matmul_backward",
-                label: $label,
-                pieces: &[HALF, $(wgsl!($piece),)*],
-                source: wgsl!("matmul_backward"),
-                bindings: &[
-                    Access::Params,
-                    Access::Read,
-                    Access::Read,
-                    Access::Read,
-                    Access::Read,
-                    Access::Read,
-                    Access::Write,
-                ],
-            };
-        )*
-    };
-}
+static KERNEL: KernelByLayout =
+    kernel_by_layout!("matmul_backward", [], [Params, Read, Read, Read, Read, Read, Write]);
 
-kernels! {
-    BACKWARD_F32 "matmul_backward_f32" ["weights/f32"];
-    BACKWARD_F16 "matmul_backward_f16" ["weights/f16"];
-    BACKWARD_Q8 "matmul_backward_q8" ["weights/scales", "weights/q8"];
-    BACKWARD_Q4 "matmul_backward_q4" ["weights/scales", "weights/q4"];
+pub(crate) fn kernels() -> Vec<&'static Kernel> {
+    KERNEL.all().iter().collect()
 }
 
 /// The low-rank term of a backward matmul.
@@ -89,7 +66,7 @@ pub struct MatmulBackward<'a> {
     pub add: bool,
 }
 
-/// Records the gradient of a matmul's input: `dX =`, or `dX +=` with `add`. One dispatch a slab.
+/// Records the gradient of a matmul's input: `dX =`, or `dX +=` with `add`. One dispatch per slab.
 pub fn record(commands: &mut Commands, op: &MatmulBackward) {
     let k4 = op.w.columns / 4;
     let tokens = direct_tokens(op.tokens);
@@ -119,7 +96,7 @@ pub fn record(commands: &mut Commands, op: &MatmulBackward) {
             scale: op.scale,
         };
         commands.dispatch(
-            kernel(op.w.decoder()),
+            KERNEL.of(op.w.layout),
             &constants,
             &params,
             &[
@@ -134,15 +111,6 @@ pub fn record(commands: &mut Commands, op: &MatmulBackward) {
             2 * u64::from(op.tokens) * u64::from(rows.end - rows.start) * u64::from(op.w.columns),
         );
         first = false;
-    }
-}
-
-fn kernel(decoder: Decoder) -> &'static Kernel {
-    match decoder {
-        Decoder::F32 => &BACKWARD_F32,
-        Decoder::F16 => &BACKWARD_F16,
-        Decoder::Q8 => &BACKWARD_Q8,
-        Decoder::Q4 => &BACKWARD_Q4,
     }
 }
 

@@ -15,9 +15,9 @@ pub struct Slab {
     pub first_row: u32,
     /// Number of rows.
     pub rows: u32,
-    /// The layout's `quants`, `(rows, words a row)`.
+    /// The layout's `quants`, `(rows, words per row)`.
     pub quants: Slice,
-    /// The layout's `scales`, `(rows, words a row)`; a dummy word where the layout has none.
+    /// The layout's `scales`, `(rows, words per row)`; a dummy word where the layout has none.
     pub scales: Slice,
 }
 
@@ -30,21 +30,8 @@ pub struct Matrix {
     pub columns: u32,
     /// How the words are read.
     pub layout: WeightLayout,
-    /// The parts, by rows, in order, without gaps.
+    /// The parts, split by rows, in order, without gaps.
     pub slabs: Vec<Slab>,
-}
-
-/// Which decoder in `shaders/weights/` reads a layout.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Decoder {
-    /// f32.wgsl
-    F32,
-    /// f16.wgsl
-    F16,
-    /// scales.wgsl and q8.wgsl
-    Q8,
-    /// scales.wgsl and q4.wgsl
-    Q4,
 }
 
 impl Matrix {
@@ -116,7 +103,7 @@ impl Matrix {
         }
     }
 
-    /// The slabs that hold some of `rows`, each with the range of its own rows that is meant.
+    /// The slabs that hold some of `rows`, each with the range of its own rows that belong to them.
     pub(crate) fn slabs_in(&self, rows: &Range<u32>) -> impl Iterator<Item = (&Slab, Range<u32>)> {
         let Range { start, end } = *rows;
         self.slabs.iter().filter_map(move |slab| {
@@ -129,16 +116,6 @@ impl Matrix {
     /// Bytes on the device, without dummies.
     pub fn bytes(&self) -> u64 {
         u64::from(self.rows) * self.layout.row_bytes(self.columns as usize) as u64
-    }
-
-    /// The decoder to put in front of a kernel.
-    pub fn decoder(&self) -> Decoder {
-        match self.layout {
-            WeightLayout::F32 => Decoder::F32,
-            WeightLayout::F16 => Decoder::F16,
-            WeightLayout::Quant { bits: 4, .. } => Decoder::Q4,
-            WeightLayout::Quant { .. } => Decoder::Q8,
-        }
     }
 
     /// Values of the decoder's `override` constants.

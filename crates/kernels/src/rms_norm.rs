@@ -1,22 +1,15 @@
 //! RMS normalization, `y = x / sqrt(mean(x²) + eps) · gain`, in f32.
 //!
 //! Source: Gemma's `RMSNorm` (google/gemma_pytorch, `model.py`), where `gain = 1 + weight`; the
-//! host hands the gain over ready. `n` rows are tokens, or tokens times heads for the norms of q
+//! host passes the gain. `n` rows are tokens, or tokens times heads for the norms of q
 //! and k; `C` is the width of a row.
 
 use bytemuck::{Pod, Zeroable};
-use hearth_gpu::{Access, Commands, Kernel, Slice};
+use hearth_gpu::{Commands, Slice};
 
-use crate::{grid::grid, shader::wgsl};
+use crate::{grid::grid, shader::kernel};
 
-/// The kernel.
-pub static RMS_NORM: Kernel = Kernel {
-    name: "rms_norm",
-    label: "rms_norm",
-    pieces: &[],
-    source: wgsl!("rms_norm"),
-    bindings: &[Access::Params, Access::Read, Access::Read, Access::Write],
-};
+kernel!("rms_norm", [], [Params, Read, Read, Write]);
 
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -50,7 +43,7 @@ pub fn record(commands: &mut Commands, op: &RmsNorm) {
     // Short rows (q/k norm of a small head) do not need 64 invocations.
     let wg = (op.columns / 4).next_power_of_two().clamp(4, 64);
     commands.dispatch(
-        &RMS_NORM,
+        &KERNEL,
         &[("WG", wg), ("ADD", op.add.into())],
         &params,
         &[op.x.clone(), op.gain.clone(), op.y.clone()],

@@ -3,18 +3,11 @@
 //! Source: the chain rule on Gemma's `RMSNorm`; the gain g is frozen and gets no gradient.
 
 use bytemuck::{Pod, Zeroable};
-use hearth_gpu::{Access, Commands, Kernel, Slice};
+use hearth_gpu::{Commands, Slice};
 
-use crate::{grid::grid, shader::wgsl};
+use crate::{grid::grid, shader::kernel};
 
-/// The kernel.
-pub static RMS_NORM_BACKWARD: Kernel = Kernel {
-    name: "rms_norm_backward",
-    label: "rms_norm_backward",
-    pieces: &[],
-    source: wgsl!("rms_norm_backward"),
-    bindings: &[Access::Params, Access::Read, Access::Read, Access::Read, Access::Write],
-};
+kernel!("rms_norm_backward", [], [Params, Read, Read, Read, Write]);
 
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -49,7 +42,7 @@ pub fn record(commands: &mut Commands, op: &RmsNormBackward) {
     let params = Params { rows: op.rows, columns4: op.columns / 4, eps: op.eps };
     let wg = (op.columns / 4).next_power_of_two().clamp(4, 64);
     commands.dispatch(
-        &RMS_NORM_BACKWARD,
+        &KERNEL,
         &[("WG", wg), ("ADD", op.add.into())],
         &params,
         &[op.x, op.gain, op.d_y, op.d_x].map(Slice::clone),

@@ -1,22 +1,15 @@
-//! Rotary position embedding: the two halves of a head turned against each other, in place.
+//! Rotary position embedding: the two halves of a head are rotated as pairs, in place.
 //!
 //! Source: Su et al. 2021, "RoFormer", §3.4; the halves are those of Gemma's `apply_rotary_emb`
-//! (google/gemma_pytorch, `model.py`), not neighbouring pairs. Its gradient is the rotation by the
+//! (google/gemma_pytorch, `model.py`), not adjacent pairs. Its gradient is the rotation by the
 //! negative angle.
 
 use bytemuck::{Pod, Zeroable};
-use hearth_gpu::{Access, Commands, Kernel, Slice};
+use hearth_gpu::{Commands, Slice};
 
-use crate::{grid::grid, shader::wgsl};
+use crate::{grid::grid, shader::kernel};
 
-/// The kernel.
-pub static ROPE: Kernel = Kernel {
-    name: "rope",
-    label: "rope",
-    pieces: &[],
-    source: wgsl!("rope"),
-    bindings: &[Access::Params, Access::Read, Access::Read, Access::Write],
-};
+kernel!("rope", [], [Params, Read, Read, Write]);
 
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -29,11 +22,11 @@ struct Params {
 
 /// Operands of [`record`].
 pub struct Rope<'a> {
-    /// What [`table`] makes, `(positions, D/2)` pairs; longer than any position in `tokens_meta`.
+    /// From [`table`], `(positions, D/2)` pairs; longer than any position in `tokens_meta`.
     pub angles: &'a Slice,
-    /// What the batch says of its tokens, `(T)`; only the position (x) is used here.
+    /// [`TokenMeta`](crate::attention::TokenMeta) of each token, `(T)`; only the position is used here.
     pub tokens_meta: &'a Slice,
-    /// Queries or keys, or their gradients, `(T, heads, D)`, turned in place.
+    /// Queries or keys, or their gradients, `(T, heads, D)`, rotated in place.
     pub x: &'a Slice,
     /// T.
     pub tokens: u32,
@@ -41,7 +34,7 @@ pub struct Rope<'a> {
     pub heads: u32,
     /// D, a multiple of 4.
     pub head_dim: u32,
-    /// Turn gradients back instead.
+    /// Rotate by the negative angle: gradients.
     pub backward: bool,
 }
 
@@ -51,7 +44,7 @@ pub fn record(commands: &mut Commands, op: &Rope) {
     let pairs2 = op.head_dim / 4;
     let count = op.tokens * op.heads * pairs2;
     commands.dispatch(
-        &ROPE,
+        &KERNEL,
         &[("WG", 64)],
         &Params { tokens: op.tokens, heads: op.heads, pairs2, sign },
         &[op.angles.clone(), op.tokens_meta.clone(), op.x.clone()],
@@ -61,7 +54,7 @@ pub fn record(commands: &mut Commands, op: &Rope) {
 }
 
 /// Cosines and sines of the angles, `(positions, head_dim / 2)`, computed in f64. Pair i at position
-/// m is turned by `m / linear_factor * theta^(-2 i / head_dim)`; `linear_factor` is 1 unless a model
+/// m is rotated by `m / linear_factor * theta^(-2 i / head_dim)`; `linear_factor` is 1 unless a model
 /// stretches its positions (Gemma 3's larger models: 8 on global layers).
 pub fn table(theta: f64, linear_factor: f64, head_dim: u32, positions: u32) -> Vec<[f32; 2]> {
     let frequencies: Vec<f64> = (0..head_dim / 2)
@@ -165,7 +158,7 @@ mod tests {
         };
         assert_eq!(angles.len(), 6);
         assert_eq!(angles[0], [1.0, 0.0]);
-        // Pair 0 turns by 1 a position, pair 1 by 10000^(-2/4) = 0.01.
+        // Pair 0 is rotated by 1 per position, pair 1 by 10000^(-2/4) = 0.01.
         assert!(near(angles[4], 2.0) && near(angles[5], 0.02));
         assert!(near(table(10_000.0, 8.0, 4, 3)[4], 0.25));
     }

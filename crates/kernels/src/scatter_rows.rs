@@ -6,18 +6,11 @@
 //! every row of the batch) gets the same bits every time, without atomics.
 
 use bytemuck::{Pod, Zeroable};
-use hearth_gpu::{Access, Commands, Kernel, Slice};
+use hearth_gpu::{Commands, Slice};
 
-use crate::{grid::grid, shader::wgsl};
+use crate::{grid::grid, shader::kernel};
 
-/// The kernel.
-pub static SCATTER_ROWS: Kernel = Kernel {
-    name: "scatter_rows",
-    label: "scatter_rows",
-    pieces: &[],
-    source: wgsl!("scatter_rows"),
-    bindings: &[Access::Params, Access::Read, Access::Read, Access::Write],
-};
+kernel!("scatter_rows", [], [Params, Read, Read, Write]);
 
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -28,7 +21,7 @@ struct Params {
 
 /// Operands of [`record`].
 pub struct ScatterRows<'a> {
-    /// What [`lists`] makes of the index, u32 `(T + 1 + n)`.
+    /// From [`lists`], u32 `(T + 1 + n)`.
     pub lists: &'a Slice,
     /// Gradients of the gathered rows, `(n, C)`.
     pub d_y: &'a Slice,
@@ -42,8 +35,8 @@ pub struct ScatterRows<'a> {
     pub add: bool,
 }
 
-/// The index `(n)` turned around: for each of `rows` rows where its list starts, one end, and the
-/// lists of positions in the index.
+/// The inverse of the index `(n)`: for each of `rows` rows the start of its list, one end, and the
+/// lists of indices into `index`.
 pub fn lists(index: &[u32], rows: u32) -> Vec<u32> {
     let mut next = vec![0; rows as usize + 1];
     for &row in index {
@@ -65,7 +58,7 @@ pub fn lists(index: &[u32], rows: u32) -> Vec<u32> {
 /// Records the scattering: `d_x =`, or `d_x +=` with `add`.
 pub fn record(commands: &mut Commands, op: &ScatterRows) {
     commands.dispatch(
-        &SCATTER_ROWS,
+        &KERNEL,
         &[("ADD", op.add.into())],
         &Params { rows: op.rows, columns4: op.columns / 4 },
         &[op.lists.clone(), op.d_y.clone(), op.d_x.clone()],
@@ -74,7 +67,7 @@ pub fn record(commands: &mut Commands, op: &ScatterRows) {
     );
 }
 
-/// The same on the CPU in f64, straight from the index: adds `d_y` `(n, C)` to `d_x` `(T, C)`.
+/// The same on the CPU in f64, directly from the index: adds `d_y` `(n, C)` to `d_x` `(T, C)`.
 pub fn reference(index: &[u32], d_y: &[f64], columns: usize, d_x: &mut [f64]) {
     for (&row, d_row) in index.iter().zip(d_y.chunks_exact(columns)) {
         let target = &mut d_x[row as usize * columns..][..columns];

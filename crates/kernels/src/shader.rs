@@ -1,4 +1,11 @@
-//! The WGSL texts, embedded.
+//! How a module declares its kernels: the WGSL text, what is put in front, and the bindings.
+
+use std::sync::OnceLock;
+
+use hearth_formats::layout::{CODES, WeightLayout};
+use hearth_gpu::{Access, Kernel};
+
+use crate::list::CODE_DECODERS;
 
 /// Embeds `shaders/NAME.wgsl`.
 macro_rules! wgsl {
@@ -8,5 +15,75 @@ macro_rules! wgsl {
 }
 pub(crate) use wgsl;
 
-/// Widening of f16 by integer steps.
-pub(crate) const HALF: &str = wgsl!("shared/half");
+/// Declares `KERNEL`: `shaders/NAME.wgsl`, the pieces put in front, and the bindings.
+macro_rules! kernel {
+    ($name:literal, [$($piece:literal),*], [$($access:ident),*]) => {
+        #[doc = concat!("The kernel `", $name, "`.")]
+        pub static KERNEL: hearth_gpu::Kernel = hearth_gpu::Kernel {
+            name: $name,
+            label: $name,
+            pieces: &[$($crate::shader::wgsl!($piece)),*],
+            source: $crate::shader::wgsl!($name),
+            bindings: &[$(hearth_gpu::Access::$access),*],
+        };
+
+        pub(crate) fn kernels() -> Vec<&'static hearth_gpu::Kernel> {
+            vec![&KERNEL]
+        }
+    };
+}
+pub(crate) use kernel;
+
+/// Makes a [`KernelByLayout`] of `shaders/NAME.wgsl`, the pieces put between the weight decoder and
+/// the kernel, and the bindings.
+macro_rules! kernel_by_layout {
+    ($name:literal, [$($piece:literal),*], [$($access:ident),*]) => {
+        $crate::shader::KernelByLayout {
+            name: $name,
+            source: $crate::shader::wgsl!($name),
+            pieces: &[$($crate::shader::wgsl!($piece)),*],
+            bindings: &[$(hearth_gpu::Access::$access),*],
+            variants: std::sync::OnceLock::new(),
+        }
+    };
+}
+pub(crate) use kernel_by_layout;
+
+/// A kernel that reads a weight matrix: one variant per row of [`CODES`].
+pub(crate) struct KernelByLayout {
+    pub(crate) name: &'static str,
+    pub(crate) source: &'static str,
+    pub(crate) pieces: &'static [&'static str],
+    pub(crate) bindings: &'static [Access],
+    pub(crate) variants: OnceLock<Vec<Kernel>>,
+}
+
+impl KernelByLayout {
+    /// The variant that decodes a layout.
+    pub(crate) fn of(&'static self, layout: WeightLayout) -> &'static Kernel {
+        &self.all()[layout.code_row()]
+    }
+
+    /// All variants, in the order of [`CODES`].
+    pub(crate) fn all(&'static self) -> &'static [Kernel] {
+        self.variants.get_or_init(|| {
+            let variants = CODES.iter().zip(CODE_DECODERS);
+            variants.map(|(code, decoder)| self.variant(code.name, code.scaled, decoder)).collect()
+        })
+    }
+
+    fn variant(&self, code: &str, scaled: bool, decoder: &'static str) -> Kernel {
+        let mut pieces = vec![wgsl!("shared/half")];
+        pieces.extend(scaled.then_some(wgsl!("weights/scales")));
+        pieces.push(decoder);
+        pieces.extend(self.pieces);
+        // Leaked once per variant: a kernel lives as long as the program, as the declared ones do.
+        Kernel {
+            name: self.name,
+            label: format!("{}_{code}", self.name).leak(),
+            pieces: pieces.leak(),
+            source: self.source,
+            bindings: self.bindings,
+        }
+    }
+}

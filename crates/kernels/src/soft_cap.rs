@@ -4,18 +4,11 @@
 //! [`cross_entropy_backward`](crate::cross_entropy_backward).
 
 use bytemuck::{Pod, Zeroable};
-use hearth_gpu::{Access, Commands, Kernel, Slice};
+use hearth_gpu::{Commands, Slice};
 
-use crate::{grid::grid, shader::wgsl};
+use crate::{grid::grid, shader::kernel};
 
-/// The kernel.
-pub static SOFT_CAP: Kernel = Kernel {
-    name: "soft_cap",
-    label: "soft_cap",
-    pieces: &[],
-    source: wgsl!("soft_cap"),
-    bindings: &[Access::Params, Access::Write],
-};
+kernel!("soft_cap", [], [Params, Write]);
 
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -26,7 +19,7 @@ struct Params {
 
 /// Operands of [`record`].
 pub struct SoftCap<'a> {
-    /// Bent in place, `(count)`.
+    /// Soft-capped in place, `(count)`.
     pub y: &'a Slice,
     /// Numbers.
     pub count: u32,
@@ -37,7 +30,7 @@ pub struct SoftCap<'a> {
 /// Records `y =`.
 pub fn record(commands: &mut Commands, op: &SoftCap) {
     commands.dispatch(
-        &SOFT_CAP,
+        &KERNEL,
         &[("WG", 64)],
         &Params { count: op.count, softcap: op.softcap },
         std::slice::from_ref(op.y),

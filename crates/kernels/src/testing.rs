@@ -1,6 +1,6 @@
-//! What every kernel test needs: both device profiles, numbers from a seed, one measure of error.
+//! Shared by the kernel tests: both device profiles, seeded numbers, one measure of error.
 
-use hearth_formats::layout::{PackedRows, ScaleForm, WeightLayout};
+use hearth_formats::layout::{CODES, PackedRows, ScaleForm, WeightLayout};
 use hearth_gpu::{Gpu, GpuOptions, Profile};
 
 use crate::matrix::{Matrix, Slab};
@@ -72,8 +72,7 @@ impl Numbers {
             .collect()
     }
 
-    /// `len` numbers of deviation 1 that repeat after a prime number: enough for large shapes, and
-    /// quickly made.
+    /// `len` numbers of deviation 1 with a prime period, which makes large shapes cheap.
     pub(crate) fn repeating(&mut self, len: usize) -> Vec<f32> {
         self.normal(len.min(4099), 1.0).into_iter().cycle().take(len).collect()
     }
@@ -130,21 +129,21 @@ pub(crate) fn finite_difference(at: &[f64], f: impl Fn(&[f64]) -> f64) -> Vec<f6
         .collect()
 }
 
-/// One layout of every kind that a shader reads; all fit 256 columns.
+/// Layouts of every code, scale form and minimum; all fit 256 columns.
 pub(crate) fn layouts() -> Vec<WeightLayout> {
     let mut all = vec![WeightLayout::F32, WeightLayout::F16];
-    for (bits, group, scale, minimum) in [
-        (8, 32, ScaleForm::F16, false),
-        (4, 32, ScaleForm::F16, true),
-        (8, 16, ScaleForm::TwoLevel, false),
-        (8, 32, ScaleForm::TwoLevel, true),
-        (4, 32, ScaleForm::TwoLevel, true),
-        (8, 128, ScaleForm::TwoLevel, false),
-        (4, 64, ScaleForm::F32, true),
-        (8, 128, ScaleForm::F32, false),
-        (8, 16, ScaleForm::F16, true),
-    ] {
-        all.push(WeightLayout::Quant { bits, group, scale, minimum });
+    for code in CODES.iter().filter(|code| code.scaled) {
+        for (group, scale, minimum) in [
+            (32, ScaleForm::F16, false),
+            (16, ScaleForm::F16, true),
+            (128, ScaleForm::F32, false),
+            (64, ScaleForm::F32, true),
+            (16, ScaleForm::TwoLevel, false),
+            (128, ScaleForm::TwoLevel, false),
+            (32, ScaleForm::TwoLevel, true),
+        ] {
+            all.push(WeightLayout::Quant { bits: code.bits, group, scale, minimum });
+        }
     }
     all
 }

@@ -3,7 +3,7 @@
 
 use hearth_gpu::Gpu;
 
-/// How a matmul is cut among invocations.
+/// How a matmul is divided among invocations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tile {
     /// Every invocation loads its own operands: `tokens` (1, 2, 4 or 8) by 4 outputs.
@@ -17,7 +17,7 @@ pub enum Tile {
         gm: u32,
         /// Invocations along the outputs.
         gn: u32,
-        /// Columns of four a step: 1, 2 or 4.
+        /// Groups of four columns per step: 1, 2 or 4.
         bk: u32,
     },
 }
@@ -37,12 +37,11 @@ pub const TILES: &[Tile] = &[
 /// The choices made for one device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Variants {
-    /// A CPU rasterizer: nothing but direct loads is fast there.
+    /// A CPU rasterizer: only direct loads are fast there.
     pub software: bool,
-    /// Most operations of one dispatch; a larger matmul is split by rows, so that no dispatch
-    /// outlasts a submission.
+    /// Largest number of operations of one dispatch; a larger matmul is split by rows.
     pub dispatch_budget: u64,
-    /// Overrides the choice of [`Variants::tile`]; what the tuner and `hearth bench` set.
+    /// Overrides the choice of [`Variants::tile`]; `hearth bench` and the tests set it.
     pub forced: Option<Tile>,
 }
 
@@ -61,7 +60,7 @@ impl Variants {
         if let Some(tile) = self.forced {
             return tile;
         }
-        // A LoRA factor has few outputs and a decoded batch few tokens: a tile would be mostly air.
+        // A LoRA factor has few outputs and generation few tokens: a tile would be mostly empty.
         if self.software || tokens < 16 || rows < 32 {
             return Tile::Direct { tokens: direct_tokens(tokens) };
         }
@@ -69,7 +68,7 @@ impl Variants {
     }
 }
 
-/// The number of tokens per invocation that wastes least for a batch of `tokens`.
+/// The number of tokens per invocation that wastes the least for a batch of `tokens`.
 pub(crate) fn direct_tokens(tokens: u32) -> u32 {
     match tokens {
         0 | 1 => 1,
@@ -79,8 +78,8 @@ pub(crate) fn direct_tokens(tokens: u32) -> u32 {
     }
 }
 
-/// Workgroup of direct kernels: `across` invocations along the outputs as far as there are some,
-/// the rest of 64 along the tokens.
+/// Workgroup of direct kernels: up to 64 invocations, first along the outputs (`across`), the rest
+/// along the tokens (`down`).
 pub(crate) fn direct_workgroup(across: u32, down: u32) -> (u32, u32) {
     let x = across.next_power_of_two().clamp(1, 64);
     (x, (64 / x).min(down.next_power_of_two()))

@@ -113,13 +113,59 @@ fn every_shader_file_is_registered_and_has_a_module() {
         }
         let name = path.file_stem().unwrap().to_string_lossy();
         if !registered.contains(&*name) {
-            failures.push(format!("shaders/{name}.wgsl is not in crates/kernels/src/list.rs"));
+            failures.push(format!("no module in crates/kernels/src declares shaders/{name}.wgsl"));
         }
         if sources.module(&name).is_none() {
             failures.push(format!("no module in crates/kernels/src embeds shaders/{name}.wgsl"));
         }
     }
     report(&failures);
+}
+
+#[test]
+fn every_kernel_has_a_reference_that_a_test_of_its_module_uses() {
+    let sources = RustSources::read();
+    let names: BTreeSet<&str> = list::all().iter().map(|kernel| kernel.name).collect();
+    report(
+        &names.into_iter().flat_map(|name| without_reference(name, &sources)).collect::<Vec<_>>(),
+    );
+}
+
+#[test]
+fn a_kernel_without_a_reference_is_found() {
+    let test = "#[cfg(test)]\nmod tests {";
+    let sound = format!("pub fn reference(x: f64) {{}}\n{test} reference(1.0) }}");
+    for (text, complaint) in [
+        (sound.clone(), None),
+        (
+            sound.replace("pub fn reference", "pub fn other"),
+            Some("op.rs has no `pub fn reference`"),
+        ),
+        (sound.replace("reference(1.0)", "other(1.0)"), Some("op.rs: no test calls `reference`")),
+        (
+            "pub fn reference() {}\n#[cfg(test)]\nmod tests;".to_owned(),
+            Some("op.rs: no test calls `reference`"),
+        ),
+    ] {
+        let found = without_reference("op", &RustSources(vec![(PathBuf::from("src/op.rs"), text)]));
+        assert_eq!(found.as_deref(), complaint);
+    }
+}
+
+/// What is missing of a kernel's reference on the CPU.
+fn without_reference(shader: &str, sources: &RustSources) -> Option<String> {
+    let (path, text) = sources.file(shader)?;
+    let (code, tests) = text.split_once("#[cfg(test)]\nmod tests").unwrap_or((text, ""));
+    let beside = sources.0.iter().find(|(p, _)| *p == path.with_extension("").join("tests.rs"));
+    let tests = [tests, beside.map_or("", |(_, text)| text)].concat();
+    let file = path.file_name()?.display();
+    if !code.contains("pub fn reference(") {
+        return Some(format!("{file} has no `pub fn reference`"));
+    }
+    let call =
+        |(at, _): (usize, &str)| !tests[..at].ends_with("fn ") && !tests[..at].ends_with("::");
+    let called = tests.match_indices("reference(").any(call);
+    (!called).then(|| format!("{file}: no test calls `reference`"))
 }
 
 #[test]
@@ -336,12 +382,17 @@ impl RustSources {
         Self(files(&folder("src"), "rs").into_iter().map(read).collect())
     }
 
-    /// The module of a shader: the file of its name, or the one that names it.
+    /// The text of a shader's module.
     fn module(&self, shader: &str) -> Option<&str> {
+        self.file(shader).map(|(_, text)| text.as_str())
+    }
+
+    /// The module of a shader: the file of its name, or the one that names it.
+    fn file(&self, shader: &str) -> Option<&(PathBuf, String)> {
         let quoted = format!("{shader:?}");
         let of_its_name = self.0.iter().find(|(path, _)| stem(path) == shader);
         let naming = || self.0.iter().find(|(_, text)| text.contains(&quoted));
-        of_its_name.or_else(naming).map(|(_, text)| text.as_str())
+        of_its_name.or_else(naming)
     }
 
     /// The fields of a struct of the shader's module; where that declares none of the name, of

@@ -203,7 +203,7 @@ gpu_test! {
         for dims in [[4, 1, 32], [4, 2, 256]] {
             check(Case::new(tree(21, &[5, 1, 12], true), 21, dims)).await;
         }
-        // Generation: one token behind many, as one segment.
+        // Generation: one token after many, as one segment.
         let last = TokenMeta { position: 700, prefix_end: 0, own_start: 0, seen_until: 701 };
         check(Case::new(vec![last], 700, [4, 1, 256])).await;
         check(Case::new(vec![last], 700, [4, 1, 64]).window(512)).await;
@@ -221,7 +221,7 @@ gpu_test! {
         let mut case = Case::new(tree(3, &[40, 2], false), 0, [4, 1, 16]);
         case.shape.scale = 100.0;
         check(case.clone()).await;
-        // So negative that a maximum started at 0 would leave nothing.
+        // So negative that a maximum that starts at 0 would underflow every weight.
         case.q.fill(-8.0);
         case.k.iter_mut().for_each(|k| *k = 2.0 + k.abs());
         check(case.clone()).await;
@@ -232,7 +232,7 @@ gpu_test! {
         let (tokens, heads) = (16_500, 4);
         let meta = tree(0, &vec![1; tokens as usize], false);
         let case = Case::new(meta, 0, [heads, heads, 4]);
-        // A row of one token sees only itself.
+        // A row of one token attends only to itself.
         for_each_profile(async |gpu| assert_close(&case.run(&gpu).await.0, &wide(&case.v), 1e-6)).await;
     }
 
@@ -276,7 +276,7 @@ gpu_test! {
         cached.shape.tokens = cached.meta.len() as u32;
         cached.shape.cached = prefix;
         cached.q.drain(..prefix as usize * width);
-        // A cache has room behind the last key.
+        // A cache has room after the last key.
         cached.k.extend([1e9; 64]);
         cached.v.extend([1e9; 64]);
         for_each_profile(async |gpu| {
