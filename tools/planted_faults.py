@@ -3,6 +3,7 @@
     python3 tools/planted_faults.py                  all faults, then the table on the screen
     python3 tools/planted_faults.py NAME ...         only these
     python3 tools/planted_faults.py --list           their names
+    python3 tools/planted_faults.py --check          only whether every fault still fits the files here
     python3 tools/planted_faults.py --write          all, then docs/planted-faults.md
 
 The last commit is checked out into a scratch worktree (git's, removed at the end), so the working
@@ -57,6 +58,23 @@ def run(tree, tests):
     return outcome
 
 
+def misfits(fault):
+    """What does not fit the working tree: texts that do not occur once, tests that are not there."""
+    for path, old, _ in fault.edits:
+        text = (ROOT / path).read_text() if (ROOT / path).is_file() else ""
+        if text.count(old) != 1:
+            yield f"{fault.name}: {path} has {text.count(old)} times: {old}"
+    for test in fault.tests:
+        crate, rest = test.split("/")
+        binary, name = rest.split("::", 1)
+        folder = ROOT / "crates" / crate.removeprefix("hearth-")
+        # a test may also be in a file that this one includes
+        files = folder.glob("src/**/*.rs") if binary == "lib" else folder.glob("tests/**/*.rs")
+        function = re.compile(rf"\bfn {re.escape(name.split('::')[-1])}\(")
+        if not any(function.search(file.read_text()) for file in files):
+            yield f"{fault.name}: no test {test}"
+
+
 @dataclass
 class Planted:
     """A fault put into a tree, for as long as the `with` lasts."""
@@ -92,11 +110,10 @@ def document():
     training = [f for f in FAULTS if f.part == "training"]
     return f"""# Planted faults
 
-Tests prove little until they have been seen to fail. Each fault below was put in alone, by an exact
-text replacement, and each test named beside it turned red; without the fault all of them are green.
-More tests than these may fail: named are those that say where the fault is, and one or two that see
-it from afar. Again by `python3 tools/planted_faults.py`, where the replacements are listed
-(`tools/planted_faults_list.py`).
+A test proves little until it has been seen to fail. Each fault below was planted alone, by an exact
+text replacement, and every test named in its row failed; without the fault all of them pass. Other
+tests may fail too: the table names those that locate the fault, and one or two end-to-end tests.
+`python3 tools/planted_faults.py` repeats the run, `tools/planted_faults_list.py` has the replacements.
 
 Run on {datetime.date.today()}, {on}.
 
@@ -116,11 +133,15 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", help="faults to plant; all when left out")
     parser.add_argument("--list", action="store_true", help="print the names and stop")
+    parser.add_argument("--check", action="store_true", help="plant nothing; check every replacement and test name")
     parser.add_argument("--write", action="store_true", help=f"write {DOCUMENT.relative_to(ROOT)}")
     options = parser.parse_args()
     if options.list:
         print("\n".join(fault.name for fault in FAULTS))
         return
+    if options.check:
+        wrong = [line for fault in FAULTS for line in misfits(fault)]
+        sys.exit("\n".join(wrong) if wrong else print(f"{len(FAULTS)} faults fit") or 0)
     if unknown := set(options.names) - {fault.name for fault in FAULTS}:
         sys.exit(f"no such fault: {', '.join(sorted(unknown))}; --list prints the names")
     if options.names and options.write:

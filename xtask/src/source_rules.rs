@@ -44,14 +44,6 @@ fn no_line(files: &[(PathBuf, String)], finds: impl Fn(&str) -> bool) {
     assert!(found.is_empty(), "\n{}", found.join("\n"));
 }
 
-/// Whether `name` is called in the line, as a word of its own.
-fn calls(line: &str, name: &str) -> bool {
-    line.match_indices(name).any(|(at, _)| {
-        let word = |c: char| c.is_alphanumeric() || c == '_';
-        !line[..at].ends_with(word) && line[at + name.len()..].trim_start().starts_with('(')
-    })
-}
-
 #[test]
 fn every_shader_has_the_name_of_its_module_and_of_its_entry_point() {
     let modules: Vec<PathBuf> = files(&["rs"]).into_iter().map(|(path, _)| path).collect();
@@ -75,15 +67,6 @@ fn every_shader_has_the_name_of_its_module_and_of_its_entry_point() {
         }
     }
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
-}
-
-/// WGSL promises too little of their precision: tables come from the host (DESIGN D1).
-#[test]
-fn no_shader_calls_sin_cos_or_pow() {
-    let code = |line: &str| line.split("//").next().unwrap_or_default().to_owned();
-    no_line(&files(&["wgsl"]), |line| {
-        ["sin", "cos", "pow"].iter().any(|name| calls(&code(line), name))
-    });
 }
 
 #[test]
