@@ -12,7 +12,7 @@ import { fixture, loadModel, part } from "./steps.mjs";
 
 /** Bytes of a piece, as in web/src/protocol.rs. */
 const PIECE = 8 << 20;
-/** Bytes a second that leave time to stop on the way. */
+/** Bytes per second: several progress messages come on the way. */
 const SLOW = 8e6;
 
 const tiny = readFileSync(fixture("tiny-gemma3.gguf"));
@@ -53,8 +53,8 @@ async function offered({ about, ...options }, use) {
 
 const card = (page) => part(page, "model-card-hub-model");
 const begin = (page) => part(page, "load-hub-model").click();
-const ready = (page) => part(page, "model-ready").getByText("Hub model is ready").waitFor({ timeout: 60_000 });
-const told = (page, words) => part(page, "notice").filter({ hasText: words }).waitFor({ timeout: 90_000 });
+const ready = (page) => part(page, "model-ready").getByText("Hub model is ready").waitFor();
+const told = (page, words) => part(page, "notice").filter({ hasText: words }).waitFor();
 /** All that the page has told, without the buttons. */
 const notices = async (page) =>
   (await part(page, "notice").locator("p").allTextContents()).map((text) => text.trim());
@@ -98,7 +98,8 @@ async function whole(page, ...words) {
 
 test("a model comes once, and is there from then on", () => {
   const about = { bytes: large.length, sha256: sha256(large).toUpperCase() };
-  return offered({ about, bytesPerSecond: SLOW }, async ({ hub, page, errors, foreign }) => {
+  const holdAfter = large.length / 2;
+  return offered({ about, bytesPerSecond: SLOW, holdAfter }, async ({ hub, page, errors, foreign }) => {
     await page.addInitScript(() => {
       globalThis.told = [];
       globalThis.Worker = class extends Worker {
@@ -110,7 +111,8 @@ test("a model comes once, and is there from then on", () => {
     });
     await page.reload();
     await begin(page);
-    await part(page, "stage").getByText(/^[\d.]+ MB of 43 MB · [\d.]+ MB a second · \d s left$/).waitFor();
+    await part(page, "stage").getByText(/^[\d.]+ MB of 43 MB · [\d.]+ MB a second · \d+ s left$/).waitFor();
+    hub.release();
     await ready(page);
     const said = (await page.evaluate(() => globalThis.told)).map((text) => JSON.parse(text).body.Fetching);
     const [done, total] = ["done", "total"].map((what) => said.flatMap((one) => one?.[what] ?? []));
@@ -156,7 +158,7 @@ const ends = {
 };
 for (const [how, end] of Object.entries(ends)) {
   test(`a download that was ${how} goes on from what is there`, () =>
-    offered({ bytesPerSecond: SLOW }, async ({ hub, page, context, address }) => {
+    offered({ bytesPerSecond: SLOW, holdAfter: 0.75 * large.length }, async ({ hub, page, context, address }) => {
       await begin(page);
       await share(page, 60);
       await end(page, context);
@@ -174,7 +176,7 @@ for (const [how, end] of Object.entries(ends)) {
 }
 
 test("a host that shows no ETag and no range is gone on with too", () =>
-  offered({ behaviour: "hidden", bytesPerSecond: SLOW }, async ({ hub, page }) => {
+  offered({ behaviour: "hidden", bytesPerSecond: SLOW, holdAfter: 0.5 * large.length }, async ({ hub, page }) => {
     await begin(page);
     await share(page, 25);
     await part(page, "fetch-pause").click();

@@ -35,19 +35,23 @@ function part(range, length) {
  * Starts a hub for one file.
  *
  * `bytes` is the file, `name` its name; `breakAfter` the bytes before a connection breaks; `bytesPerSecond`
- * slows the answers down, for tests that pause. `behaviour` may be changed while it runs, with `become`.
+ * slows the answers down. After `holdAfter` bytes the first answer waits for `release()`, so that a test can do
+ * something in the middle of it however fast the machine is. `behaviour` may be changed with `become`.
  *
  * Gives `url` (of the file), `requests` (of both origins, in order: {origin, method, url, range, ifRange,
- * cookie, authorization, status}), `become(behaviour)` and `close()`.
+ * cookie, authorization, status}), `become(behaviour)`, `release()` and `close()`.
  */
 export async function start({
   behaviour = "plain", bytes, name = "model.gguf", breakAfter = 1_000_000, bytesPerSecond = Infinity,
+  holdAfter = Infinity,
 }) {
   if (!(behaviour in behaviours)) throw new Error(`no behaviour '${behaviour}'`);
   const requests = [];
   // the same length: only the ETag tells the two apart before every byte is there
   const other = Buffer.from(bytes).map((byte) => byte ^ 0xff);
   let asked = 0; // for bytes
+  let release;
+  const released = new Promise((resolve) => { release = resolve; });
 
   const note = (origin, request, status) => requests.push({
     origin, status, method: request.method, url: request.url, range: request.headers.range,
@@ -84,7 +88,13 @@ export async function start({
       ...(range ? { "Content-Range": `bytes ${from}-${to - 1}/${file.length}` } : {}),
     });
     const until = behaviour === "breaks" ? Math.min(to, from + breakAfter) : to;
-    await send(response, request.method === "HEAD" ? [] : file.subarray(from, until), bytesPerSecond);
+    const due = request.method === "HEAD" ? [] : file.subarray(from, until);
+    const held = asked === 1 ? Math.min(holdAfter, due.length) : due.length;
+    await send(response, due.slice(0, held), bytesPerSecond);
+    if (held < due.length) {
+      await Promise.race([released, once(response, "close")]);
+      await send(response, due.slice(held), bytesPerSecond);
+    }
     if (until < to) response.destroy();
     else response.end();
   };
@@ -106,6 +116,7 @@ export async function start({
   return {
     url: `${front.origin}/resolve/main/${name}`,
     requests,
+    release,
     become(next) {
       if (!(next in behaviours)) throw new Error(`no behaviour '${next}'`);
       behaviour = next;

@@ -76,3 +76,14 @@ test("a slow hub takes its time, and closes in the middle of an answer", () =>
     assert.ok(Date.now() - begun > 150, `${Date.now() - begun} ms`);
     await ask();
   }));
+
+test("a hub holds its first answer until it is released", () =>
+  hub({ holdAfter: 100_000 }, async ({ release }, ask) => {
+    const reader = (await ask()).body.getReader();
+    let read = 0;
+    while (read < 100_000) read += (await reader.read()).value.length;
+    assert.equal(read, 100_000);
+    release();
+    for (let piece; !(piece = await reader.read()).done;) read += piece.value.length;
+    assert.equal(read, bytes.length);
+  }));

@@ -61,7 +61,7 @@ async function look(page, name, wrong) {
 test("every screen, light and dark, on a phone and a wide screen", async () => {
   const { context, page } = await open(browser);
   const wrong = [];
-  await part(page, "load-tiny-gemma3").waitFor({ timeout: 60_000 });
+  await part(page, "load-tiny-gemma3").waitFor();
   await look(page, "1-start", wrong);
   for (const screen of ["data", "train", "results", "use"]) {
     await go(page, screen);
@@ -75,9 +75,9 @@ test("every screen, light and dark, on a phone and a wide screen", async () => {
   await part(page, "start").and(page.locator(":enabled")).waitFor();
   await look(page, "5-train", wrong);
   await part(page, "start").click();
-  await part(page, "loss-curve").waitFor({ timeout: 60_000 });
+  await part(page, "loss-curve").waitFor();
   await look(page, "6-training", wrong);
-  await part(page, "screen-results").waitFor({ timeout: 240_000 });
+  await part(page, "screen-results").waitFor();
   await look(page, "7-results", wrong);
   await part(page, "cell-0-0").click();
   for (const more of await page.locator("main details > summary").all()) await more.click();
@@ -100,7 +100,7 @@ test("without a GPU, in words that can be read", async () => {
   const plain = await launch({ webgpu: false });
   try {
     const { page } = await open(plain);
-    await page.locator('[data-test="gpu-line"]:not([data-state="waiting"])').waitFor({ timeout: 60_000 });
+    await page.locator('[data-test="gpu-line"]:not([data-state="waiting"])').waitFor();
     const wrong = [];
     await look(page, "12-without-a-gpu", wrong);
     assert.deepEqual(wrong, []);

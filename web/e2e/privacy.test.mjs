@@ -64,13 +64,13 @@ test("with the policy off they leave, and are counted", async () => {
 
 test("where no policy comes with it the engine does not start", async () => {
   const { context, page } = await open(browser, { serviceWorkers: "block" }, openUrl);
-  await part(page, "gpu-line").getByText(/does not start/).waitFor({ timeout: 60_000 });
+  await part(page, "gpu-line").getByText(/does not start/).waitFor();
   await context.close();
 });
 
 test("on a host without policies the service worker adds them", async () => {
   const { context, page } = await open(browser, {}, openUrl);
-  await part(page, "gpu-line").getByText(/swiftshader/i).waitFor({ timeout: 60_000 });
+  await part(page, "gpu-line").getByText(/swiftshader/i).waitFor();
   const other = await stranger();
   for (const place of [page, engine(page)]) assert.equal(await plant(place, other.address), "did not go");
   assert.deepEqual(other.visitors, []);
@@ -84,7 +84,7 @@ test("on a host without policies the service worker adds them", async () => {
 test("without a network the page opens, with its model, and works", async () => {
   const host = await proxy();
   const { context, page } = await open(browser, {}, host.address);
-  await part(page, "load-tiny-gemma3").waitFor({ timeout: 60_000 });
+  await part(page, "load-tiny-gemma3").waitFor();
   await loadModel(page);
   await part(page, "offline").getByText("Works").waitFor({ state: "attached" });
   await host.close();
@@ -108,7 +108,7 @@ test("a newer build takes over an empty page, and is announced to a busy one", a
   let visits = 0;
   page.on("framenavigated", () => visits++);
   const kept = () => page.evaluate(() => caches.keys());
-  await part(page, "offline").getByText("Works").waitFor({ state: "attached", timeout: 60_000 });
+  await part(page, "offline").getByText("Works").waitFor({ state: "attached" });
   const [first] = await kept();
   version = 1;
   await page.reload();
@@ -116,12 +116,12 @@ test("a newer build takes over an empty page, and is announced to a busy one", a
   const [second, ...none] = await kept();
   assert.notEqual(second, first);
   assert.deepEqual(none, []);
-  await part(page, "load-tiny-gemma3").waitFor({ timeout: 60_000 });
+  await part(page, "load-tiny-gemma3").waitFor();
   await loadModel(page);
   // whoever opens the page looks for a newer build; the other tab hears of it
   version = 2;
-  const second = await context.newPage();
-  await second.goto(host.address);
+  const visitor = await context.newPage();
+  await visitor.goto(host.address);
   await part(page, "notice").getByText("A newer Hearth is here.").waitFor();
   assert.match((await kept()).sort().join(), /-1,.*-2$/);
   await context.close();

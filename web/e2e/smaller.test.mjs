@@ -42,13 +42,13 @@ async function writes(page) {
   await part(page, "write-tokens").fill("12");
   await part(page, "write-tokens").blur();
   await part(page, "write-start").click();
-  await page.getByText("tokens a second").waitFor({ timeout: 60_000 });
+  await page.getByText("tokens a second").waitFor();
   return part(page, "written").textContent();
 }
 
 test("a model of floats is kept in 4 bits", async () => {
   const { context, page, errors } = await open(browser);
-  await part(page, "gpu-line").getByText(/swiftshader/i).waitFor({ timeout: 60_000 });
+  await part(page, "gpu-line").getByText(/swiftshader/i).waitFor();
   await page.getByText("More: weights").click();
   await part(page, "weights").selectOption("q4");
   const file = (name, buffer) => ({ name, mimeType: "application/octet-stream", buffer });
@@ -58,7 +58,7 @@ test("a model of floats is kept in 4 bits", async () => {
     file("config.json", readFileSync(new URL("config.json", twin))),
     file("tokenizer.json", tokenizer()),
   ]);
-  await part(page, "model-ready").waitFor({ timeout: 60_000 });
+  await part(page, "model-ready").waitFor();
   const files = await kept(page);
   const large = Object.entries(files).filter(([name]) => /\.(safetensors|gguf|json)$/.test(name));
   assert.deepEqual(large.map(([name]) => name).sort(), ["model/model-q4.safetensors", "model/tokenizer.json"]);
@@ -66,8 +66,8 @@ test("a model of floats is kept in 4 bits", async () => {
   const first = await writes(page);
 
   await page.goto(url);
-  await part(page, "load-model").and(page.locator(":enabled")).click({ timeout: 60_000 });
-  await part(page, "model-ready").waitFor({ timeout: 60_000 });
+  await part(page, "load-model").and(page.locator(":enabled")).click();
+  await part(page, "model-ready").waitFor();
   assert.equal(await writes(page), first);
   assert.deepEqual(await complaints(page), []);
   assert.deepEqual(errors, []);

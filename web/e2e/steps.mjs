@@ -1,6 +1,7 @@
 // What a user does on the page, as tests do it: every step ends when the page says that it is done.
 
 import { fileURLToPath } from "node:url";
+import { PATIENCE } from "./browser.mjs";
 
 export const fixture = (name) => fileURLToPath(new URL(`../fixtures/${name}`, import.meta.url));
 
@@ -21,7 +22,7 @@ export const complaints = (page) =>
 export async function loadModel(page) {
   await go(page, "model");
   await part(page, "load-tiny-gemma3").click();
-  await part(page, "model-ready").waitFor({ timeout: 60_000 });
+  await part(page, "model-ready").waitFor();
 }
 
 /** Drops a table and names the class to find. */
@@ -29,10 +30,10 @@ export async function openTable(page, file, positive) {
   const name = file.name ?? file.split(/[/\\]/).at(-1);
   await go(page, "data");
   await page.locator("#data-drop").setInputFiles(file);
-  await part(page, "data-name").getByText(name).waitFor({ timeout: 30_000 });
+  await part(page, "data-name").getByText(name).waitFor();
   await part(page, "preview").waitFor();
   if (positive) await part(page, "positive").selectOption(positive);
-  await part(page, "next-train").and(page.locator(":enabled")).waitFor({ timeout: 30_000 });
+  await part(page, "next-train").and(page.locator(":enabled")).waitFor();
 }
 
 /** Fills in what the fixture's README says makes the tiny model learn. */
@@ -60,7 +61,7 @@ export async function figure(page, name) {
 }
 
 /** What a click downloads, as text or bytes by name. */
-export async function downloads(page, count, click, within = 60_000) {
+export async function downloads(page, count, click, within = PATIENCE) {
   const files = [];
   const all = new Promise((resolve, reject) => {
     setTimeout(() => reject(new Error(`${files.length} of ${count} downloads came`)), within).unref();

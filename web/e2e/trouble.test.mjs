@@ -15,7 +15,7 @@ before(async () => { browser = await launch(); });
 after(() => browser?.close());
 
 const engine = (page) => page.workers().find((worker) => worker.url().includes("worker_loader.js"));
-const told = (page, words) => part(page, "notice").filter({ hasText: words }).first().waitFor({ timeout: 60_000 });
+const told = (page, words) => part(page, "notice").filter({ hasText: words }).first().waitFor();
 const drop = (page, where, name, buffer) =>
   page.locator(where).setInputFiles({ name, mimeType: "application/octet-stream", buffer });
 /** The moods table is read and can be trained on. */
@@ -29,7 +29,7 @@ async function startTraining(page) {
   await fillRecipe(page);
   await part(page, "start").and(page.locator(":enabled")).click();
   // the curve stands there from the start; a row means that something is learned
-  await part(page, "epochs-table").locator("tbody tr").first().waitFor({ timeout: 60_000 });
+  await part(page, "epochs-table").locator("tbody tr").first().waitFor();
 }
 /** What an engine of another build says. */
 const otherBuild = `
@@ -71,7 +71,7 @@ test("a table of 300 MB", async () => {
   await loadModel(page);
   await go(page, "data");
   await page.locator("#data-drop").setInputFiles(path);
-  const preview = part(page, "preview").waitFor({ timeout: 240_000 }).then(() => "read");
+  const preview = part(page, "preview").waitFor().then(() => "read");
   const answer = await Promise.race([preview, told(page, /large\.csv/).then(() => "told")]);
   console.log(`# a table of 300 MB: ${answer}, ${await part(page, "notice").allTextContents()}`);
   await works(page);
@@ -95,7 +95,7 @@ test("a browser that keeps nothing", async () => {
 
 test("no room left for the model", async () => {
   const { context, page } = await open(browser);
-  await part(page, "load-tiny-gemma3").waitFor({ timeout: 60_000 });
+  await part(page, "load-tiny-gemma3").waitFor();
   const devtools = await context.newCDPSession(page);
   await devtools.send("Storage.overrideQuotaForOrigin", { origin: new URL(page.url()).origin, quotaSize: 1000 });
   await loadModel(page);
@@ -123,7 +123,7 @@ const holdOn = (page) =>
 test("the engine breaks down while it trains", async () => {
   const { context, page } = await open(browser);
   await startTraining(page);
-  await part(page, "epochs-table").locator("tbody tr").nth(1).waitFor({ timeout: 60_000 });
+  await part(page, "epochs-table").locator("tbody tr").nth(1).waitFor();
   // an ended worker may have its files a little longer than it lives
   const held = holdOn(page);
   await engine(page).evaluate(() => { setTimeout(() => { throw new Error("planted"); }); });
@@ -131,7 +131,7 @@ test("the engine breaks down while it trains", async () => {
   await held;
   await go(page, "train");
   await page.locator('[data-test^="resume-"]:enabled').click();
-  await part(page, "screen-results").waitFor({ timeout: 240_000 });
+  await part(page, "screen-results").waitFor();
   await context.close();
 });
 
@@ -146,8 +146,8 @@ test("the graphics processor is lost while it trains", async () => {
   await engine(page).evaluate(() => globalThis.planted.destroy());
   await told(page, /graphics processor was lost/);
   await go(page, "train");
-  await page.locator('[data-test^="resume-"]:enabled').click({ timeout: 60_000 });
-  await part(page, "screen-results").waitFor({ timeout: 240_000 });
+  await page.locator('[data-test^="resume-"]:enabled').click();
+  await part(page, "screen-results").waitFor();
   await context.close();
   await host.close();
 });
@@ -161,8 +161,8 @@ test("the graphics processor has no memory left", async () => {
       return create.apply(this, all);
     }`);
   const { context, page } = await open(browser, {}, host.address);
-  await part(page, "load-tiny-gemma3").waitFor({ timeout: 60_000 });
-  await part(page, "gpu-line").getByText(/swiftshader/i).waitFor({ timeout: 60_000 });
+  await part(page, "load-tiny-gemma3").waitFor();
+  await part(page, "gpu-line").getByText(/swiftshader/i).waitFor();
   await engine(page).evaluate(() => { globalThis.full = true; });
   await part(page, "load-tiny-gemma3").click();
   await told(page, /memory/);
@@ -196,6 +196,6 @@ test("a second tab", async () => {
   await second.goto(page.url());
   await loadModel(second);
   await works(second);
-  await part(page, "screen-results").waitFor({ timeout: 240_000 });
+  await part(page, "screen-results").waitFor();
   await context.close();
 });

@@ -28,9 +28,13 @@ pub(crate) use gpu_test;
 #[cfg(target_arch = "wasm32")]
 wasm_bindgen_test::wasm_bindgen_test_configure!(run_in_dedicated_worker);
 
-/// Runs `body` on the default adapter, once with WebGPU's default limits and once with its own.
+/// Runs `body` on the default adapter, once with WebGPU's default limits and once with its own. In the browser with
+/// the default limits only: a kernel sees limits of a device and nothing else of it, so the second round would
+/// dispatch the same programs on the same numbers. What goes by limits is tested natively on both.
 pub(crate) async fn for_each_profile(body: impl AsyncFn(Gpu)) {
-    for profile in [Profile::Default, Profile::Full] {
+    let profiles = [Profile::Default, Profile::Full];
+    let tried = if cfg!(target_arch = "wasm32") { 1 } else { profiles.len() };
+    for profile in profiles.into_iter().take(tried) {
         let gpu = Gpu::open(&GpuOptions::with_profile(profile)).await.unwrap();
         body(gpu).await;
     }

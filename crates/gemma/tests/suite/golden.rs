@@ -47,7 +47,7 @@ fn assert_all(rows: &[verify::Row]) {
 }
 
 async fn forward(files: [(&str, &'static [u8]); 3]) {
-    for profile in [Profile::Default, Profile::Full] {
+    for &profile in super::twins::PROFILES {
         let model = load(profile, &files).await;
         assert_all(&verify::forward(&model, files[2].1).await.unwrap());
     }
@@ -69,7 +69,7 @@ async fn gemma3_forward_equals_the_reference() {
 }
 
 async fn lora(files: [(&str, &'static [u8]); 3], golden: &[u8]) {
-    for profile in [Profile::Default, Profile::Full] {
+    for &profile in super::twins::PROFILES {
         let model = load(profile, &files).await;
         for activations in [Activations::Keep, Activations::Recompute] {
             assert_all(&verify::lora(&model, golden, activations).await.unwrap());

@@ -63,7 +63,7 @@ async fn check(model: &Model, loss: Loss, batch: &[Example]) {
 
 #[wasm_bindgen_test(unsupported = pollster::test)]
 async fn a_packed_batch_equals_its_rows_under_every_loss() {
-    for profile in [Profile::Default, Profile::Full] {
+    for &profile in super::twins::PROFILES {
         let model = load(profile, &GEMMA3).await;
         for loss in [Loss::Choice, Loss::Label, Loss::Sequence] {
             for count in [1, 2, 7] {

@@ -51,7 +51,7 @@ async fn an_adapter_made_by_peft_gives_its_logits() {
     let want = golden.f32("logits").unwrap();
     let adapter = adapter().await;
     assert_eq!((adapter.rank, adapter.rslora, adapter.targets.len()), (3, true, 7));
-    for profile in [Profile::Default, Profile::Full] {
+    for &profile in super::twins::PROFILES {
         let model = load(profile, &GEMMA3).await;
         let compare =
             |got: &[f32]| verify::Row::compare("logits", got, &want, Limit::Relative(1e-4));

@@ -75,7 +75,7 @@ async fn two_runs_and_every_resumed_run_are_equal_to_the_bit() {
 
 #[wasm_bindgen_test(unsupported = pollster::test)]
 async fn recomputed_activations_give_the_bits_of_kept_ones_with_dropout_too() {
-    for profile in [Profile::Default, Profile::Full] {
+    for &profile in super::twins::PROFILES {
         let model = load(profile, &GEMMA3).await;
         let mut config = config(Loss::Sequence);
         config.lora.dropout = 0.3;

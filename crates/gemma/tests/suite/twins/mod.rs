@@ -17,6 +17,14 @@ use hearth_gemma::{
 };
 use hearth_gpu::{Gpu, GpuOptions, Profile};
 
+/// The device profiles that a test goes through. In the browser only WebGPU's default limits: kernels and model see
+/// limits of a device and nothing else of it, and natively both profiles are tried.
+pub const PROFILES: &[Profile] = if cfg!(target_arch = "wasm32") {
+    &[Profile::Default]
+} else {
+    &[Profile::Default, Profile::Full]
+};
+
 /// The tiny Gemma 3: windows of 8, global layers, norms of q and k.
 pub const GEMMA3: [(&str, &[u8]); 2] = [
     ("config.json", include_bytes!("../../golden/tiny_gemma3/model/config.json")),
