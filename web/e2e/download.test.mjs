@@ -64,7 +64,7 @@ const share = (page, percent) => page.waitForFunction((least) =>
 /** What was asked for of the bytes, and how it was answered. */
 const answers = (hub) =>
   hub.requests.filter(({ status }) => status !== 302).map(({ status, range }) => `${status} ${range ?? "whole"}`);
-/** Waits until the hub has begun its first answer: what it becomes now holds from the second on. */
+/** Waits until the hub has begun its first answer, which it holds: what it becomes now holds from the second on. */
 async function answering(hub) {
   for (let waits = 0; answers(hub).length === 0 && waits < 3000; waits++) await sleep(20);
 }
@@ -187,10 +187,11 @@ test("a host that shows no ETag and no range is gone on with too", () =>
   }));
 
 test("a host that cannot go on in the middle gives it from the start", () =>
-  offered({ behaviour: "breaks", breakAfter: 12e6 }, async ({ hub, page }) => {
+  offered({ behaviour: "breaks", breakAfter: 12e6, holdAfter: 6e6 }, async ({ hub, page }) => {
     await begin(page);
     await answering(hub);
     hub.become("noRanges");
+    hub.release();
     await ready(page);
     assert.deepEqual(answers(hub), ["200 whole", `200 bytes=${PIECE}-`]);
     const cannot = "model.gguf: the host cannot go on in the middle of a file; it is fetched from the start.";
@@ -198,10 +199,11 @@ test("a host that cannot go on in the middle gives it from the start", () =>
   }));
 
 test("a file that changed on the way is not put together with the old one", () =>
-  offered({ behaviour: "breaks", breakAfter: 12e6 }, async ({ hub, page }) => {
+  offered({ behaviour: "breaks", breakAfter: 12e6, holdAfter: 6e6 }, async ({ hub, page }) => {
     await begin(page);
     await answering(hub);
     hub.become("changed");
+    hub.release();
     await told(page, /model\.gguf: the file on the host has changed since; it is fetched from the start/);
     await told(page, /model\.gguf: this is no model that Hearth reads.*delete it under/);
     assert.deepEqual(answers(hub), ["200 whole", `206 bytes=${PIECE}-`, "200 whole"]);
