@@ -5,7 +5,7 @@
 // Prepend: shared/step.wgsl.
 
 struct Params {
-    parts: u32,       // partial sums, at most WG
+    parts: u32,       // partial sums
     max_norm: f32,    // 0: no clipping
     beta1: f32,
     beta2: f32,
@@ -21,7 +21,11 @@ var<workgroup> sums: array<f32, WG>;
 
 @compute @workgroup_size(WG)
 fn grad_norm(@builtin(local_invocation_index) lane: u32) {
-    sums[lane] = select(0.0, partial[min(lane, p.parts - 1u)], lane < p.parts);
+    var sum = 0.0;
+    for (var i = lane; i < p.parts; i += WG) {
+        sum += partial[i];
+    }
+    sums[lane] = sum;
     workgroupBarrier();
     for (var step = WG / 2u; step > 0u; step /= 2u) {
         if lane < step {

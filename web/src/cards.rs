@@ -12,6 +12,7 @@ use hearth_gemma::{
     Config, LoraConfig, ModelError, Projection,
     config::ConfigError,
     plan::{MemoryPlan, TrainingNeed, layer_bytes, training},
+    train::Logits,
     workspace::Activations,
 };
 
@@ -105,7 +106,7 @@ impl ModelCard {
             longest_row: LONGEST_ROW,
             batch_tokens: BATCH_TOKENS,
             targets: ROWS,
-            logit_columns: 2,
+            logits: Logits::Classes(2),
             averaging: false,
             input_row_bytes: self.held.of_embedding(&config).row_bytes(config.hidden) as u64,
         };

@@ -7,8 +7,8 @@ use clap::Args;
 use hearth_formats::checkpoint::{Checkpoint, Format};
 use hearth_gemma::{
     Config, Precision, config_of,
+    load::layout_of,
     plan::{plan_forward, weight_bytes},
-    weights::layout_of,
     workspace::Sizes,
 };
 use serde::Serialize;
@@ -174,7 +174,7 @@ fn tensor(
 fn memory(checkpoint: &Checkpoint, config: &Config, precision: Precision) -> Option<Memory> {
     let weights = weight_bytes(checkpoint, precision).ok()?;
     let sizes = Sizes { tokens: TOKENS, chosen: 1, lora: None, training: None };
-    let plan = plan_forward(config, weights, &sizes, TOKENS);
+    let plan = plan_forward(config, weights, &sizes, TOKENS).ok()?;
     Some(Memory { total: plan.total(), parts: plan.parts })
 }
 

@@ -39,7 +39,7 @@ impl Options {
             Limits::Full => Profile::Full,
         };
         let adapter = self.adapter.clone().filter(|name| !name.is_empty());
-        Ok(Gpu::open(&GpuOptions { adapter, profile }).await?)
+        Ok(Gpu::open(&GpuOptions { adapter, profile, max_binding: None }).await?)
     }
 
     /// Bytes that a model may take on the device, where that is known: drivers do not tell WebGPU.

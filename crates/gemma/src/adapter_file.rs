@@ -42,7 +42,7 @@ pub fn from_adapter(
 ) -> Result<(LoraLayout, Vec<f32>), ModelError> {
     let mut pairs = BTreeMap::new();
     for (module, pair) in &adapter.tensors {
-        let (layer, projection) = place(module).ok_or_else(|| {
+        let (layer, projection) = site(module).ok_or_else(|| {
             ModelError::Options(format!(
                 "adapter: '{module}' is no projection of a Gemma layer; Hearth adapts {}",
                 Projection::ALL.map(name).join(", ")
@@ -85,7 +85,7 @@ fn name(projection: Projection) -> &'static str {
 }
 
 /// Layer and projection of `model.layers.N.self_attn.q_proj`.
-fn place(module: &str) -> Option<(usize, Projection)> {
+fn site(module: &str) -> Option<(usize, Projection)> {
     let (layer, rest) = module.strip_prefix("model.layers.")?.split_once('.')?;
     let projection = Projection::ALL.into_iter().find(|p| p.module() == rest)?;
     Some((layer.parse().ok()?, projection))

@@ -4,7 +4,7 @@
 //! back is added to it. Weights are frozen, so the only parameter gradients are those of LoRA's
 //! factors, which are `+=`: micro-batches add up.
 
-use hearth_gpu::{Buffer, Commands, Slice};
+use hearth_gpu::{Commands, Slice};
 use hearth_kernels::{
     attention_backward_dkv,
     attention_backward_dkv::AttentionBackwardDkv,
@@ -23,8 +23,9 @@ use hearth_kernels::{
 
 use crate::{
     Lora, Model, ModelError, dropout,
+    flat::Flat,
     forward::Pass,
-    lora::{Projection, range},
+    lora::Projection,
     workspace::{Activations, Gradients, Workspace},
 };
 
@@ -34,7 +35,7 @@ pub struct BackwardPass<'a> {
     /// The adapter that is trained.
     pub lora: &'a Lora,
     /// Its gradients, laid out like its parameters.
-    pub d_params: &'a Buffer,
+    pub d_params: &'a Flat,
     /// The dropout that forward used.
     pub dropout: Option<dropout::Step>,
 }
@@ -93,7 +94,7 @@ impl Model {
                 let rows = chosen.len() as u32;
                 self.backward_mlp(c, ws, g, index, pass, &a.mid_chosen, &g.d_x_chosen, rows);
                 let (tokens, columns) = (ws.token_count(), self.config.hidden as u32);
-                let (lists, d_y, d_x) = (&ws.lists.all(), &g.d_x_chosen, &g.d_x);
+                let (lists, d_y, d_x) = (&ws.lists, &g.d_x_chosen, &g.d_x);
                 scatter_rows::record(
                     c,
                     &ScatterRows { lists, d_y, d_x, rows: tokens, columns, add: false },
@@ -157,8 +158,8 @@ impl Model {
             |c: &mut Commands, p, x: &Slice, w: &Matrix, d_y: &Slice, d_x: Option<&Slice>, add| {
                 self.d_project(c, ws, g, pass, (index, p), x, w, d_y, d_x, t, add);
             };
-        let turn_back = |c: &mut Commands, x: &Slice, heads| {
-            let (angles, tokens_meta) = (self.angles(index), &ws.meta.all());
+        let rotate_back = |c: &mut Commands, x: &Slice, heads| {
+            let (angles, tokens_meta) = (self.angles(index), &ws.meta);
             rope::record(
                 c,
                 &Rope { angles, tokens_meta, x, tokens: t, heads, head_dim: width, backward: true },
@@ -174,8 +175,8 @@ impl Model {
         };
         d_project(c, Projection::O, &a.o, &w.o, d_out, Some(&g.d_o), false);
         self.d_attend(c, ws, g, index);
-        turn_back(c, &g.d_q, heads);
-        turn_back(c, &g.d_k, kv_heads);
+        rotate_back(c, &g.d_q, heads);
+        rotate_back(c, &g.d_k, kv_heads);
         let (mut d_q, mut d_k) = (&g.d_q, &g.d_k);
         if let (Some(q_norm), Some(k_norm)) = (&w.q_norm, &w.k_norm) {
             // Attention is done with d_o, so it takes the gradient before the norm.
@@ -196,7 +197,7 @@ impl Model {
     fn d_attend(&self, c: &mut Commands, ws: &Workspace, g: &Gradients, index: usize) {
         let a = ws.layer(index);
         let shape = self.attention_shape(ws, index);
-        let tokens_meta = &ws.meta.all();
+        let tokens_meta = &ws.meta;
         let (q, k, v, d_o, rows) = (&a.q, &a.k, &a.v, &g.d_o, &g.attention_rows);
         attention_backward_dot::record(
             c,
@@ -254,8 +255,8 @@ impl Model {
         let (rank, scale) = (lora.layout.config.padded_rank(), lora.layout.config.scale());
         let (inputs, outputs) = (slot.inputs as u32, slot.outputs as u32);
         let z = &ws.layer(layer).z[projection as usize];
-        let d_b = &range(pass.d_params, slot.b, slot.outputs * rank as usize);
-        let d_a = &range(pass.d_params, slot.a, slot.inputs * rank as usize);
+        let d_b = &pass.d_params.slice(slot.b, slot.outputs * rank as usize);
+        let d_a = &pass.d_params.slice(slot.a, slot.inputs * rank as usize);
 
         // dB += s dYᵀ Z
         lora_grad::record(

@@ -25,7 +25,7 @@ pub struct Packed {
     pub cached: usize,
     /// A number for each token that depends on its row's identity and its position only, so that
     /// dropout does not depend on how rows are packed.
-    pub keys: Vec<u32>,
+    pub dropout_keys: Vec<u32>,
 }
 
 /// One row of a batch.
@@ -104,7 +104,8 @@ impl Packed {
             seen_until: seen_until as u32,
         });
         // Odd multipliers keep neighbours apart; the dropout kernel hashes this further.
-        self.keys.push(id.wrapping_mul(0x9e37_79b1) ^ (position as u32).wrapping_mul(0x85eb_ca77));
+        self.dropout_keys
+            .push(id.wrapping_mul(0x9e37_79b1) ^ (position as u32).wrapping_mul(0x85eb_ca77));
     }
 
     /// T.
@@ -117,8 +118,8 @@ impl Packed {
         self.tokens.is_empty()
     }
 
-    /// Place in the list of a row's token at `position` of the row (prefix included).
-    pub fn place(&self, row: usize, position: usize) -> usize {
+    /// Index in the list of a row's token at `position` of the row (prefix included).
+    pub fn index(&self, row: usize, position: usize) -> usize {
         let front = self.prefix + self.cached;
         if position < front {
             position - self.cached
@@ -175,15 +176,15 @@ mod tests {
             .map(|m| [m.position, m.prefix_end, m.own_start, m.seen_until])
             .collect();
         assert_eq!(meta, [[0, 0, 0, 5], [1, 0, 0, 5], [2, 2, 2, 4], [3, 2, 2, 4], [2, 2, 4, 5]]);
-        assert_eq!((packed.place(0, 1), packed.place(0, 3), packed.place(1, 2)), (1, 3, 4));
+        assert_eq!((packed.index(0, 1), packed.index(0, 3), packed.index(1, 2)), (1, 3, 4));
         // The same row packed alone has the same dropout keys.
         let alone = Packed::new(&[row(&[2, 5, 8])], 2).unwrap();
-        assert_eq!(alone.keys[2], packed.keys[4]);
-        assert_eq!(alone.keys[..2], packed.keys[..2]);
+        assert_eq!(alone.dropout_keys[2], packed.dropout_keys[4]);
+        assert_eq!(alone.dropout_keys[..2], packed.dropout_keys[..2]);
     }
 
     #[test]
-    fn rows_after_a_cache_start_behind_it() {
+    fn rows_after_a_cache_start_after_it() {
         let packed = Packed::after_cache(&[row(&[6, 7]), row(&[8])], 10).unwrap();
         let meta: Vec<_> = packed
             .meta
@@ -191,7 +192,7 @@ mod tests {
             .map(|m| [m.position, m.prefix_end, m.own_start, m.seen_until])
             .collect();
         assert_eq!(meta, [[10, 10, 10, 12], [11, 10, 10, 12], [10, 10, 12, 13]]);
-        assert_eq!((packed.place(0, 11), packed.place(1, 10)), (1, 2));
+        assert_eq!((packed.index(0, 11), packed.index(1, 10)), (1, 2));
     }
 
     #[test]

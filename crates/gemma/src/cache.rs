@@ -1,16 +1,8 @@
 //! Keys and values of tokens already seen.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use hearth_gpu::{Buffer, Gpu};
 
 use crate::{Config, Lora, ModelError, Packed};
-
-/// Identities of adapters; 0 is the bare model.
-pub(crate) fn next_id() -> u64 {
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-    NEXT.fetch_add(1, Ordering::Relaxed)
-}
 
 /// Keys and values per layer, `(capacity, G·D)` each: what generation and scoring keep of the
 /// tokens in front.
@@ -51,7 +43,7 @@ impl KvCache {
         self.capacity
     }
 
-    /// Forgets everything behind the first `len` tokens.
+    /// Forgets everything after the first `len` tokens.
     pub fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len);
     }
@@ -61,7 +53,7 @@ impl KvCache {
         let tokens = batch.len();
         if self.len != batch.cached {
             return Err(ModelError::Cache(format!(
-                "the batch was packed behind {} cached tokens, but the cache holds {}: pack it anew, or \
+                "the batch was packed after {} cached tokens, but the cache holds {}: pack it anew, or \
                  truncate the cache",
                 batch.cached, self.len
             )));

@@ -1,10 +1,7 @@
 //! LoRA's dropout on the inputs of A.
 
 use hearth_gpu::{Commands, Slice};
-use hearth_kernels::{
-    dropout::{self, Dropout},
-    soft_cap::{self, SoftCap},
-};
+use hearth_kernels::dropout::{self, Dropout};
 
 use crate::{Model, lora::Projection, workspace::Workspace};
 
@@ -56,13 +53,6 @@ impl Model {
             record(c, ws, step, site, &ws.dropped, d_x, columns, tokens, true);
         }
     }
-
-    /// Bends logits where the model does that.
-    pub(crate) fn soft_cap(&self, c: &mut Commands, y: &Slice, count: u32) {
-        if let Some(softcap) = self.config.final_softcap {
-            soft_cap::record(c, &SoftCap { y, count, softcap });
-        }
-    }
 }
 
 #[expect(clippy::too_many_arguments, reason = "a kernel's operands and where it stands")]
@@ -79,13 +69,13 @@ fn record(
 ) {
     // q, k and v read the same input, yet each has a mask of its own, as in PEFT.
     let site = (layer * Projection::ALL.len() + projection as usize) as u32;
-    // The last layer's MLP runs on the chosen rows, whose keys are in a list of their own.
+    // The last layer's MLP runs on the chosen rows, which have a list of their own.
     let last_mlp = layer + 1 == ws.layer_count && !projection.in_attention() && ws.chosen.is_some();
-    let keys = if last_mlp { &ws.chosen_keys } else { &ws.keys };
+    let keys = if last_mlp { &ws.chosen_dropout_keys } else { &ws.dropout_keys };
     let seed = dropout::seed(step.seed, step.step, site);
     let (columns, probability) = (columns as u32, step.probability);
     dropout::record(
         c,
-        &Dropout { x, counters: &keys.all(), y, tokens, columns, seed, probability, add },
+        &Dropout { x, counters: keys, y, tokens, columns, seed, probability, add },
     );
 }

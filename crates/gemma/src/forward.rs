@@ -13,6 +13,7 @@ use hearth_kernels::{
     matrix::Matrix,
     rms_norm::{self, RmsNorm},
     rope::{self, Rope},
+    soft_cap::{self, SoftCap},
 };
 
 use crate::{
@@ -35,7 +36,7 @@ impl Model {
     /// positions go to `ws.hidden`. With a cache, the batch's keys are appended to it.
     ///
     /// # Errors
-    /// A full cache, one that another adapter filled, or one that does not hold what the batch was packed behind;
+    /// A full cache, one that another adapter filled, or one that does not hold what the batch was packed after;
     /// no batch.
     pub fn forward(
         &self,
@@ -48,7 +49,7 @@ impl Model {
             Some(cache) => cache.check(&ws.batch, pass.lora)?,
             None if ws.batch.cached > 0 => {
                 return Err(ModelError::Cache(format!(
-                    "the batch was packed behind {} cached tokens, and no cache was given",
+                    "the batch was packed after {} cached tokens, and no cache was given",
                     ws.batch.cached
                 )));
             }
@@ -73,7 +74,7 @@ impl Model {
     pub fn embed(&self, c: &mut Commands, ws: &Workspace) -> Result<(), ModelError> {
         let scale = self.config.embedding_scale();
         let table = self.input_table(ws).ok_or(ModelError::Empty("no batch was set"))?;
-        let tokens = &ws.tokens.all();
+        let tokens = &ws.tokens;
         embed::record(c, &Embed { tokens, table, y: ws.x(0), count: ws.token_count(), scale });
         Ok(())
     }
@@ -94,7 +95,7 @@ impl Model {
         match &ws.chosen {
             Some(chosen) if last => {
                 let (rows, columns) = (chosen.len() as u32, self.config.hidden as u32);
-                let (index_, x, y) = (&ws.index.all(), &a.mid, &a.mid_chosen);
+                let (index_, x, y) = (&ws.index, &a.mid, &a.mid_chosen);
                 gather_rows::record(c, &GatherRows { index: index_, x, y, rows, columns });
                 self.forward_mlp(c, ws, index, pass, &a.mid_chosen, rows);
             }
@@ -117,8 +118,8 @@ impl Model {
         let project = |c: &mut Commands, p, x: &Slice, w: &Matrix, y: &Slice, add| {
             self.project(c, ws, pass, (index, p), x, w, y, t, add);
         };
-        let turn = |c: &mut Commands, x: &Slice, heads| {
-            let (angles, tokens_meta) = (self.angles(index), &ws.meta.all());
+        let rotate = |c: &mut Commands, x: &Slice, heads| {
+            let (angles, tokens_meta) = (self.angles(index), &ws.meta);
             rope::record(
                 c,
                 &Rope {
@@ -144,8 +145,8 @@ impl Model {
             project(c, Projection::K, &a.h, &w.k, &a.k, false);
         }
         project(c, Projection::V, &a.h, &w.v, &a.v, false);
-        turn(c, &a.q, heads);
-        turn(c, &a.k, kv_heads);
+        rotate(c, &a.q, heads);
+        rotate(c, &a.k, kv_heads);
         self.attend(c, ws, index, cache);
         c.copy(x, &a.mid, 0, 4 * u64::from(t) * config.hidden as u64);
         if let Some(post) = &w.post_attention_norm {
@@ -167,7 +168,7 @@ impl Model {
             c.copy(&a.v, values, row * cache.len() as u64, bytes);
             (k, v) = (keys.all(), values.all());
         }
-        let (shape, tokens_meta) = (self.attention_shape(ws, index), &ws.meta.all());
+        let (shape, tokens_meta) = (self.attention_shape(ws, index), &ws.meta);
         attention::record(
             c,
             &Attention { shape, q: &a.q, k: &k, v: &v, tokens_meta, o: &a.o, lse: &a.lse },
@@ -251,7 +252,9 @@ impl Model {
             add: false,
         };
         matmul::record(c, &self.variants, &op);
-        self.soft_cap(c, y, tokens * y_stride);
+        if let Some(softcap) = self.config.final_softcap {
+            soft_cap::record(c, &SoftCap { y, count: tokens * y_stride, softcap });
+        }
     }
 
     /// Records `y = x Wᵀ` with the adapter's term, if it has one here.

@@ -99,7 +99,7 @@ impl Sampler {
                 return Ok(i as u32);
             }
         }
-        // Rounding may leave a crumb behind the last one.
+        // Rounding may leave a remainder after the last one.
         Ok(order.last().map_or(largest, |&i| i) as u32)
     }
 }
@@ -186,7 +186,7 @@ impl Generator {
         self.cache.truncate(0);
     }
 
-    /// Reads tokens behind those already held and gives the logits, `(V)`, of what comes next.
+    /// Reads tokens after those already held and gives the logits, `(V)`, of what comes next.
     ///
     /// # Errors
     /// No token, ids beyond the vocabulary, a text that is too long, or the device.

@@ -1,17 +1,21 @@
 //! Low-rank adapters: where their numbers lie, how they start, how they come and go.
 //!
-//! All factors of an adapter live in one flat f32 buffer, and so do their gradients and Adam's
-//! moments: norm, update and clearing are one dispatch each. Source: Hu et al. 2021 (LoRA);
-//! Kalajdzievski 2023 (rsLoRA: s = alpha / √r).
+//! All factors of an adapter lie in one list of f32 numbers ([`Flat`]), and so do their gradients
+//! and Adam's moments. Source: Hu et al. 2021 (LoRA); Kalajdzievski 2023 (rsLoRA: s = alpha / √r).
 
 use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use hearth_formats::layout::WeightLayout;
-use hearth_gpu::{Buffer, Gpu, Slice};
-use hearth_kernels::matrix::{Matrix, Slab};
+use hearth_gpu::Gpu;
+use hearth_kernels::matrix::Matrix;
 use serde::{Deserialize, Serialize};
 
-use crate::{Config, ModelError, rng::Rng};
+use crate::{
+    Config, ModelError,
+    flat::{Flat, matrix},
+    rng::Rng,
+};
 
 /// Factors start at multiples of this many numbers: bindings are aligned to 256 bytes.
 const ALIGN: usize = 64;
@@ -170,26 +174,52 @@ impl LoraLayout {
     pub fn new(config: &LoraConfig, model: &Config) -> Result<Self, ModelError> {
         config.check()?;
         let rank = config.padded_rank() as usize;
-        let mut len = 0;
-        let mut take = |count: usize| {
+        let mut len = 0usize;
+        // Sizes come from a file, and a machine may count in 32 bits.
+        let mut take = |width: usize| {
             let at = len;
-            len += count.next_multiple_of(ALIGN);
-            at
+            let count = rank.checked_mul(width)?.checked_next_multiple_of(ALIGN)?;
+            len = at.checked_add(count).filter(|len| len.checked_mul(4).is_some())?;
+            Some(at)
         };
-        let slots = (0..model.layers.len())
-            .map(|_| {
-                let mut layer = BTreeMap::new();
-                for projection in Projection::ALL {
-                    if config.targets.contains(&projection) {
-                        let (inputs, outputs) = projection.shape(model);
-                        let (a, b) = (take(rank * inputs), take(outputs * rank));
-                        layer.insert(projection, Slot { a, b, inputs, outputs });
-                    }
+        let mut slots = Vec::with_capacity(model.layers.len());
+        for _ in &model.layers {
+            let mut layer = BTreeMap::new();
+            for projection in Projection::ALL {
+                if config.targets.contains(&projection) {
+                    let (inputs, outputs) = projection.shape(model);
+                    let (Some(a), Some(b)) = (take(inputs), take(outputs)) else {
+                        return Err(ModelError::Memory(format!(
+                            "a LoRA adapter of rank {} on this model has more numbers than this machine can \
+                             address: lower the rank or adapt fewer projections",
+                            config.rank
+                        )));
+                    };
+                    layer.insert(projection, Slot { a, b, inputs, outputs });
                 }
-                layer
-            })
-            .collect();
+            }
+            slots.push(layer);
+        }
         Ok(Self { config: config.clone(), slots, len })
+    }
+
+    /// Cuts the numbers into slabs of at most `max_binding` bytes, at the border of a factor. A factor that is larger
+    /// than that has a slab of its own, which no device will make.
+    pub(crate) fn slabs(&self, max_binding: u64) -> Vec<Range<usize>> {
+        let most = usize::try_from(max_binding / 4).unwrap_or(usize::MAX);
+        let starts = self.slots().flat_map(|(_, _, slot)| [slot.a, slot.b]);
+        let mut ends: Vec<usize> = starts.skip(1).collect();
+        ends.push(self.len);
+        let (mut slabs, mut start, mut end) = (Vec::new(), 0, 0);
+        for factor_end in ends {
+            if end > start && factor_end - start > most {
+                slabs.push(start..end);
+                start = end;
+            }
+            end = factor_end;
+        }
+        slabs.push(start..end);
+        slabs
     }
 
     /// The factors of a projection, if the adapter has any there.
@@ -252,8 +282,8 @@ pub struct Lora {
     /// Where things lie.
     pub layout: LoraLayout,
     /// The flat numbers.
-    pub params: Buffer,
-    /// Tells adapters apart: a cache filled with one is of no use to another.
+    pub params: Flat,
+    /// Tells adapters apart: a cache filled with one is of no use to another. 0 is the bare model.
     pub id: u64,
 }
 
@@ -263,31 +293,70 @@ impl Lora {
     /// # Errors
     /// Device memory.
     pub fn new(gpu: &Gpu, layout: LoraLayout, flat: &[f32]) -> Result<Self, ModelError> {
-        debug_assert_eq!(flat.len(), layout.len);
-        let params = gpu.buffer_from("lora", flat)?;
-        Ok(Self { layout, params, id: crate::cache::next_id() })
+        let params = Flat::new(gpu, "lora", &layout)?;
+        params.write(gpu, flat);
+        Ok(Self::from_params(layout, params))
     }
 
-    /// A of a slot as a matrix of weights `(R, in)`, in any flat buffer.
+    /// An adapter of numbers that are on the device already.
+    pub(crate) fn from_params(layout: LoraLayout, params: Flat) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Self { layout, params, id: NEXT.fetch_add(1, Ordering::Relaxed) }
+    }
+
+    /// A of a slot as a matrix of weights `(R, in)`.
     pub fn a(&self, slot: Slot) -> Matrix {
         let rank = self.layout.config.padded_rank();
-        matrix(range(&self.params, slot.a, rank as usize * slot.inputs), rank, slot.inputs as u32)
+        let numbers = self.params.slice(slot.a, rank as usize * slot.inputs);
+        matrix(numbers, rank, slot.inputs as u32)
     }
 
     /// B of a slot as a matrix of weights `(out, R)`.
     pub fn b(&self, slot: Slot) -> Matrix {
         let rank = self.layout.config.padded_rank();
-        matrix(range(&self.params, slot.b, slot.outputs * rank as usize), slot.outputs as u32, rank)
+        let numbers = self.params.slice(slot.b, slot.outputs * rank as usize);
+        matrix(numbers, slot.outputs as u32, rank)
     }
 }
 
-/// `len` numbers of a flat buffer.
-pub(crate) fn range(flat: &Buffer, at: usize, len: usize) -> Slice {
-    flat.slice(4 * at as u64, 4 * len as u64)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// A range of numbers as a matrix of f32 weights.
-fn matrix(numbers: Slice, rows: u32, columns: u32) -> Matrix {
-    let slab = Slab { first_row: 0, rows, quants: numbers.clone(), scales: numbers };
-    Matrix { rows, columns, layout: WeightLayout::F32, slabs: vec![slab] }
+    #[test]
+    fn slabs_hold_whole_factors_and_fit() {
+        let model =
+            Config::from_json(include_str!("../tests/fixtures/configs/tiny_gemma3.json")).unwrap();
+        for rank in [1, 8, 32] {
+            let config = LoraConfig { rank, ..LoraConfig::all_seven() };
+            let layout = LoraLayout::new(&config, &model).unwrap();
+            assert_eq!(layout.slabs(u64::MAX).len(), 1);
+            let largest = 4 * (config.padded_rank() as usize * 128) as u64;
+            for limit in [largest, largest + 256, 3 * largest, 4 * layout.len as u64 - 4] {
+                let slabs = layout.slabs(limit);
+                assert!(slabs.len() > 1 && slabs[0].start == 0);
+                assert!(slabs.iter().all(|s| !s.is_empty() && 4 * s.len() as u64 <= limit));
+                assert!(slabs.windows(2).all(|w| w[0].end == w[1].start));
+                assert_eq!(slabs.last().unwrap().end, layout.len);
+                for (_, _, slot) in layout.slots() {
+                    let padded = config.padded_rank() as usize;
+                    for (at, len) in
+                        [(slot.a, padded * slot.inputs), (slot.b, padded * slot.outputs)]
+                    {
+                        assert!(slabs.iter().any(|s| s.start <= at && at + len <= s.end));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn sizes_that_no_machine_can_count_are_refused() {
+        let json = include_str!("../tests/fixtures/configs/tiny_gemma3.json");
+        let mut model = Config::from_json(json).unwrap();
+        model.intermediate = usize::MAX / 16;
+        let config = LoraConfig { rank: 256, ..LoraConfig::all_seven() };
+        let refused = LoraLayout::new(&config, &model).unwrap_err().to_string();
+        assert!(refused.contains("rank 256") && refused.contains("lower the rank"), "{refused}");
+    }
 }

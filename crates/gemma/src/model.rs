@@ -2,11 +2,14 @@
 
 use hearth_formats::checkpoint::Checkpoint;
 use hearth_gpu::{Gpu, Slice};
-use hearth_kernels::{rope, variants::Variants};
+use hearth_kernels::{matrix::Matrix, rope, variants::Variants};
 
 use crate::{
-    Config, ModelError,
-    weights::{LoadOptions, LoadProgress, Weights},
+    Config, ModelError, Packed,
+    load::{LoadOptions, LoadProgress},
+    table::Table,
+    weights::Weights,
+    workspace::Workspace,
 };
 
 /// Rotations of one base: `(positions, D/2)` pairs of cosine and sine.
@@ -71,6 +74,76 @@ impl Model {
         }
         let variants = Variants::of(gpu);
         Ok(Self { gpu: gpu.clone(), config, weights, variants, identity, angles, max_positions })
+    }
+
+    fn tables(&self) -> impl Iterator<Item = &Table> {
+        [Some(&self.weights.embedding), self.weights.head.as_ref()].into_iter().flatten()
+    }
+
+    /// Bytes on the device that [`Model::load_tables`] would still take.
+    pub fn missing_table_bytes(&self) -> u64 {
+        self.tables().map(Table::missing_bytes).sum()
+    }
+
+    /// Loads the tables of the vocabulary that were left in the file, for text and for losses over the
+    /// vocabulary. Where they are on the device already nothing happens. `progress` as in [`Model::load`].
+    ///
+    /// # Errors
+    /// A file that cannot be read any more, device memory, a stop by `progress`: the tables then stay
+    /// in the file.
+    pub async fn load_tables(
+        &self,
+        mut progress: impl FnMut(LoadProgress) -> bool,
+    ) -> Result<(), ModelError> {
+        for table in self.tables() {
+            table.load_rest(&self.gpu, &mut progress).await?;
+        }
+        Ok(())
+    }
+
+    /// Uploads a batch, and the positions on which the last layer's MLP and the head run (`None`:
+    /// all of them). Input rows that are not on the device are read from the file.
+    ///
+    /// # Errors
+    /// A batch that is larger than the workspace, or a file that cannot be read any more.
+    pub async fn set_batch(
+        &self,
+        ws: &mut Workspace,
+        batch: Packed,
+        chosen: Option<Vec<u32>>,
+    ) -> Result<(), ModelError> {
+        ws.set_batch(&self.gpu, batch, chosen)?;
+        let Workspace { batch, sizes, input_rows, tokens, .. } = ws;
+        let embedding = &self.weights.embedding;
+        let rows =
+            embedding.upload_rows(&self.gpu, &batch.tokens, sizes.tokens, input_rows).await?;
+        if let Some(rows) = rows {
+            self.gpu.write(&*tokens, 0, &rows);
+        }
+        Ok(())
+    }
+
+    /// The table that the batch's ids in `ws.tokens` count in.
+    pub(crate) fn input_table<'a>(&'a self, ws: &'a Workspace) -> Option<&'a Matrix> {
+        self.weights.embedding.input_matrix(ws.input_rows.as_ref())
+    }
+
+    /// Rows of the output head in f32, `(tokens, C)`, computed into a buffer: what a softmax over classes needs
+    /// of it.
+    ///
+    /// # Errors
+    /// Tokens beyond the vocabulary, an unreadable file, device memory.
+    pub(crate) async fn head_rows(
+        &self,
+        tokens: &[u32],
+        into: &Slice,
+    ) -> Result<Matrix, ModelError> {
+        let vocab = self.config.vocab;
+        if let Some(&token) = tokens.iter().find(|&&t| t as usize >= vocab) {
+            return Err(ModelError::Token { token, position: 0, vocab });
+        }
+        let head = self.weights.head.as_ref().unwrap_or(&self.weights.embedding);
+        head.rows_into(&self.gpu, tokens, self.config.hidden as u32, into).await
     }
 
     /// The rotation table of a layer.

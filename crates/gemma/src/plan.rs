@@ -9,10 +9,12 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Config, Embedding, KvCache, LoadOptions, LoraConfig, LoraLayout, Model, ModelError, Projection,
     config_of,
+    flat::Flat,
+    load::{layout_of, stays_in_file},
+    memory::{Counted, Memory, TooLarge},
     model::angle_bytes,
-    table::input_bytes,
-    weights::{layout_of, stays_in_file},
-    workspace::{Activations, Sizes, Widths},
+    train::{Buffers, Logits, StepPlan},
+    workspace::{Activations, Sizes, Workspace},
 };
 
 /// Bytes on the device, part by part.
@@ -53,8 +55,8 @@ pub struct TrainingNeed<'a> {
     pub batch_tokens: usize,
     /// Most predictions of a batch.
     pub targets: usize,
-    /// Columns of logits held at once.
-    pub logit_columns: usize,
+    /// What the logits are of.
+    pub logits: Logits,
     /// Whether averaged weights are kept.
     pub averaging: bool,
     /// Bytes of a token's input row where those come from the file: [`input_row_bytes`].
@@ -63,7 +65,7 @@ pub struct TrainingNeed<'a> {
 
 /// Bytes that a token's input row takes in a workspace; 0 where the whole table is on the device.
 pub fn input_row_bytes(model: &Model) -> u64 {
-    input_bytes(&model.weights.embedding, 1)
+    model.weights.embedding.input_bytes(1)
 }
 
 /// Bytes of a model's weights on the device.
@@ -139,18 +141,30 @@ pub fn check_fits(
 }
 
 /// Plans scoring or generation: a workspace and a cache.
-pub fn plan_forward(config: &Config, weights: u64, sizes: &Sizes, cached: usize) -> MemoryPlan {
-    let widths = Widths::new(config, sizes);
-    let parts = vec![
-        ("weights".to_owned(), weights),
-        ("activations".to_owned(), widths.layer_bytes() + widths.other_bytes(2)),
-        ("key/value cache".to_owned(), KvCache::bytes(config, cached)),
-    ];
-    MemoryPlan { parts, activations: None, tokens: sizes.tokens }
+///
+/// # Errors
+/// Sizes that no machine can count.
+pub fn plan_forward(
+    config: &Config,
+    weights: u64,
+    sizes: &Sizes,
+    cached: usize,
+) -> Result<MemoryPlan, ModelError> {
+    let mut counted = Counted::new(u64::MAX);
+    counted.add("weights", weights);
+    Workspace::allocate(&mut counted, config, sizes.clone())?;
+    counted.add("key/value cache", KvCache::bytes(config, cached));
+    Ok(plan_of(&counted, None, sizes.tokens))
 }
 
-/// Plans training within `available` bytes: the whole batch at once and everything kept, if that
-/// fits; else activations are computed again; else the batch is cut into micro-batches.
+fn plan_of(counted: &Counted, activations: Option<Activations>, tokens: usize) -> MemoryPlan {
+    let parts = counted.parts.iter().map(|&(name, bytes)| (name.to_owned(), bytes)).collect();
+    MemoryPlan { parts, activations, tokens }
+}
+
+/// Plans training within `available` bytes on a device whose buffers have at most `max_binding`: the whole batch at
+/// once and everything kept, if that fits; else activations are computed again; else the batch is cut into
+/// micro-batches.
 ///
 /// # Errors
 /// When not even one row fits, with the numbers.
@@ -159,31 +173,52 @@ pub fn plan_training(
     weights: u64,
     need: &TrainingNeed,
     available: u64,
+    max_binding: u64,
 ) -> Result<MemoryPlan, ModelError> {
     let smallest = need.longest_row.max(1);
     let mut tokens = need.batch_tokens.max(smallest);
     loop {
         for activations in [Activations::Keep, Activations::Recompute] {
-            let plan = training(config, weights, need, tokens, activations)?;
-            if plan.total() <= available {
-                return Ok(plan);
+            let counted = count(config, weights, need, tokens, activations, max_binding)?;
+            if counted.total() <= available && counted.too_large.is_none() {
+                return Ok(plan_of(&counted, Some(activations), tokens));
             }
         }
         if tokens == smallest {
-            let plan = training(config, weights, need, tokens, Activations::Recompute)?;
-            return Err(ModelError::Memory(format!(
-                "training needs {:.0} MB even for one row of {smallest} tokens, and {:.0} MB are allowed:\n{}\n\
-                 Use a smaller model, a lower rank or shorter texts (max_tokens).",
-                plan.total() as f64 / 1e6,
-                available as f64 / 1e6,
-                plan.table()
-            )));
+            let activations = Activations::Recompute;
+            let counted = count(config, weights, need, tokens, activations, max_binding)?;
+            return Err(refusal(&counted, smallest, available, max_binding));
         }
         tokens = (tokens * 3 / 4).max(smallest);
     }
 }
 
-/// The plan of one choice.
+/// Why not even one row fits.
+fn refusal(counted: &Counted, tokens: usize, available: u64, max_binding: u64) -> ModelError {
+    let mb = |bytes: u64| bytes as f64 / 1e6;
+    if let Some(TooLarge { part, label, bytes }) = counted.too_large {
+        let advice = match part {
+            "adapter and optimizer" => "Use a lower rank",
+            "logits" => "Use shorter texts (max_tokens) or fewer classes",
+            _ => "Use shorter texts (max_tokens)",
+        };
+        return ModelError::Memory(format!(
+            "one row of {tokens} tokens needs a buffer of {:.1} MB ({part}: {label}), and this GPU binds at most \
+             {:.1} MB at once. {advice}, or a smaller model.",
+            mb(bytes),
+            mb(max_binding)
+        ));
+    }
+    ModelError::Memory(format!(
+        "training needs {:.0} MB even for one row of {tokens} tokens, and {:.0} MB are allowed:\n{}\n\
+         Use a smaller model, a lower rank or shorter texts (max_tokens).",
+        mb(counted.total()),
+        mb(available),
+        plan_of(counted, None, tokens).table()
+    ))
+}
+
+/// The plan of one choice, on a device that binds any number of bytes.
 ///
 /// # Errors
 /// An adapter configuration out of range.
@@ -194,24 +229,36 @@ pub fn training(
     tokens: usize,
     activations: Activations,
 ) -> Result<MemoryPlan, ModelError> {
+    let counted = count(config, weights, need, tokens, activations, u64::MAX)?;
+    Ok(plan_of(&counted, Some(activations), tokens))
+}
+
+/// Counts what a trainer allocates.
+fn count(
+    config: &Config,
+    weights: u64,
+    need: &TrainingNeed,
+    tokens: usize,
+    activations: Activations,
+    max_binding: u64,
+) -> Result<Counted, ModelError> {
     let layout = LoraLayout::new(need.lora, config)?;
-    let chosen = need.targets.min(tokens * 2);
-    let lora = Some(need.lora.clone());
-    let widths = Widths::new(config, &Sizes { tokens, chosen, lora, training: Some(activations) });
-    let layers = config.layers.len() as u64;
-    let sets = if activations == Activations::Keep { layers } else { 1 };
-    let flat = 4 * layout.len as u64;
-    let copies = if need.averaging { 6 } else { 5 };
-    let parts = vec![
-        ("weights".to_owned(), weights),
-        ("adapter and optimizer".to_owned(), copies * flat),
-        ("activations".to_owned(), sets * widths.layer_bytes()),
-        ("layer inputs".to_owned(), widths.other_bytes(config.layers.len() + 1)),
-        ("input rows".to_owned(), need.input_row_bytes * tokens as u64),
-        ("gradients".to_owned(), widths.gradient_bytes()),
-        ("logits".to_owned(), 4 * (chosen * (need.logit_columns + 8)) as u64),
-    ];
-    Ok(MemoryPlan { parts, activations: Some(activations), tokens })
+    let targets = most_targets(need.targets, tokens);
+    let plan = StepPlan { tokens, targets, activations, share_prefix: true };
+    let mut counted = Counted::new(max_binding);
+    counted.add("weights", weights);
+    Buffers::allocate(&mut counted, config, &layout, need.logits, &plan)?;
+    if need.averaging {
+        counted.part("adapter and optimizer");
+        Flat::allocate(&mut counted, "average", &layout, 1)?;
+    }
+    counted.add("input rows", need.input_row_bytes.saturating_mul(tokens as u64));
+    Ok(counted)
+}
+
+/// Most predictions of a micro-batch of so many tokens, where a whole batch has `targets`.
+pub fn most_targets(targets: usize, tokens: usize) -> usize {
+    targets.min(2 * tokens)
 }
 
 #[cfg(test)]
@@ -229,7 +276,7 @@ mod tests {
             longest_row: 32,
             batch_tokens: 256,
             targets: 8,
-            logit_columns: 4,
+            logits: Logits::Classes(4),
             averaging: false,
             input_row_bytes: 0,
         }
@@ -239,7 +286,7 @@ mod tests {
     fn less_memory_means_recomputation_then_smaller_batches_then_a_refusal() {
         let (config, lora) = (config(), LoraConfig::all_seven());
         let need = need(&lora);
-        let plan = |available| plan_training(&config, 1000, &need, available);
+        let plan = |available| plan_training(&config, 1000, &need, available, u64::MAX);
         let all = plan(u64::MAX).unwrap();
         assert_eq!((all.activations, all.tokens), (Some(Activations::Keep), 256));
         let less = plan(all.total() - 1).unwrap();
@@ -251,5 +298,42 @@ mod tests {
             refusal.contains("one row of 32 tokens") && refusal.contains("weights"),
             "{refusal}"
         );
+    }
+
+    #[test]
+    fn buffers_that_are_too_large_for_a_binding_mean_smaller_batches_then_a_refusal_with_advice() {
+        let (config, lora) = (config(), LoraConfig::all_seven());
+        let need = need(&lora);
+        let plan = |binding| plan_training(&config, 1000, &need, u64::MAX, binding);
+        // gate, up and act: 256 tokens × 128 × 4 bytes
+        let widest = 256 * 128 * 4;
+        assert_eq!(plan(widest).unwrap().tokens, 256);
+        let cut = plan(widest - 256).unwrap();
+        assert!(cut.tokens < 256 && cut.activations == Some(Activations::Keep));
+        // the adapter, 0.1 MB, is cut into slabs on the way down
+        assert!(plan(32 * 128 * 4).unwrap().tokens == 32);
+        let refused = plan(32 * 128 * 4 - 256).unwrap_err().to_string();
+        for words in ["one row of 32 tokens", "activations: ", "binds at most 0.0 MB", "max_tokens"]
+        {
+            assert!(refused.contains(words), "{words}: {refused}");
+        }
+        let large = LoraConfig { rank: 256, ..LoraConfig::all_seven() };
+        let need = TrainingNeed { lora: &large, longest_row: 1, batch_tokens: 1, ..need };
+        let refused = plan_training(&config, 1000, &need, u64::MAX, 100 << 10).unwrap_err();
+        assert!(refused.to_string().contains("Use a lower rank"), "{refused}");
+    }
+
+    #[test]
+    fn gemma_2b_at_default_limits_is_cut_where_its_gates_exceed_a_binding() {
+        let json = include_str!("../tests/fixtures/configs/gemma-2b.json");
+        let config = Config::from_json(json).unwrap();
+        let binding = 128 << 20;
+        for (rank, batch_tokens) in [(8, 2048), (8, 2049), (8, 8192), (28, 600), (256, 600)] {
+            let lora = LoraConfig { rank, ..LoraConfig::all_seven() };
+            let need = TrainingNeed { batch_tokens, longest_row: 600, ..need(&lora) };
+            let plan = plan_training(&config, 1000, &need, u64::MAX, binding).unwrap();
+            assert!(plan.tokens <= 2048 && plan.tokens >= batch_tokens.min(1024), "{rank}");
+            assert_eq!(plan.tokens == batch_tokens, batch_tokens <= 2048);
+        }
     }
 }

@@ -93,7 +93,7 @@ impl Tree {
         } else {
             Packed::new(&rows, text.len())?
         };
-        let mut chosen = vec![packed.place(0, text.len() - 1) as u32];
+        let mut chosen = vec![packed.index(0, text.len() - 1) as u32];
         let first = |(continuation, ids): (usize, &Vec<u32>)| Target {
             chosen: 0,
             token: ids[0],
@@ -103,7 +103,7 @@ impl Tree {
         for (row, &continuation) in long.iter().enumerate() {
             for (i, &token) in continuations[continuation].iter().enumerate().skip(1) {
                 targets.push(Target { chosen: chosen.len(), token, continuation });
-                chosen.push(packed.place(row, text.len() + i - 1) as u32);
+                chosen.push(packed.index(row, text.len() + i - 1) as u32);
             }
         }
         Ok(Self { packed, chosen, targets })

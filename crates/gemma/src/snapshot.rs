@@ -1,4 +1,4 @@
-//! A training run frozen in bytes: what bit-identical resume needs, behind a checksum.
+//! A training run frozen in bytes: what bit-identical resume needs, with a checksum.
 //!
 //! The container is a safetensors file: the flat buffers as f32 tensors, everything else as JSON in
 //! the metadata, and a SHA-256 over both. Where it lies (two slots in turn, files or OPFS) is the

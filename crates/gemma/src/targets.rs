@@ -75,8 +75,8 @@ impl Example {
 /// The targets of a packed micro-batch: one entry a prediction.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct PackedTargets {
-    /// Place in the packed list whose logits count, `(M)`.
-    pub places: Vec<u32>,
+    /// Index in the packed list of the token whose logits count, `(M)`.
+    pub indices: Vec<u32>,
     /// Token or class, `(M)`.
     pub tokens: Vec<u32>,
     /// Weight, `(M)`.
@@ -118,19 +118,19 @@ pub fn pack(examples: &[&Example], prefix: usize) -> Result<(Packed, PackedTarge
             return Err(ModelError::Empty("every training row needs a target"));
         }
         for target in &example.targets {
-            let place = packed.place(row, target.position) as u32;
+            let index = packed.index(row, target.position) as u32;
             let shared = target.position + 1 < prefix;
             let entry = shared
                 .then(|| {
                     let same =
-                        |i: &usize| all.places[*i] == place && all.tokens[*i] == target.token;
-                    (0..all.places.len()).find(same)
+                        |i: &usize| all.indices[*i] == index && all.tokens[*i] == target.token;
+                    (0..all.indices.len()).find(same)
                 })
                 .flatten();
             match entry {
                 Some(entry) => all.weights[entry] += target.weight,
                 None => {
-                    all.places.push(place);
+                    all.indices.push(index);
                     all.tokens.push(target.token);
                     all.weights.push(target.weight);
                 }
@@ -166,7 +166,7 @@ mod tests {
         let two = Example::new(Loss::Sequence, &[2, 5, 7], 0, 8, None, 0.5, 1);
         let (packed, targets) = pack(&[&one, &two], 2).unwrap();
         assert_eq!(packed.tokens, [2, 5, 6, 7]);
-        assert_eq!(targets.places, [0, 1, 2, 1, 3]);
+        assert_eq!(targets.indices, [0, 1, 2, 1, 3]);
         assert_eq!(targets.tokens, [5, 6, 9, 7, 8]);
         assert_eq!(targets.weights, [1.5, 1.0, 1.0, 0.5, 0.5]);
         assert_eq!(targets.weight(), 4.5);

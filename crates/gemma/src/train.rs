@@ -8,16 +8,17 @@
 mod loss;
 mod optimizer;
 
-use hearth_gpu::{Buffer, Commands, Staging};
+use hearth_gpu::{Commands, Slice, Staging};
 use serde::{Deserialize, Serialize};
 
-pub use self::loss::Head;
-pub use self::loss::logit_columns;
+pub use self::loss::{Head, Logits};
 pub use self::optimizer::{Adam, Numbers};
 use crate::{
-    BackwardPass, Lora, LoraConfig, LoraLayout, Model, ModelError, Pass,
+    BackwardPass, Config, Lora, LoraConfig, LoraLayout, Model, ModelError, Pass,
     batch::shared_prefix,
     dropout,
+    flat::Flat,
+    memory::{Memory, OnDevice},
     schedule::Schedule,
     targets::{Example, Loss, pack, prediction_count},
     workspace::{Activations, Sizes, Workspace},
@@ -81,7 +82,7 @@ pub struct Trainer<'m> {
     config: TrainConfig,
     plan: StepPlan,
     lora: Lora,
-    d_params: Buffer,
+    d_params: Flat,
     adam: optimizer::State,
     head: Head,
     ws: Workspace,
@@ -98,6 +99,41 @@ struct Pending {
     predictions: u32,
 }
 
+/// All that a trainer holds on the device.
+pub(crate) struct Buffers<B = Slice> {
+    params: Flat<B>,
+    d_params: Flat<B>,
+    adam: optimizer::State<B>,
+    head: loss::HeadBuffers<B>,
+    ws: Workspace<B>,
+}
+
+impl<B> Buffers<B> {
+    /// Takes all buffers from a memory: a device, or a count for the plan.
+    pub(crate) fn allocate<M: Memory<Buffer = B>>(
+        memory: &mut M,
+        model: &Config,
+        layout: &LoraLayout,
+        logits: Logits,
+        plan: &StepPlan,
+    ) -> Result<Self, ModelError> {
+        memory.part("adapter and optimizer");
+        let params = Flat::allocate(memory, "lora", layout, 1)?;
+        let d_params = Flat::allocate(memory, "lora gradients", layout, 1)?;
+        let adam = optimizer::State::allocate(memory, layout)?;
+        let sizes = Sizes {
+            tokens: plan.tokens,
+            chosen: plan.targets,
+            lora: Some(layout.config.clone()),
+            training: Some(plan.activations),
+        };
+        let ws = Workspace::allocate(memory, model, sizes)?;
+        memory.part("logits");
+        let head = loss::HeadBuffers::allocate(memory, logits, model.hidden, plan.targets)?;
+        Ok(Self { params, d_params, adam, head, ws })
+    }
+}
+
 impl<'m> Trainer<'m> {
     /// Starts from the adapter's initial numbers, or from given ones.
     ///
@@ -111,18 +147,15 @@ impl<'m> Trainer<'m> {
     ) -> Result<Self, ModelError> {
         let gpu = &model.gpu;
         let layout = LoraLayout::new(&config.lora, &model.config)?;
-        let head = Head::new(model, &config, plan.targets).await?;
-        let initial = layout.initial();
-        let adam = optimizer::State::new(gpu, &layout, &config.adam)?;
-        let d_params = gpu.buffer("lora gradients", 4 * layout.len as u64)?;
-        let sizes = Sizes {
-            tokens: plan.tokens,
-            chosen: plan.targets,
-            lora: Some(config.lora.clone()),
-            training: Some(plan.activations),
-        };
-        let ws = Workspace::new(gpu, &model.config, sizes)?;
-        let lora = Lora::new(gpu, layout, start.unwrap_or(&initial))?;
+        Head::check(model, &config)?;
+        let logits = Logits::of(&config, model.config.vocab);
+        let mut memory = OnDevice(gpu);
+        let buffers = Buffers::allocate(&mut memory, &model.config, &layout, logits, &plan)?;
+        let Buffers { params, d_params, adam, head, ws } = buffers;
+        let head = Head::new(model, &config, head).await?;
+        params.write(gpu, start.unwrap_or(&layout.initial()));
+        adam.start(gpu, &layout, &config.adam);
+        let lora = Lora::from_params(layout, params);
         Ok(Self { model, config, plan, lora, d_params, adam, head, ws, step: 0, pending: None })
     }
 
@@ -143,7 +176,7 @@ impl<'m> Trainer<'m> {
     pub async fn step(&mut self, batch: &[Example]) -> Result<Option<StepReport>, ModelError> {
         let gpu = &self.model.gpu;
         let mut commands = Commands::new();
-        commands.clear(&self.d_params);
+        self.d_params.clear(&mut commands);
         self.adam.begin(&mut commands);
         gpu.run(&commands).await?;
         let (tokens, predictions) = self.accumulate(batch).await?;
@@ -182,14 +215,14 @@ impl<'m> Trainer<'m> {
             let (packed, targets) = pack(&examples, prefix)?;
             packed.check(self.model.config.vocab, self.model.max_positions())?;
             tokens += packed.len() as u32;
-            predictions += targets.places.len() as u32;
+            predictions += targets.indices.len() as u32;
             let gpu = &self.model.gpu;
-            self.model.set_batch(&mut self.ws, packed, Some(targets.places.clone())).await?;
+            self.model.set_batch(&mut self.ws, packed, Some(targets.indices.clone())).await?;
             self.head.set_targets(gpu, &targets, (1.0 / total) as f32)?;
             let mut commands = Commands::new();
             let pass = Pass { lora: Some(&self.lora), dropout };
             self.model.forward(&mut commands, &self.ws, pass, None)?;
-            self.head.record(&mut commands, self.model, &self.ws, &self.adam.loss().all())?;
+            self.head.record(&mut commands, self.model, &self.ws, self.adam.loss())?;
             let pass = BackwardPass { lora: &self.lora, d_params: &self.d_params, dropout };
             self.model.backward(&mut commands, &self.ws, pass)?;
             gpu.run(&commands).await?;
@@ -205,12 +238,12 @@ impl<'m> Trainer<'m> {
     pub async fn gradients(&mut self, batch: &[Example]) -> Result<(f32, Vec<f32>), ModelError> {
         let gpu = &self.model.gpu;
         let mut commands = Commands::new();
-        commands.clear(&self.d_params);
+        self.d_params.clear(&mut commands);
         self.adam.begin(&mut commands);
         gpu.run(&commands).await?;
         self.accumulate(batch).await?;
         let numbers: Vec<Numbers> = gpu.read(self.adam.numbers()).await?;
-        let gradients = gpu.read(&self.d_params).await?;
+        let gradients = self.d_params.read(gpu).await?;
         Ok((numbers[0].loss, gradients))
     }
 
@@ -239,7 +272,7 @@ impl<'m> Trainer<'m> {
     /// # Errors
     /// The device.
     pub async fn params(&self) -> Result<Vec<f32>, ModelError> {
-        Ok(self.model.gpu.read(&self.lora.params).await?)
+        self.lora.params.read(&self.model.gpu).await
     }
 
     /// Everything that a bit-identical continuation needs of the device, by name.
@@ -251,11 +284,11 @@ impl<'m> Trainer<'m> {
     ) -> Result<std::collections::BTreeMap<String, Vec<f32>>, ModelError> {
         let gpu = &self.model.gpu;
         let mut all = self.adam.buffers(gpu).await?;
-        all.insert(PARAMS.to_owned(), gpu.read(&self.lora.params).await?);
+        all.insert(PARAMS.to_owned(), self.lora.params.read(gpu).await?);
         Ok(all)
     }
 
-    /// Goes on from what [`Trainer::buffers`] gave at a step.
+    /// Resumes from what [`Trainer::buffers`] gave at a step.
     ///
     /// # Errors
     /// Buffers that are missing or of another length.
@@ -268,7 +301,7 @@ impl<'m> Trainer<'m> {
         let params = buffers.get(PARAMS).filter(|p| p.len() == self.lora.layout.len);
         let params = params.ok_or(ModelError::Empty("the snapshot's adapter has another size"))?;
         self.adam.restore(gpu, buffers)?;
-        gpu.write(&self.lora.params, 0, params);
+        self.lora.params.write(gpu, params);
         self.step = step;
         self.pending = None;
         Ok(())

@@ -1,4 +1,4 @@
-//! The frozen weights on the device, streamed from a checkpoint.
+//! The frozen weights on the device.
 
 use hearth_formats::{checkpoint::Checkpoint, layout::WeightLayout};
 use hearth_gpu::{Gpu, Slice};
@@ -6,13 +6,9 @@ use hearth_kernels::matrix::Matrix;
 
 use crate::{
     Config, ModelError,
-    table::{Embedding, Table, TableRows},
+    load::{EMBEDDING, HEAD, LoadOptions, LoadProgress, Loader, stays_in_file},
+    table::Table,
 };
-
-/// Bytes of packed rows that are on the host at once.
-const PIECE: u64 = 4 << 20;
-/// Bytes handed to the device between two waits: what the driver's staging memory holds.
-const IN_FLIGHT: u64 = 64 << 20;
 
 /// One layer.
 pub struct Layer {
@@ -63,54 +59,6 @@ pub struct Weights {
     pub final_norm: Slice,
 }
 
-/// How loading comes along.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LoadProgress {
-    /// Bytes of the file's tensors that are on the device.
-    pub done: u64,
-    /// All bytes that will be read.
-    pub total: u64,
-}
-
-/// What layout to hold matrices in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Precision {
-    /// The layout that holds the file's numbers without loss; bf16 becomes f32.
-    #[default]
-    Exact,
-    /// 32-bit floats are rounded to 16 bits while they stream in; what is smaller stays.
-    F16,
-    /// Floats are quantized to 8 bits while they stream in; quantized files stay as they are.
-    Q8,
-    /// Floats are quantized to 4 bits while they stream in; quantized files stay as they are.
-    Q4,
-}
-
-/// How a model is loaded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct LoadOptions {
-    /// What layout matrices are held in.
-    pub precision: Precision,
-    /// Where the tables of the vocabulary are kept.
-    pub embedding: Embedding,
-}
-
-impl From<Precision> for LoadOptions {
-    fn from(precision: Precision) -> Self {
-        Self { precision, ..Self::default() }
-    }
-}
-
-/// Streams tensors onto the device, counting bytes.
-pub(crate) struct Loader<'a, F> {
-    gpu: &'a Gpu,
-    checkpoint: &'a Checkpoint,
-    options: LoadOptions,
-    progress: F,
-    state: LoadProgress,
-    unflushed: u64,
-}
-
 impl Weights {
     /// Loads a model. `progress` is told after every few MB and stops the loading by `false`.
     ///
@@ -128,9 +76,11 @@ impl Weights {
         let (c, f) = (config.hidden, config.intermediate);
         let (q, kv) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
 
-        let embedding = loader.table(EMBEDDING, config.vocab, c).await?;
-        let head =
-            if config.tied_head { None } else { Some(loader.table(HEAD, config.vocab, c).await?) };
+        let embedding = Table::load(&mut loader, EMBEDDING, config.vocab, c).await?;
+        let mut head = None;
+        if !config.tied_head {
+            head = Some(Table::load(&mut loader, HEAD, config.vocab, c).await?);
+        }
         let mut layers = Vec::with_capacity(config.layers.len());
         for index in 0..config.layers.len() {
             let name = |part: &str| format!("model.layers.{index}.{part}.weight");
@@ -193,121 +143,5 @@ impl Weights {
     /// When it was left in the file.
     pub fn output_head(&self) -> Result<&Matrix, ModelError> {
         self.head.as_ref().unwrap_or(&self.embedding).on_device()
-    }
-}
-
-const EMBEDDING: &str = "model.embed_tokens.weight";
-const HEAD: &str = "lm_head.weight";
-
-/// Whether a tensor is read row by row later.
-pub(crate) fn stays_in_file(name: &str, options: LoadOptions) -> bool {
-    options.embedding == Embedding::FromSource && (name == EMBEDDING || name == HEAD)
-}
-
-/// The layout that a matrix of the file gets.
-///
-/// # Errors
-/// When the tensor is missing or is no matrix of weights.
-pub fn layout_of(
-    checkpoint: &Checkpoint,
-    name: &str,
-    precision: Precision,
-) -> Result<WeightLayout, ModelError> {
-    let tensor = checkpoint.tensor(name)?;
-    let stored = tensor.layout.unwrap_or(WeightLayout::F32);
-    let wanted = match (stored, precision) {
-        (WeightLayout::F32, Precision::F16) => WeightLayout::F16,
-        (WeightLayout::F32 | WeightLayout::F16, Precision::Q8) => WeightLayout::Q8,
-        (WeightLayout::F32 | WeightLayout::F16, Precision::Q4) => WeightLayout::Q4,
-        _ => stored,
-    };
-    // A width that has no room for groups of 32 stays as it is: only toy models have such.
-    Ok(if wanted.check(tensor.columns()).is_ok() { wanted } else { stored })
-}
-
-impl<'a, F: FnMut(LoadProgress) -> bool> Loader<'a, F> {
-    /// Loads of a checkpoint the tensors whose names are `read`.
-    pub fn new(
-        gpu: &'a Gpu,
-        checkpoint: &'a Checkpoint,
-        options: LoadOptions,
-        progress: F,
-        read: impl Fn(&str) -> bool,
-    ) -> Self {
-        let read = checkpoint.tensors().filter(|t| read(&t.name));
-        let state = LoadProgress { done: 0, total: read.map(|t| t.stored_bytes()).sum() };
-        Self { gpu, checkpoint, options, progress, state, unflushed: 0 }
-    }
-
-    /// A matrix, streamed onto the device.
-    pub async fn matrix(
-        &mut self,
-        name: &str,
-        rows: usize,
-        columns: usize,
-    ) -> Result<Matrix, ModelError> {
-        self.check_shape(name, rows, columns)?;
-        let layout = layout_of(self.checkpoint, name, self.options.precision)?;
-        let matrix = Matrix::new(self.gpu, name, rows as u32, columns as u32, layout)?;
-        let step = self.checkpoint.rows_within(name, layout, PIECE)?;
-        let row_bytes = layout.row_bytes(columns) as u64;
-        let stored = self.checkpoint.tensor(name)?.stored_bytes() / rows as u64;
-        let mut row = 0;
-        while row < rows as u64 {
-            let end = (row + step).min(rows as u64);
-            let packed = self.checkpoint.read_rows(name, layout, row..end).await?;
-            matrix.write_rows(self.gpu, row as u32, &packed);
-            self.uploaded((end - row) * row_bytes, (end - row) * stored).await?;
-            row = end;
-        }
-        Ok(matrix)
-    }
-
-    async fn table(
-        &mut self,
-        name: &str,
-        rows: usize,
-        columns: usize,
-    ) -> Result<Table, ModelError> {
-        if !stays_in_file(name, self.options) {
-            return Ok(Table::OnDevice(self.matrix(name, rows, columns).await?));
-        }
-        self.check_shape(name, rows, columns)?;
-        let table = TableRows::new(self.checkpoint, name, self.options, [rows, columns])?;
-        Ok(Table::FromSource(table))
-    }
-
-    async fn norm(&mut self, name: &str, width: usize) -> Result<Slice, ModelError> {
-        self.check_shape(name, 1, width)?;
-        let gain = self.checkpoint.read_norm_gain(name).await?;
-        let stored = self.checkpoint.tensor(name)?.stored_bytes();
-        self.uploaded(4 * width as u64, stored).await?;
-        Ok(self.gpu.buffer_from(name, &gain)?.all())
-    }
-
-    fn check_shape(&self, name: &str, rows: usize, columns: usize) -> Result<(), ModelError> {
-        let tensor = self.checkpoint.tensor(name)?;
-        let expected = [rows as u64, columns as u64];
-        if [tensor.rows(), tensor.columns()] == expected {
-            return Ok(());
-        }
-        Err(ModelError::Shape {
-            file: self.checkpoint.name().to_owned(),
-            tensor: name.to_owned(),
-            expected,
-            found: tensor.shape.clone(),
-        })
-    }
-
-    /// Tells the progress, and lets the device catch up: a queue that only grows would hold the
-    /// whole model in staging memory.
-    async fn uploaded(&mut self, bytes: u64, stored: u64) -> Result<(), ModelError> {
-        self.state.done += stored;
-        self.unflushed += bytes;
-        if self.unflushed >= IN_FLIGHT {
-            self.unflushed = 0;
-            self.gpu.flush().await?;
-        }
-        if (self.progress)(self.state) { Ok(()) } else { Err(ModelError::Stopped) }
     }
 }

@@ -1,10 +1,15 @@
 //! Device memory of one forward or training step. Allocated once for a largest size; every step
 //! uses the front part of it.
 
-use hearth_gpu::{Buffer, Gpu, Slice};
+use hearth_gpu::{Gpu, Slice};
 use hearth_kernels::{matrix::Matrix, scatter_rows};
 
-use crate::{Config, LoraConfig, ModelError, batch::Packed, lora::Projection};
+use crate::{
+    Config, LoraConfig, ModelError,
+    batch::Packed,
+    lora::Projection,
+    memory::{Memory, OnDevice},
+};
 
 /// What training keeps of the forward pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -31,130 +36,113 @@ pub struct Sizes {
 
 /// What one layer computes on its way, and backward reads again. `T` becomes `M` in the MLP of the
 /// last layer.
-pub struct LayerActivations {
+pub struct LayerActivations<B = Slice> {
     /// Normalized input, `(T, C)`.
-    pub h: Slice,
+    pub h: B,
     /// Queries before their norm, `(T, H·D)`: Gemma 3.
-    pub q_raw: Slice,
+    pub q_raw: B,
     /// Keys before their norm, `(T, G·D)`: Gemma 3.
-    pub k_raw: Slice,
-    /// Queries, turned, `(T, H·D)`.
-    pub q: Slice,
-    /// Keys, turned, `(T, G·D)`.
-    pub k: Slice,
+    pub k_raw: B,
+    /// Queries, rotated, `(T, H·D)`.
+    pub q: B,
+    /// Keys, rotated, `(T, G·D)`.
+    pub k: B,
     /// Values, `(T, G·D)`.
-    pub v: Slice,
+    pub v: B,
     /// Log-sum-exp of the scores, `(T, H)`.
-    pub lse: Slice,
+    pub lse: B,
     /// Attention's output, `(T, H·D)`.
-    pub o: Slice,
+    pub o: B,
     /// Output projection before its norm, `(T, C)`.
-    pub attention_out: Slice,
+    pub attention_out: B,
     /// Residual stream after attention, `(T, C)`.
-    pub mid: Slice,
+    pub mid: B,
     /// `mid` on the chosen rows, `(M, C)`: last layer.
-    pub mid_chosen: Slice,
+    pub mid_chosen: B,
     /// Normalized input of the MLP, `(T, C)`.
-    pub h_mlp: Slice,
+    pub h_mlp: B,
     /// Gate before GELU, `(T, F)`; backward overwrites it by its gradient.
-    pub gate: Slice,
+    pub gate: B,
     /// Up projection, `(T, F)`; backward overwrites it by its gradient.
-    pub up: Slice,
+    pub up: B,
     /// gelu(gate) · up, `(T, F)`.
-    pub act: Slice,
+    pub act: B,
     /// Down projection before its norm, `(T, C)`.
-    pub mlp_out: Slice,
+    pub mlp_out: B,
     /// x · Aᵀ of the seven projections, `(T, R)`, in the order of [`Projection::ALL`].
-    pub z: Vec<Slice>,
+    pub z: Vec<B>,
 }
 
 /// Gradients of activations, shared by all layers.
-pub struct Gradients {
+pub struct Gradients<B = Slice> {
     /// Of the residual stream, `(T, C)`.
-    pub d_x: Slice,
+    pub d_x: B,
     /// Of the residual stream on the chosen rows, `(M, C)`.
-    pub d_x_chosen: Slice,
+    pub d_x_chosen: B,
     /// Of a projection's output or of a norm's output, `(T, C)`.
-    pub d_c: Slice,
+    pub d_c: B,
     /// Of a normalized input, `(T, C)`.
-    pub d_h: Slice,
+    pub d_h: B,
     /// Of `act`, `(T, F)`.
-    pub d_act: Slice,
+    pub d_act: B,
     /// Of attention's output, `(T, H·D)`.
-    pub d_o: Slice,
+    pub d_o: B,
     /// Of the queries, `(T, H·D)`.
-    pub d_q: Slice,
+    pub d_q: B,
     /// Of the keys, `(T, G·D)`.
-    pub d_k: Slice,
+    pub d_k: B,
     /// Of the values, `(T, G·D)`.
-    pub d_v: Slice,
+    pub d_v: B,
     /// Of the keys before their norm, `(T, G·D)`: Gemma 3.
-    pub d_k_raw: Slice,
+    pub d_k_raw: B,
     /// Pairs that attention's backward needs of each row, `(T, H, 2)`.
-    pub attention_rows: Slice,
+    pub attention_rows: B,
     /// Of z, `(T, R)`.
-    pub d_z: Slice,
+    pub d_z: B,
 }
 
 /// All buffers of a step.
-pub struct Workspace {
+pub struct Workspace<B = Slice> {
     /// What it was made for.
     pub sizes: Sizes,
     /// Layers of the model.
     pub layer_count: usize,
     /// Token ids, `(T)`.
-    pub tokens: Buffer,
+    pub tokens: B,
     /// [`hearth_kernels::attention::TokenMeta`], `(T)`.
-    pub meta: Buffer,
-    /// Dropout keys, `(T)`.
-    pub keys: Buffer,
-    /// Dropout keys of the chosen positions, `(M)`.
-    pub chosen_keys: Buffer,
+    pub meta: B,
+    /// Counters of the dropout hash, `(T)`.
+    pub dropout_keys: B,
+    /// Those of the chosen positions, `(M)`.
+    pub chosen_dropout_keys: B,
     /// Chosen positions, `(M)`.
-    pub index: Buffer,
-    /// The chosen positions turned around for backward, `(T + 1 + M)`.
-    pub lists: Buffer,
+    pub index: B,
+    /// The chosen positions inverted for backward, `(T + 1 + M)`.
+    pub lists: B,
     /// Inputs of the layers, `(T, C)` each, and the output of the last, `(M, C)`: L + 1 for
-    /// training, two that take turns otherwise.
-    x: Vec<Slice>,
+    /// training, two that alternate otherwise.
+    x: Vec<B>,
     /// One set, or one a layer where everything is kept.
-    layers: Vec<LayerActivations>,
+    layers: Vec<LayerActivations<B>>,
     /// Final hidden states, normalized, `(M, C)`.
-    pub hidden: Slice,
+    pub hidden: B,
     /// An input with dropout applied, `(T, max(F, H·D))`; a dummy without dropout.
-    pub dropped: Slice,
+    pub dropped: B,
     /// Rows of the embedding for the batch's tokens, where the table is not on the device.
     pub(crate) input_rows: Option<Matrix>,
     /// For training.
-    pub gradients: Option<Gradients>,
+    pub gradients: Option<Gradients<B>>,
     /// The batch that is uploaded.
     pub batch: Packed,
     /// Chosen positions that are uploaded; `None`: all tokens, in order.
     pub chosen: Option<Vec<u32>>,
 }
 
-/// Allocates and counts; with no device it only counts, which is how the memory plan knows.
-pub(crate) struct Allocator<'a> {
-    gpu: Option<&'a Gpu>,
-    pub(crate) bytes: u64,
-}
-
-impl<'a> Allocator<'a> {
-    pub(crate) fn new(gpu: Option<&'a Gpu>) -> Self {
-        Self { gpu, bytes: 0 }
-    }
-
-    /// A buffer of `count` 4-byte numbers, at least one.
-    fn take(&mut self, label: &str, count: usize) -> Result<Option<Buffer>, ModelError> {
-        let bytes = 4 * count.max(1) as u64;
-        self.bytes += bytes;
-        Ok(self.gpu.map(|gpu| gpu.buffer(label, bytes)).transpose()?)
-    }
-}
-
-/// The numbers that each part of a workspace holds.
-pub(crate) struct Widths {
+/// The sizes that the buffers of a workspace are products of.
+struct Widths {
+    /// Tokens, or predictions where there are more.
     t: usize,
+    /// Chosen positions.
     m: usize,
     c: usize,
     f: usize,
@@ -168,7 +156,7 @@ pub(crate) struct Widths {
 }
 
 impl Widths {
-    pub(crate) fn new(config: &Config, sizes: &Sizes) -> Self {
+    fn new(config: &Config, sizes: &Sizes) -> Self {
         Self {
             // At a branch every row has a prediction of its own, so that there can be more of them
             // than tokens, and the last MLP runs on them.
@@ -186,167 +174,135 @@ impl Widths {
         }
     }
 
-    /// Floats of [`LayerActivations`] in the order of its fields, z once.
-    fn layer(&self) -> [(&'static str, usize); 17] {
-        let t = self.t;
-        let norm = |n: usize| if self.qk_norm { n } else { 0 };
-        let post = |n: usize| if self.post_norm { n } else { 0 };
-        [
-            ("h", t * self.c),
-            ("q_raw", norm(t * self.q)),
-            ("k_raw", norm(t * self.kv)),
-            ("q", t * self.q),
-            ("k", t * self.kv),
-            ("v", t * self.kv),
-            ("lse", t * self.heads),
-            ("o", t * self.q),
-            ("attention_out", post(t * self.c)),
-            ("mid", t * self.c),
-            ("mid_chosen", self.m * self.c),
-            ("h_mlp", t * self.c),
-            ("gate", t * self.f),
-            ("up", t * self.f),
-            ("act", t * self.f),
-            ("mlp_out", post(t * self.c)),
-            ("z", t * self.rank),
-        ]
-    }
-
-    fn gradients(&self) -> [(&'static str, usize); 12] {
-        let t = self.t;
-        [
-            ("d_x", t * self.c),
-            ("d_x_chosen", self.m * self.c),
-            ("d_c", t * self.c),
-            ("d_h", t * self.c),
-            ("d_act", t * self.f),
-            ("d_o", t * self.q),
-            ("d_q", t * self.q),
-            ("d_k", t * self.kv),
-            ("d_v", t * self.kv),
-            ("d_k_raw", if self.qk_norm { t * self.kv } else { 0 }),
-            ("attention_rows", 2 * t * self.heads),
-            ("d_z", t * self.rank),
-        ]
-    }
-
-    /// Bytes of one layer's activations.
-    pub(crate) fn layer_bytes(&self) -> u64 {
-        let z = self.t * self.rank;
-        let own: usize = self.layer().iter().map(|(_, n)| (*n).max(1)).sum();
-        4 * (own + 6 * z.max(1)) as u64
-    }
-
-    /// Bytes of the gradients.
-    pub(crate) fn gradient_bytes(&self) -> u64 {
-        4 * self.gradients().iter().map(|(_, n)| (*n).max(1) as u64).sum::<u64>()
-    }
-
-    /// Bytes of everything else: inputs of layers, hidden, lists.
-    pub(crate) fn other_bytes(&self, inputs: usize) -> u64 {
-        let dropped = if self.dropout { self.t * self.f.max(self.q) } else { 1 };
-        4 * (inputs * self.t * self.c
-            + self.m * self.c
-            + 7 * self.t
-            + 1
-            + 3 * self.m.max(1)
-            + dropped) as u64
+    /// Rows of a buffer that only some models need.
+    fn if_needed(&self, needed: bool) -> usize {
+        if needed { self.t } else { 0 }
     }
 }
 
-impl Workspace {
-    /// Allocates.
-    ///
-    /// # Errors
-    /// Device memory.
-    pub fn new(gpu: &Gpu, config: &Config, sizes: Sizes) -> Result<Self, ModelError> {
-        let widths = Widths::new(config, &sizes);
-        let mut memory = Allocator::new(Some(gpu));
-        let mut buffer = |label: &str, count: usize| {
-            // An allocator with a device always gives a buffer.
-            memory.take(label, count)?.ok_or(ModelError::Empty("no device"))
-        };
-        let inputs = if sizes.training.is_some() { config.layers.len() + 1 } else { 2 };
-        let sets = if sizes.training == Some(Activations::Keep) { config.layers.len() } else { 1 };
-        let x = (0..inputs)
-            .map(|_| Ok(buffer("x", widths.t * widths.c)?.all()))
-            .collect::<Result<_, ModelError>>()?;
-        let layers = (0..sets)
-            .map(|_| {
-                let mut s = Vec::new();
-                for (label, count) in widths.layer() {
-                    let copies = if label == "z" { Projection::ALL.len() } else { 1 };
-                    for _ in 0..copies {
-                        s.push(buffer(label, count)?.all());
-                    }
-                }
-                let z = s.split_off(16);
-                let mut s = s.into_iter();
-                let mut next = || s.next().ok_or(ModelError::Empty("a layer has 16 buffers"));
-                Ok(LayerActivations {
-                    h: next()?,
-                    q_raw: next()?,
-                    k_raw: next()?,
-                    q: next()?,
-                    k: next()?,
-                    v: next()?,
-                    lse: next()?,
-                    o: next()?,
-                    attention_out: next()?,
-                    mid: next()?,
-                    mid_chosen: next()?,
-                    h_mlp: next()?,
-                    gate: next()?,
-                    up: next()?,
-                    act: next()?,
-                    mlp_out: next()?,
-                    z,
-                })
-            })
-            .collect::<Result<_, ModelError>>()?;
-        let gradients = if sizes.training.is_some() {
-            let mut s = Vec::new();
-            for (label, count) in widths.gradients() {
-                s.push(buffer(label, count)?.all());
-            }
-            let mut s = s.into_iter();
-            let mut next = || s.next().ok_or(ModelError::Empty("there are 12 gradients"));
-            Some(Gradients {
-                d_x: next()?,
-                d_x_chosen: next()?,
-                d_c: next()?,
-                d_h: next()?,
-                d_act: next()?,
-                d_o: next()?,
-                d_q: next()?,
-                d_k: next()?,
-                d_v: next()?,
-                d_k_raw: next()?,
-                attention_rows: next()?,
-                d_z: next()?,
-            })
-        } else {
-            None
-        };
-        let dropped = if widths.dropout { widths.t * widths.f.max(widths.q) } else { 1 };
+impl<B> LayerActivations<B> {
+    fn new<M: Memory<Buffer = B>>(memory: &mut M, widths: &Widths) -> Result<Self, ModelError> {
+        let &Widths { t, m, c, f, q, kv, heads, rank, .. } = widths;
+        let (qk_norm, post_norm) =
+            (widths.if_needed(widths.qk_norm), widths.if_needed(widths.post_norm));
         Ok(Self {
-            tokens: buffer("tokens", widths.t)?,
-            meta: buffer("meta", 4 * widths.t)?,
-            keys: buffer("keys", widths.t)?,
-            chosen_keys: buffer("chosen keys", widths.m)?,
-            index: buffer("index", widths.m)?,
-            lists: buffer("lists", widths.t + 1 + widths.m)?,
+            h: memory.numbers("h", t, c)?,
+            q_raw: memory.numbers("q_raw", qk_norm, q)?,
+            k_raw: memory.numbers("k_raw", qk_norm, kv)?,
+            q: memory.numbers("q", t, q)?,
+            k: memory.numbers("k", t, kv)?,
+            v: memory.numbers("v", t, kv)?,
+            lse: memory.numbers("lse", t, heads)?,
+            o: memory.numbers("o", t, q)?,
+            attention_out: memory.numbers("attention_out", post_norm, c)?,
+            mid: memory.numbers("mid", t, c)?,
+            mid_chosen: memory.numbers("mid_chosen", m, c)?,
+            h_mlp: memory.numbers("h_mlp", t, c)?,
+            gate: memory.numbers("gate", t, f)?,
+            up: memory.numbers("up", t, f)?,
+            act: memory.numbers("act", t, f)?,
+            mlp_out: memory.numbers("mlp_out", post_norm, c)?,
+            z: Projection::ALL
+                .iter()
+                .map(|_| memory.numbers("z", t, rank))
+                .collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl<B> Gradients<B> {
+    fn new<M: Memory<Buffer = B>>(memory: &mut M, widths: &Widths) -> Result<Self, ModelError> {
+        let &Widths { t, m, c, f, q, kv, heads, rank, .. } = widths;
+        Ok(Self {
+            d_x: memory.numbers("d_x", t, c)?,
+            d_x_chosen: memory.numbers("d_x_chosen", m, c)?,
+            d_c: memory.numbers("d_c", t, c)?,
+            d_h: memory.numbers("d_h", t, c)?,
+            d_act: memory.numbers("d_act", t, f)?,
+            d_o: memory.numbers("d_o", t, q)?,
+            d_q: memory.numbers("d_q", t, q)?,
+            d_k: memory.numbers("d_k", t, kv)?,
+            d_v: memory.numbers("d_v", t, kv)?,
+            d_k_raw: memory.numbers("d_k_raw", widths.if_needed(widths.qk_norm), kv)?,
+            attention_rows: memory.numbers("attention_rows", t, 2 * heads)?,
+            d_z: memory.numbers("d_z", t, rank)?,
+        })
+    }
+}
+
+impl<B> Workspace<B> {
+    /// Takes all buffers from a memory: a device, or a count for the plan.
+    pub(crate) fn allocate<M: Memory<Buffer = B>>(
+        memory: &mut M,
+        config: &Config,
+        sizes: Sizes,
+    ) -> Result<Self, ModelError> {
+        let widths = Widths::new(config, &sizes);
+        let &Widths { t, m, c, f, q, dropout, .. } = &widths;
+        let layer_count = config.layers.len();
+        let inputs = if sizes.training.is_some() { layer_count + 1 } else { 2 };
+        let sets = if sizes.training == Some(Activations::Keep) { layer_count } else { 1 };
+        memory.part("activations");
+        let layers = (0..sets)
+            .map(|_| LayerActivations::new(memory, &widths))
+            .collect::<Result<_, ModelError>>()?;
+        memory.part("layer inputs");
+        let x =
+            (0..inputs).map(|_| memory.numbers("x", t, c)).collect::<Result<_, ModelError>>()?;
+        let (tokens, meta) = (memory.numbers("tokens", t, 1)?, memory.numbers("meta", t, 4)?);
+        let dropout_keys = memory.numbers("dropout keys", t, 1)?;
+        let chosen_dropout_keys = memory.numbers("chosen dropout keys", m, 1)?;
+        let index = memory.numbers("index", m, 1)?;
+        let lists = memory.numbers("lists", t + 1 + m, 1)?;
+        let hidden = memory.numbers("hidden", m, c)?;
+        let dropped = memory.numbers("dropped", if dropout { t } else { 0 }, f.max(q))?;
+        let mut gradients = None;
+        if sizes.training.is_some() {
+            memory.part("gradients");
+            gradients = Some(Gradients::new(memory, &widths)?);
+        }
+        Ok(Self {
+            tokens,
+            meta,
+            dropout_keys,
+            chosen_dropout_keys,
+            index,
+            lists,
             x,
             layers,
-            hidden: buffer("hidden", widths.m * widths.c)?.all(),
-            dropped: buffer("dropped", dropped)?.all(),
+            hidden,
+            dropped,
             input_rows: None,
             gradients,
             batch: Packed::default(),
             chosen: None,
             sizes,
-            layer_count: config.layers.len(),
+            layer_count,
         })
+    }
+}
+
+/// Tokens of one pass for which every buffer fits a binding, at most `wanted`; at least one.
+pub(crate) fn tokens_that_fit(
+    config: &Config,
+    lora: Option<&LoraConfig>,
+    max_binding: u64,
+    wanted: usize,
+) -> usize {
+    let sizes = Sizes { tokens: 1, chosen: 1, lora: lora.cloned(), training: None };
+    let w = Widths::new(config, &sizes);
+    let widest = [w.c, w.f, w.q, w.kv, w.heads, w.rank].into_iter().max().unwrap_or(1);
+    let fitting = max_binding / (4 * widest.max(1) as u64);
+    wanted.min(usize::try_from(fitting).unwrap_or(usize::MAX)).max(1)
+}
+
+impl Workspace {
+    /// Allocates on a device.
+    ///
+    /// # Errors
+    /// Device memory.
+    pub fn new(gpu: &Gpu, config: &Config, sizes: Sizes) -> Result<Self, ModelError> {
+        Self::allocate(&mut OnDevice(gpu), config, sizes)
     }
 
     /// Uploads a batch but for its input rows: [`crate::Model::set_batch`] is the whole of it.
@@ -370,10 +326,11 @@ impl Workspace {
         }
         gpu.write(&self.tokens, 0, &batch.tokens);
         gpu.write(&self.meta, 0, &batch.meta);
-        gpu.write(&self.keys, 0, &batch.keys);
+        gpu.write(&self.dropout_keys, 0, &batch.dropout_keys);
         if let Some(chosen) = &chosen {
-            let keys: Vec<u32> = chosen.iter().map(|&place| batch.keys[place as usize]).collect();
-            gpu.write(&self.chosen_keys, 0, &keys);
+            let of_chosen = |&index: &u32| batch.dropout_keys[index as usize];
+            let keys: Vec<u32> = chosen.iter().map(of_chosen).collect();
+            gpu.write(&self.chosen_dropout_keys, 0, &keys);
             gpu.write(&self.index, 0, chosen);
             gpu.write(&self.lists, 0, &scatter_rows::lists(chosen, batch.len() as u32));
         }

@@ -20,12 +20,15 @@ pub struct GpuOptions {
     pub adapter: Option<String>,
     /// Limits and features.
     pub profile: Profile,
+    /// Most bytes of a binding, where that is to be less than the profile's: for tests of what is cut by it.
+    pub max_binding: Option<u64>,
 }
 
 impl GpuOptions {
     /// The given profile, and the adapter that the environment variable `HEARTH_ADAPTER` names.
     pub fn with_profile(profile: Profile) -> Self {
-        Self { adapter: std::env::var("HEARTH_ADAPTER").ok().filter(|s| !s.is_empty()), profile }
+        let adapter = std::env::var("HEARTH_ADAPTER").ok().filter(|s| !s.is_empty());
+        Self { adapter, profile, max_binding: None }
     }
 }
 

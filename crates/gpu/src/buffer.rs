@@ -78,6 +78,12 @@ impl Slice {
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
+
+    /// A part of the range as a binding, as [`Buffer::slice`].
+    pub fn slice(&self, offset: u64, bytes: u64) -> Slice {
+        debug_assert!(offset + bytes <= self.bytes);
+        self.buffer.slice(self.offset + offset, bytes)
+    }
 }
 
 impl From<&Slice> for Slice {

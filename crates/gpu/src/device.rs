@@ -82,6 +82,11 @@ impl Gpu {
                 (adapter.features() & useful, adapter.limits())
             }
         };
+        let mut limits = limits;
+        if let Some(most) = options.max_binding {
+            let binding = &mut limits.max_storage_buffer_binding_size;
+            *binding = (*binding).min(most);
+        }
         let request = wgpu::DeviceDescriptor {
             label: Some("hearth"),
             required_features: features,

@@ -52,7 +52,7 @@ struct Params {
 
 /// Operands of [`record`].
 pub struct GradNorm<'a> {
-    /// From [`square_sum`](crate::square_sum).
+    /// From [`square_sum`](crate::square_sum), a multiple of [`PARTS`] of them: numbers may lie in several slabs.
     pub parts: &'a Slice,
     /// One [`Step`] whose loss is already set.
     pub step: &'a Slice,
@@ -69,7 +69,12 @@ pub fn record(commands: &mut Commands, op: &GradNorm) {
     commands.dispatch(
         &KERNEL,
         &[("WG", PARTS)],
-        &Params { parts: PARTS, max_norm: op.max_norm, beta1: op.beta1, beta2: op.beta2 },
+        &Params {
+            parts: (op.parts.bytes() / 4) as u32,
+            max_norm: op.max_norm,
+            beta1: op.beta1,
+            beta2: op.beta2,
+        },
         &[op.parts, op.step].map(Slice::clone),
         [1, 1, 1],
         128,

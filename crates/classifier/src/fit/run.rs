@@ -83,7 +83,10 @@ pub(super) async fn run(
             return Err(ClassifierError::Stopped);
         }
     }
-    let (layout, results) = (run.trainer.lora().layout.clone(), run.results);
+    let Run { trainer, results, .. } = run;
+    let layout = trainer.lora().layout.clone();
+    // what is scored now needs room of its own
+    drop(trainer);
     results.conclude(model, layout, Vec::new(), progress).await
 }
 

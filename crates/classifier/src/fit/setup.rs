@@ -5,7 +5,7 @@ use hearth_gemma::{
     plan::{MemoryPlan, TrainingNeed},
     shared_prefix,
     targets::{Example, Loss, prediction_count},
-    train::{Adam, StepPlan, TrainConfig, logit_columns},
+    train::{Adam, Logits, StepPlan, TrainConfig},
     workspace::Activations,
 };
 
@@ -67,7 +67,7 @@ pub(super) fn config(task: &Task<'_>, recipe: &Recipe) -> TrainConfig {
         adam: Adam {
             weight_decay: recipe.weight_decay as f32,
             max_norm: recipe.clip_norm as f32,
-            b_ratio: recipe.b_rate_ratio as f32,
+            lora_plus_ratio: recipe.b_rate_ratio as f32,
             ..Adam::default()
         },
     }
@@ -136,7 +136,7 @@ pub(super) fn plan(
         longest_row: lengths.iter().copied().max().unwrap_or(1),
         batch_tokens,
         targets,
-        logit_columns: logit_columns(config, model.config.vocab, targets),
+        logits: Logits::of(config, model.config.vocab),
         averaging: recipe.average > 0.0,
         input_row_bytes: plan::input_row_bytes(model),
     };
@@ -144,10 +144,10 @@ pub(super) fn plan(
     let tables = if needs_tables(recipe) { model.missing_table_bytes() } else { 0 };
     // what is on the device already: the weights, and whatever else the caller keeps there
     let weights = model.gpu.account().in_use() + tables;
-    let plan = plan::plan_training(&model.config, weights, &need, memory)?;
+    let plan = plan::plan_training(&model.config, weights, &need, memory, model.gpu.max_binding())?;
     let step_plan = StepPlan {
         tokens: plan.tokens,
-        targets: targets.min(2 * plan.tokens),
+        targets: plan::most_targets(targets, plan.tokens),
         activations: plan.activations.unwrap_or(Activations::Recompute),
         share_prefix: true,
     };
@@ -215,7 +215,7 @@ mod tests {
         let recipe = Recipe { b_rate_ratio: 4.0, epochs: 2, ..Recipe::default() };
         let config = config(&task(&rows), &recipe);
         assert_eq!((config.schedule.steps, config.schedule.warmup), (6, 1));
-        assert_eq!((config.adam.b_ratio, config.adam.max_norm), (4.0, 1.0));
+        assert_eq!((config.adam.lora_plus_ratio, config.adam.max_norm), (4.0, 1.0));
         assert_eq!((config.lora.rank, config.lora.targets.len()), (8, 7));
     }
 }

@@ -4,12 +4,15 @@ use anyhow::{Result, bail};
 use hearth_formats::checkpoint::Checkpoint;
 use hearth_gemma::{
     Embedding, LoadOptions, LoraConfig, Model,
-    plan::{MemoryPlan, TrainingNeed, input_row_bytes, plan_forward, plan_training, weight_bytes},
+    plan::{
+        MemoryPlan, TrainingNeed, input_row_bytes, most_targets, plan_forward, plan_training,
+        weight_bytes,
+    },
     rng::Rng,
     schedule::{Decay, Schedule},
     score::Scorer,
     targets::{Example, Loss, prediction_count},
-    train::{Adam, StepPlan, TrainConfig, Trainer},
+    train::{Adam, Logits, StepPlan, TrainConfig, Trainer},
     workspace::{Activations, Sizes},
 };
 use hearth_gpu::Gpu;
@@ -115,7 +118,7 @@ pub async fn measure(
     let text = rows[0].tokens.clone();
     let mut scorer = Scorer::new(&model, None, &CLASSES, &[], text.len()).await?;
     let sizes = Sizes { tokens: text.len(), chosen: text.len(), lora: None, training: None };
-    let plan = plan_forward(&model.config, weights, &sizes, text.len());
+    let plan = plan_forward(&model.config, weights, &sizes, text.len())?;
     let scored = scorer.score(&model, None, &[text], |_| true).await?.concat();
     let score = Part::new(gpu, plan, start, &heap);
     drop(scorer);
@@ -161,12 +164,14 @@ fn plan_step(
         longest_row: rows.iter().map(|row| row.tokens.len()).max().unwrap_or(0),
         batch_tokens: PREFIX + rows.iter().map(|row| row.tokens.len() - PREFIX).sum::<usize>(),
         targets,
-        logit_columns: CLASSES.len(),
+        logits: Logits::of(&config, model.config.vocab),
         averaging: false,
         input_row_bytes: input_row_bytes(model),
     };
-    let plan = plan_training(&model.config, weights, &need, (memory * 1e9) as u64)?;
+    let limit = model.gpu.max_binding();
+    let plan = plan_training(&model.config, weights, &need, (memory * 1e9) as u64, limit)?;
     let activations = plan.activations.unwrap_or(Activations::Recompute);
+    let targets = most_targets(targets, plan.tokens);
     let step_plan = StepPlan { tokens: plan.tokens, targets, activations, share_prefix: true };
     Ok((config, plan, step_plan))
 }

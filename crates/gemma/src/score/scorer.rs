@@ -9,7 +9,7 @@ use super::softmax;
 use crate::{
     KvCache, Lora, Model, ModelError, Packed, Pass, Row,
     generate::prefill,
-    workspace::{Sizes, Workspace},
+    workspace::{Sizes, Workspace, tokens_that_fit},
 };
 
 /// Class probabilities of many texts that begin alike. It keeps the prefix's keys and values, and
@@ -53,7 +53,13 @@ impl Scorer {
         if prefix.len() >= max {
             return Err(ModelError::TooLong { tokens: prefix.len() + 1, max });
         }
-        let head = model.head_rows(class_tokens).await?;
+        // Longer passes than the device can bind are cut into several.
+        let adapter = lora.map(|l| &l.layout.config);
+        let limit = model.gpu.max_binding();
+        let max_tokens = tokens_that_fit(&model.config, adapter, limit, max_tokens);
+        let rows = 4 * (class_tokens.len() * model.config.hidden) as u64;
+        let rows = model.gpu.buffer("class rows", rows)?.all();
+        let head = model.head_rows(class_tokens, &rows).await?;
         let logits =
             model.gpu.buffer("class logits", 4 * (max_tokens * class_tokens.len()) as u64)?.all();
         Ok(Self {

@@ -12,6 +12,7 @@ use hearth_kernels::{
 use super::TrainConfig;
 use crate::{
     Model, ModelError,
+    memory::Memory,
     targets::{Loss, PackedTargets},
     workspace::Workspace,
 };
@@ -19,48 +20,106 @@ use crate::{
 /// Numbers of a chunk of logits, M × columns: 32 MB.
 const CHUNK: usize = 8 << 20;
 
+/// What the logits are of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Logits {
+    /// So many classes.
+    Classes(usize),
+    /// A vocabulary of so many tokens, in chunks.
+    Vocabulary(usize),
+}
+
+impl Logits {
+    /// Those of a loss on a model with `vocab` tokens.
+    pub fn of(config: &TrainConfig, vocab: usize) -> Self {
+        match config.loss {
+            Loss::Choice => Self::Classes(config.classes.len()),
+            Loss::Label | Loss::Sequence => Self::Vocabulary(vocab),
+        }
+    }
+
+    /// Columns that are held at once for so many predictions.
+    pub fn columns(self, targets: usize, max_binding: u64) -> usize {
+        match self {
+            Self::Classes(classes) => classes.max(1),
+            Self::Vocabulary(vocab) => {
+                let fitting = usize::try_from(max_binding / 4).unwrap_or(usize::MAX);
+                let chunk = CHUNK.min(fitting);
+                (chunk / targets.max(1) / 64 * 64).clamp(64, vocab.max(64)).min(vocab)
+            }
+        }
+    }
+}
+
+/// What the head holds on the device.
+pub(super) struct HeadBuffers<B = Slice> {
+    /// The classes' rows of the output head, `(classes, C)`.
+    class_rows: Option<B>,
+    /// Tokens in a chunk.
+    columns: u32,
+    logits: B,
+    targets: B,
+    weights: B,
+    stats: B,
+}
+
+impl<B> HeadBuffers<B> {
+    /// Allocates for at most `targets` predictions at once.
+    pub(super) fn allocate<M: Memory<Buffer = B>>(
+        memory: &mut M,
+        of: Logits,
+        hidden: usize,
+        targets: usize,
+    ) -> Result<Self, ModelError> {
+        let columns = of.columns(targets, memory.max_binding());
+        let class_rows = match of {
+            Logits::Classes(classes) => Some(memory.numbers("class rows", classes, hidden)?),
+            Logits::Vocabulary(_) => None,
+        };
+        Ok(Self {
+            class_rows,
+            columns: columns as u32,
+            logits: memory.numbers("logits", targets, columns.next_multiple_of(4))?,
+            targets: memory.numbers("targets", targets, 1)?,
+            weights: memory.numbers("target weights", targets, 1)?,
+            stats: memory.numbers("row statistics", targets, 4)?,
+        })
+    }
+}
+
 /// The output head of a loss: the classes' rows only, or the whole vocabulary in chunks.
 pub struct Head {
     /// The classes' rows, `(classes, C)`; `None`: the model's whole head.
     classes: Option<Matrix>,
-    /// Tokens in a chunk.
-    columns: u32,
-    logits: Slice,
-    targets: Slice,
-    weights: Slice,
-    stats: Slice,
+    buffers: HeadBuffers,
 }
 
 impl Head {
-    /// Allocates for at most `targets` predictions at once.
+    /// Checks that the loss can be computed on the model.
+    pub(super) fn check(model: &Model, config: &TrainConfig) -> Result<(), ModelError> {
+        match config.loss {
+            Loss::Choice if config.classes.len() < 2 => {
+                Err(ModelError::Options("choosing takes at least two class tokens".to_owned()))
+            }
+            Loss::Choice => Ok(()),
+            Loss::Label | Loss::Sequence => model.weights.output_head().map(|_| ()),
+        }
+    }
+
+    /// Fills the classes' rows.
     ///
     /// # Errors
-    /// Class tokens beyond the vocabulary, device memory.
-    pub(crate) async fn new(
+    /// Class tokens beyond the vocabulary, the device.
+    pub(super) async fn new(
         model: &Model,
         config: &TrainConfig,
-        targets: usize,
+        buffers: HeadBuffers,
     ) -> Result<Self, ModelError> {
-        let gpu = &model.gpu;
-        let classes = match config.loss {
-            Loss::Choice => Some(class_rows(model, &config.classes).await?),
-            Loss::Label | Loss::Sequence => {
-                model.weights.output_head()?;
-                None
-            }
+        let classes = match &buffers.class_rows {
+            Some(rows) => Some(model.head_rows(&config.classes, rows).await?),
+            None => None,
         };
-        let columns = logit_columns(config, model.config.vocab, targets);
-        let stride = columns.next_multiple_of(4);
-        let buffer =
-            |label, count: usize| Ok::<_, ModelError>(gpu.buffer(label, 4 * count as u64)?.all());
-        Ok(Self {
-            classes,
-            columns: columns as u32,
-            logits: buffer("logits", targets * stride)?,
-            targets: buffer("targets", targets)?,
-            weights: buffer("target weights", targets)?,
-            stats: buffer("row statistics", 4 * targets)?,
-        })
+        Ok(Self { classes, buffers })
     }
 
     /// Uploads the predictions of a micro-batch; `scale` is one over the batch's weight.
@@ -71,8 +130,8 @@ impl Head {
         scale: f32,
     ) -> Result<(), ModelError> {
         let weights: Vec<f32> = targets.weights.iter().map(|w| w * scale).collect();
-        gpu.write(&self.targets, 0, &targets.tokens);
-        gpu.write(&self.weights, 0, &weights);
+        gpu.write(&self.buffers.targets, 0, &targets.tokens);
+        gpu.write(&self.buffers.weights, 0, &weights);
         Ok(())
     }
 
@@ -89,11 +148,12 @@ impl Head {
             Some(rows) => rows,
             None => model.weights.output_head()?,
         };
-        let chunks: Vec<_> = (0..head.rows).step_by(self.columns as usize).collect();
+        let chunks: Vec<_> = (0..head.rows).step_by(self.buffers.columns as usize).collect();
         for &first in &chunks {
             self.logits(c, model, ws, head, first);
-            let (rows, columns) = (ws.chosen_count(), self.columns.min(head.rows - first));
-            let (logits, targets, stats) = (&self.logits, &self.targets, &self.stats);
+            let (rows, columns) = (ws.chosen_count(), self.buffers.columns.min(head.rows - first));
+            let (logits, targets, stats) =
+                (&self.buffers.logits, &self.buffers.targets, &self.buffers.stats);
             let stride = self.stride();
             cross_entropy::record(
                 c,
@@ -102,7 +162,10 @@ impl Head {
             c.boundary();
         }
         let rows = ws.chosen_count();
-        loss_sum::record(c, &LossSum { weights: &self.weights, stats: &self.stats, loss, rows });
+        loss_sum::record(
+            c,
+            &LossSum { weights: &self.buffers.weights, stats: &self.buffers.stats, loss, rows },
+        );
         for &first in &chunks {
             // The last chunk's logits are still there when it is the only one.
             if chunks.len() > 1 {
@@ -115,8 +178,8 @@ impl Head {
     }
 
     fn logits(&self, c: &mut Commands, model: &Model, ws: &Workspace, head: &Matrix, first: u32) {
-        let end = (first + self.columns).min(head.rows);
-        model.logits(c, ws, head, first..end, &self.logits, self.stride());
+        let end = (first + self.buffers.columns).min(head.rows);
+        model.logits(c, ws, head, first..end, &self.buffers.logits, self.stride());
     }
 
     fn backward(
@@ -127,12 +190,12 @@ impl Head {
         head: &Matrix,
         first: u32,
     ) -> Result<(), ModelError> {
-        let (rows, columns) = (ws.chosen_count(), self.columns.min(head.rows - first));
+        let (rows, columns) = (ws.chosen_count(), self.buffers.columns.min(head.rows - first));
         let op = CrossEntropyBackward {
-            targets: &self.targets,
-            weights: &self.weights,
-            stats: &self.stats,
-            logits: &self.logits,
+            targets: &self.buffers.targets,
+            weights: &self.buffers.weights,
+            stats: &self.buffers.stats,
+            logits: &self.buffers.logits,
             rows,
             columns,
             stride: self.stride(),
@@ -141,7 +204,7 @@ impl Head {
         };
         cross_entropy_backward::record(c, &op);
         let op = MatmulBackward {
-            d_y: &self.logits,
+            d_y: &self.buffers.logits,
             w: head,
             d_x: &ws.gradients()?.d_c,
             tokens: rows,
@@ -156,27 +219,6 @@ impl Head {
     }
 
     fn stride(&self) -> u32 {
-        self.columns.next_multiple_of(4)
+        self.buffers.columns.next_multiple_of(4)
     }
-}
-
-/// Columns of logits that are held at once; the memory plan needs to know.
-pub fn logit_columns(config: &TrainConfig, vocab: usize, targets: usize) -> usize {
-    match config.loss {
-        Loss::Choice => config.classes.len().max(1),
-        Loss::Label | Loss::Sequence => {
-            (CHUNK / targets.max(1) / 64 * 64).clamp(64, vocab.max(64)).min(vocab)
-        }
-    }
-}
-
-/// The classes' rows of the output head in f32, `(classes, C)`.
-///
-/// # Errors
-/// Fewer than two classes, tokens beyond the vocabulary, device memory.
-async fn class_rows(model: &Model, classes: &[u32]) -> Result<Matrix, ModelError> {
-    if classes.len() < 2 {
-        return Err(ModelError::Options("choosing takes at least two class tokens".to_owned()));
-    }
-    model.head_rows(classes).await
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use hearth_gpu::{Buffer, Commands, Gpu, Slice};
+use hearth_gpu::{Commands, Gpu, Slice};
 use hearth_kernels::{
     adamw::{self, AdamW},
     grad_norm::{self, GradNorm, Step},
@@ -10,7 +10,7 @@ use hearth_kernels::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{LoraLayout, ModelError};
+use crate::{LoraLayout, ModelError, flat::Flat, memory::Memory};
 
 /// What a step keeps on the device, read back a step later.
 pub type Numbers = Step;
@@ -29,41 +29,60 @@ pub struct Adam {
     /// Gradients are scaled down to this global norm; 0: never.
     pub max_norm: f32,
     /// Learning rate of B over that of A (LoRA+); 1: equal.
-    pub b_ratio: f32,
+    #[serde(alias = "b_ratio")]
+    pub lora_plus_ratio: f32,
 }
 
 impl Default for Adam {
     fn default() -> Self {
-        Self { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0, max_norm: 1.0, b_ratio: 1.0 }
+        Self {
+            beta1: 0.9,
+            beta2: 0.999,
+            eps: 1e-8,
+            weight_decay: 0.0,
+            max_norm: 1.0,
+            lora_plus_ratio: 1.0,
+        }
     }
 }
 
 /// Moments and bookkeeping on the device.
-pub(super) struct State {
-    m: Buffer,
-    v: Buffer,
-    rate_scale: Buffer,
-    parts: Buffer,
-    step: Buffer,
-    count: u32,
+pub(super) struct State<B = Slice> {
+    m: Flat<B>,
+    v: Flat<B>,
+    /// Factor on the rate, one for every four parameters.
+    rate_scale: Flat<B>,
+    /// Partial sums of squares, `(slabs, PARTS)`.
+    parts: B,
+    step: B,
+}
+
+impl<B> State<B> {
+    pub(super) fn allocate<M: Memory<Buffer = B>>(
+        memory: &mut M,
+        layout: &LoraLayout,
+    ) -> Result<Self, ModelError> {
+        let slabs = layout.slabs(memory.max_binding()).len();
+        Ok(Self {
+            m: Flat::allocate(memory, "first moment", layout, 1)?,
+            v: Flat::allocate(memory, "second moment", layout, 1)?,
+            rate_scale: Flat::allocate(memory, "rate scale", layout, 4)?,
+            parts: memory.numbers("norm parts", slabs, PARTS as usize)?,
+            step: memory.numbers("step", size_of::<Step>() / 4, 1)?,
+        })
+    }
 }
 
 impl State {
-    pub(super) fn new(gpu: &Gpu, layout: &LoraLayout, adam: &Adam) -> Result<Self, ModelError> {
+    /// Before the first step.
+    pub(super) fn start(&self, gpu: &Gpu, layout: &LoraLayout, adam: &Adam) {
         let rank = layout.config.padded_rank() as usize;
         let mut scale = vec![1.0f32; layout.len / 4];
         for (_, _, slot) in layout.slots() {
-            scale[slot.b / 4..(slot.b + slot.outputs * rank) / 4].fill(adam.b_ratio);
+            scale[slot.b / 4..(slot.b + slot.outputs * rank) / 4].fill(adam.lora_plus_ratio);
         }
-        let bytes = 4 * layout.len as u64;
-        Ok(Self {
-            m: gpu.buffer("first moment", bytes)?,
-            v: gpu.buffer("second moment", bytes)?,
-            rate_scale: gpu.buffer_from("rate scale", &scale)?,
-            parts: gpu.buffer("norm parts", 4 * u64::from(PARTS))?,
-            step: gpu.buffer_from("step", &[Step::start()])?,
-            count: layout.len as u32,
-        })
+        self.rate_scale.write(gpu, &scale);
+        gpu.write(&self.step, 0, &[Step::start()]);
     }
 
     /// Records the start of a step: loss and hits from zero.
@@ -72,13 +91,13 @@ impl State {
     }
 
     /// Where the loss and the number of right predictions are added up.
-    pub(super) fn loss(&self) -> &Buffer {
+    pub(super) fn loss(&self) -> &Slice {
         &self.step
     }
 
     /// The step's numbers.
     pub(super) fn numbers(&self) -> Slice {
-        self.step.all()
+        self.step.clone()
     }
 
     /// Records norm, clipping and the update.
@@ -86,31 +105,37 @@ impl State {
         &self,
         c: &mut Commands,
         adam: &Adam,
-        param: &Buffer,
-        grad: &Buffer,
+        params: &Flat,
+        gradients: &Flat,
         rate: f64,
     ) {
-        let (grad, parts, step) = (&grad.all(), &self.parts.all(), &self.step.all());
-        square_sum::record(c, &SquareSum { x: grad, parts, count: self.count });
+        let (parts, step) = (&self.parts, &self.step);
+        let part = 4 * u64::from(PARTS);
+        for (x, index) in gradients.slabs().iter().zip(0..) {
+            let parts = &parts.slice(index * part, part);
+            square_sum::record(c, &SquareSum { x, parts, count: count(x) });
+        }
         let Adam { beta1, beta2, eps, weight_decay, max_norm, .. } = *adam;
         grad_norm::record(c, &GradNorm { parts, step, max_norm, beta1, beta2 });
-        adamw::record(
-            c,
-            &AdamW {
-                grad,
-                rate_scale: &self.rate_scale.all(),
-                step,
-                param: &param.all(),
-                m: &self.m.all(),
-                v: &self.v.all(),
-                count: self.count,
-                rate: rate as f32,
-                beta1,
-                beta2,
-                eps,
-                decay: weight_decay,
-            },
-        );
+        for (index, grad) in gradients.slabs().iter().enumerate() {
+            adamw::record(
+                c,
+                &AdamW {
+                    grad,
+                    rate_scale: &self.rate_scale.slabs()[index],
+                    step,
+                    param: &params.slabs()[index],
+                    m: &self.m.slabs()[index],
+                    v: &self.v.slabs()[index],
+                    count: count(grad),
+                    rate: rate as f32,
+                    beta1,
+                    beta2,
+                    eps,
+                    decay: weight_decay,
+                },
+            );
+        }
     }
 
     /// Moments and bookkeeping (as bits) by name.
@@ -119,8 +144,8 @@ impl State {
         gpu: &Gpu,
     ) -> Result<BTreeMap<String, Vec<f32>>, ModelError> {
         Ok(BTreeMap::from([
-            ("m".to_owned(), gpu.read(&self.m).await?),
-            ("v".to_owned(), gpu.read(&self.v).await?),
+            ("m".to_owned(), self.m.read(gpu).await?),
+            ("v".to_owned(), self.v.read(gpu).await?),
             ("step".to_owned(), gpu.read(&self.step).await?),
         ]))
     }
@@ -130,12 +155,18 @@ impl State {
         gpu: &Gpu,
         from: &BTreeMap<String, Vec<f32>>,
     ) -> Result<(), ModelError> {
-        for (name, buffer) in [("m", &self.m), ("v", &self.v), ("step", &self.step)] {
-            let data = from.get(name).filter(|data| 4 * data.len() as u64 == buffer.bytes());
-            let data =
-                data.ok_or(ModelError::Empty("the snapshot's optimizer has another size"))?;
-            gpu.write(buffer, 0, data);
-        }
+        let get = |name: &str, len: usize| {
+            let data = from.get(name).filter(|data| data.len() == len);
+            data.ok_or(ModelError::Empty("the snapshot's optimizer has another size"))
+        };
+        self.m.write(gpu, get("m", self.m.len())?);
+        self.v.write(gpu, get("v", self.v.len())?);
+        gpu.write(&self.step, 0, get("step", size_of::<Step>() / 4)?);
         Ok(())
     }
+}
+
+/// Numbers of a slab.
+fn count(slab: &Slice) -> u32 {
+    (slab.bytes() / 4) as u32
 }

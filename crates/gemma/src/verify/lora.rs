@@ -75,7 +75,7 @@ pub async fn trajectory(model: &Model, bytes: &[u8], json: &[u8]) -> Result<Vec<
     let golden = Tensors::new(bytes)?;
     let told: Trajectory = serde_json::from_slice(json)
         .map_err(|e| ModelError::Options(format!("trajectory: {e}")))?;
-    // The loss is on the label and on the end token behind it.
+    // The loss is on the label and on the end token after it.
     let end = model.config.eos.first().copied();
     let examples: Vec<_> = (0..)
         .zip(&told.rows)

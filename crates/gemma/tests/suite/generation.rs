@@ -312,8 +312,8 @@ async fn a_trained_adapter_is_computed_again_after_forget() {
         let want = scorer.score(&model, Some(&other), &rows, |_| true).await.unwrap();
         scorer.score(&model, Some(&lora), &rows, |_| true).await.unwrap();
         // What an optimizer does: other numbers under the same identity.
-        let numbers = model.gpu.read::<f32>(&other.params).await.unwrap();
-        model.gpu.write(&lora.params, 0, &numbers);
+        let numbers = other.params.read(&model.gpu).await.unwrap();
+        lora.params.write(&model.gpu, &numbers);
         let stale = scorer.score(&model, Some(&lora), &rows, |_| true).await.unwrap();
         assert_ne!(stale, want);
         scorer.forget();

@@ -5,6 +5,7 @@ mod browser_native;
 mod ethos_lengths;
 mod generation;
 mod golden;
+mod limits;
 mod memory;
 mod packed;
 mod peft;

@@ -15,7 +15,7 @@ use hearth_gemma::{
     Embedding, LoadOptions, Model, Precision, Projection, config_of,
     plan::{TrainingNeed, check_fits, layer_bytes, training, weight_bytes},
     targets::{Loss, prediction_count},
-    train::{StepPlan, Trainer, logit_columns},
+    train::{Logits, StepPlan, Trainer},
     workspace::Activations,
 };
 use hearth_gpu::{Gpu, GpuOptions, Profile};
@@ -44,7 +44,7 @@ async fn step(files: &[(&str, &'static [u8])], loss: Loss, activations: Activati
         longest_row: 33,
         batch_tokens: tokens,
         targets,
-        logit_columns: logit_columns(&config, model.config.vocab, targets),
+        logits: Logits::of(&config, model.config.vocab),
         averaging: false,
         input_row_bytes: 0,
     };

@@ -9,7 +9,7 @@
 
 use super::twins::{GEMMA3, config, load, plan, rows};
 use hearth_gemma::{
-    KvCache, Lora, LoraLayout, Model, Packed, Pass, Row,
+    Flat, KvCache, Lora, LoraLayout, Model, Packed, Pass, Row,
     lora::Slot,
     snapshot::Snapshot,
     targets::{Example, Loss},
@@ -132,7 +132,7 @@ async fn gradients_under_dropout_agree_with_finite_differences() {
         let mut losses = vec![];
         for step in [step, -step] {
             let moved: Vec<f32> = start.iter().zip(&direction).map(|(p, d)| p + step * d).collect();
-            model.gpu.write(&trainer.lora().params, 0, &moved);
+            trainer.lora().params.write(&model.gpu, &moved);
             losses.push(f64::from(trainer.gradients(&batch).await.unwrap().0));
         }
         let found = (losses[0] - losses[1]) / 0.02;
@@ -221,7 +221,7 @@ async fn a_step_reads_back_once_and_launches_as_many_kernels_as_it_always_did() 
     // Backward: 7 projections with 4 each (dB, dZ, dA, dX), 2 norms, 2 post-norms, 2 head norms, 2
     // rotations, 3 of attention, GeGLU: 40 a layer; 3 dX and a norm fewer in the lowest one. Before
     // them the final norm's, between them the scattering of chosen rows.
-    let d_params = model.gpu.buffer("d", 4 * layout.len as u64).unwrap();
+    let d_params = Flat::new(&model.gpu, "d", &layout).unwrap();
     let pass = hearth_gemma::BackwardPass { lora: &lora, d_params: &d_params, dropout: None };
     let mut commands = Commands::new();
     model.backward(&mut commands, &ws, pass).unwrap();
@@ -258,7 +258,7 @@ async fn a_cache_that_does_not_hold_what_the_batch_continues_is_refused() {
     let mut ws = Workspace::new(&model.gpu, &model.config, sizes).unwrap();
     let mut cache = KvCache::new(&model.gpu, &model.config, 32).unwrap();
     let ids = [2, 30, 31];
-    // packed behind so many tokens, where the cache holds 0, 0, 3, 3 and 6
+    // packed after so many tokens, where the cache holds 0, 0, 3, 3 and 6
     for (cached, fine) in [(5, false), (0, true), (2, false), (3, true), (3, false)] {
         let packed = Packed::after_cache(&[Row { tokens: &ids, id: 0 }], cached).unwrap();
         model.set_batch(&mut ws, packed, None).await.unwrap();
@@ -266,7 +266,7 @@ async fn a_cache_that_does_not_hold_what_the_batch_continues_is_refused() {
         let result = model.forward(&mut Commands::new(), &ws, Pass::default(), Some(&mut cache));
         assert_eq!(result.is_ok(), fine, "{cached} of {held}");
         let Err(error) = result else { continue };
-        let words = format!("behind {cached} cached tokens, but the cache holds {held}");
+        let words = format!("after {cached} cached tokens, but the cache holds {held}");
         assert!(error.to_string().contains(&words), "{error}");
     }
     // 3 tokens are counted on, and there is no cache at all

@@ -44,13 +44,16 @@ pub const GEMMA1: [(&str, &[u8]); 2] = [
 ];
 
 pub async fn load(profile: Profile, files: &[(&str, &'static [u8])]) -> Model {
-    let gpu = Gpu::open(&GpuOptions::with_profile(profile)).await.unwrap();
+    load_on(&Gpu::open(&GpuOptions::with_profile(profile)).await.unwrap(), files).await
+}
+
+pub async fn load_on(gpu: &Gpu, files: &[(&str, &'static [u8])]) -> Model {
     let sources = files
         .iter()
         .map(|&(name, bytes)| Rc::new(MemorySource::new(name, bytes)) as Rc<dyn ByteSource>)
         .collect();
     let checkpoint = Checkpoint::open(sources).await.unwrap();
-    Model::load(&gpu, &checkpoint, Precision::Exact, |_| true).await.unwrap()
+    Model::load(gpu, &checkpoint, Precision::Exact, |_| true).await.unwrap()
 }
 
 /// An adapter whose B is not zero, so that every gradient is alive.
