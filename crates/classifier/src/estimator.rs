@@ -32,7 +32,7 @@
 //! ```
 
 use hearth_formats::{
-    peft::Adapter,
+    peft::{Adapter, Base},
     source::MemorySource,
     tokenizer::{Special, Tokenizer},
 };
@@ -271,13 +271,16 @@ impl<'m> TextClassifier<'m> {
         self.set_fitted(&layout, &params, self.choice)
     }
 
-    /// The trained adapter as PEFT keeps it; none before training.
+    /// The trained adapter as PEFT keeps it, under the names of the model that was loaded; none before training.
+    /// `base_model` is where PEFT finds that model: a name on the hub, or empty.
     pub fn to_peft(&self, base_model: &str) -> Option<Adapter> {
         let (lora, params) = self.adapter.as_ref()?;
-        Some(adapter_file::to_adapter(&lora.layout, params, base_model))
+        let base = Base { name: base_model.to_owned(), ..self.model.adapter_base.clone() };
+        Some(adapter_file::to_adapter(&lora.layout, params, &base))
     }
 
-    /// Everything in one file: adapter, labels, prompt, threshold, temperature, figures.
+    /// Everything in one file: adapter, labels, prompt, threshold, temperature, figures. `base_model` is for people:
+    /// PEFT would take a file's name for one on the hub, so the adapter in the file names no model.
     ///
     /// # Errors
     /// Before training; an adapter that cannot be written.
@@ -288,7 +291,7 @@ impl<'m> TextClassifier<'m> {
         recipe: &Recipe,
         evaluation: Option<Evaluation>,
     ) -> Result<Bundle, ClassifierError> {
-        let peft = self.to_peft(base_model).ok_or_else(|| {
+        let peft = self.to_peft("").ok_or_else(|| {
             ClassifierError::Rows("the classifier is not trained yet: call fit first".to_owned())
         })?;
         Ok(Bundle {

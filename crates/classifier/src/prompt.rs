@@ -267,7 +267,12 @@ impl<'t> Prompter<'t> {
     fn encode_with(&self, text: &str, answer: &str) -> Vec<u32> {
         let mut ids: Vec<u32> = self.bos.into_iter().collect();
         if self.frame.parse_all {
-            ids.extend(self.encoder.encode(&(self.fill(text) + answer), true));
+            let filled = self.encoder.encode(&(self.fill(text) + answer), true);
+            // A template may begin with its own BOS, which is not doubled.
+            if filled.first() == self.bos.as_ref() {
+                ids.clear();
+            }
+            ids.extend(filled);
             return ids;
         }
         let mut plain = String::new();

@@ -1,6 +1,6 @@
 //! Which files a model consists of.
 //!
-//! A model is named by a `.gguf` file, a `.safetensors` file (one shard stands for all), an
+//! A model is named by a `.gguf` file (one piece of a split one stands for all), a `.safetensors` file (one shard stands for all), an
 //! `.index.json`, a `config.json`, or a folder that holds such. `config.json` and `tokenizer.json`
 //! are found beside.
 
@@ -9,6 +9,7 @@ use std::rc::Rc;
 
 use anyhow::{Context, Result, bail};
 use hearth_formats::{
+    checkpoint::is_model,
     safetensors::Index,
     source::{ByteSource, FileSource},
 };
@@ -41,6 +42,8 @@ impl ModelFiles {
                 "{}: this is no model; give a .gguf or .safetensors file, or the model's folder",
                 path.display()
             );
+        } else if name.ends_with(".gguf") {
+            pieces_beside(path)?
         } else {
             shards_beside(path)?
         };
@@ -52,33 +55,85 @@ impl ModelFiles {
             .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect())
             .with_context(|| format!("{}: reading the folder", folder.display()))?;
         all.sort();
+        all.retain(|path| path.is_file() && !name_of(path).starts_with("._"));
         let ending = |end: &str| {
             all.iter().filter(|p| name_of(p).ends_with(end)).cloned().collect::<Vec<_>>()
         };
-        if let [index] = &ending(".safetensors.index.json")[..] {
-            return Ok(Self::with(shards_of_index(index)?, folder));
-        }
-        // An adapter may lie in the model's folder.
-        let (mut tensors, gguf) = (ending(".safetensors"), ending(".gguf"));
-        tensors.retain(|path| !name_of(path).starts_with("adapter"));
-        match (&tensors[..], &gguf[..]) {
-            ([], [one]) => Ok(Self::with(vec![one.clone()], folder)),
-            ([], []) => {
-                bail!("{}: the folder holds no .gguf or .safetensors file", folder.display())
-            }
-            (_, []) => Ok(Self::with(tensors, folder)),
-            _ => bail!(
+        let (tensors, gguf) = (ending(".safetensors"), ending(".gguf"));
+        // A projector and adapters may lie in the model's folder.
+        let models = |files: &[PathBuf]| {
+            files.iter().filter(|path| holds_model(path)).cloned().collect::<Vec<_>>()
+        };
+        let (models, gguf_models) = (models(&tensors), models(&gguf));
+        let several = |files: &mut dyn Iterator<Item = &PathBuf>| {
+            let names: Vec<String> = files.map(|path| name_of(path)).collect();
+            anyhow::anyhow!(
                 "{}: the folder holds several models ({}); name one of the files",
                 folder.display(),
-                tensors.iter().chain(&gguf).map(|p| name_of(p)).collect::<Vec<_>>().join(", ")
-            ),
+                names.join(", ")
+            )
+        };
+        match (&models[..], &gguf_models[..]) {
+            ([], []) => {
+                Self::without_model(folder, &all, tensors.into_iter().chain(gguf).collect())
+            }
+            ([], [one]) => Ok(Self::with(vec![one.clone()], folder)),
+            ([], [first, ..]) if gguf_models == pieces_beside(first)? => {
+                Ok(Self::with(gguf_models, folder))
+            }
+            (_, []) => match &ending(".safetensors.index.json")[..] {
+                [] => Ok(Self::with(models, folder)),
+                [index] => {
+                    let parts = shards_of_index(index)?;
+                    // A whole model beside the shards of one: no telling which is meant.
+                    let other =
+                        |path: &&PathBuf| !parts.contains(path) && !name_of(path).contains("-of-");
+                    if models.iter().any(|path| other(&path)) {
+                        return Err(several(
+                            &mut std::iter::once(index).chain(models.iter().filter(other)),
+                        ));
+                    }
+                    Ok(Self::with(parts, folder))
+                }
+                indexes => Err(several(&mut indexes.iter())),
+            },
+            _ => Err(several(&mut models.iter().chain(&gguf_models))),
+        }
+    }
+
+    /// A folder without a model: what there is instead, which opening tells.
+    fn without_model(folder: &Path, all: &[PathBuf], others: Vec<PathBuf>) -> Result<Self> {
+        let kinds = [
+            ".hearth",
+            ".bin",
+            ".pt",
+            ".pth",
+            ".ckpt",
+            ".h5",
+            ".keras",
+            ".msgpack",
+            ".npz",
+            ".tflite",
+            ".task",
+            ".litertlm",
+            ".zip",
+            ".tar",
+            ".gz",
+        ];
+        let known = all.iter().find(|path| kinds.iter().any(|kind| name_of(path).ends_with(kind)));
+        match (&others[..], known) {
+            ([], None) => {
+                bail!("{}: the folder holds no .gguf or .safetensors file", folder.display())
+            }
+            ([], Some(known)) => Ok(Self { parts: vec![known.clone()], tokenizer: None }),
+            _ => Ok(Self { parts: others, tokenizer: None }),
         }
     }
 
     /// Adds what lies beside.
     fn with(mut parts: Vec<PathBuf>, folder: &Path) -> Self {
         let beside = |name: &str| Some(folder.join(name)).filter(|path| path.is_file());
-        let is_gguf = parts.len() == 1 && name_of(&parts[0]).ends_with(".gguf");
+        let is_gguf = parts.iter().all(|path| name_of(path).ends_with(".gguf"));
         if !is_gguf {
             parts.extend(beside("config.json"));
         }
@@ -110,37 +165,67 @@ fn shards_of_index(index: &Path) -> Result<Vec<PathBuf>> {
         Index::parse(&index.display().to_string(), &json)?.weight_map.into_values().collect();
     names.sort();
     names.dedup();
-    let mut parts = vec![index.to_owned()];
-    for name in names {
-        let path = folder_of(index).join(&name);
-        if Path::new(&name).components().count() != 1 || !path.is_file() {
-            bail!("{}: it names '{name}', which is not beside it", index.display());
-        }
-        parts.push(path);
+    let beside = |name: &String| folder_of(index).join(name);
+    let is_there =
+        |name: &&String| Path::new(name).components().count() == 1 && beside(name).is_file();
+    let missing: Vec<&str> =
+        names.iter().filter(|name| !is_there(name)).map(String::as_str).collect();
+    if !missing.is_empty() {
+        bail!(
+            "{}: it names {} files, and of these {} not beside it: {}; fetch what is missing",
+            index.display(),
+            names.len(),
+            if missing.len() == 1 { "one is" } else { "several are" },
+            missing.join(", ")
+        );
     }
-    Ok(parts)
+    Ok(std::iter::once(index.to_owned()).chain(names.iter().map(beside)).collect())
+}
+
+/// Whether a file holds a model: a projector and an adapter are none.
+fn holds_model(path: &Path) -> bool {
+    let Ok(source) = FileSource::open(path) else { return true };
+    pollster::block_on(is_model(&source))
+}
+
+/// The pieces that belong to `model-00001-of-00003.gguf`; any other file alone.
+fn pieces_beside(path: &Path) -> Result<Vec<PathBuf>> {
+    numbered_beside(path, ".gguf")
+}
+
+/// The files of the folder that are called like this one but for its number, in order.
+fn numbered_beside(path: &Path, end: &str) -> Result<Vec<PathBuf>> {
+    let name = name_of(path);
+    let parts = name
+        .strip_suffix(end)
+        .and_then(|stem| stem.rsplit_once("-of-"))
+        .and_then(|(front, count)| Some((front.rsplit_once('-')?.0.to_owned(), count.to_owned())));
+    let Some((front, count)) = parts else { return Ok(vec![path.to_owned()]) };
+    let (front, end) = (format!("{front}-"), format!("-of-{count}{end}"));
+    let is_number = |name: &str| {
+        let number = name.strip_prefix(&front).and_then(|rest| rest.strip_suffix(&end));
+        number.is_some_and(|n| !n.is_empty() && n.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    let mut all: Vec<PathBuf> = std::fs::read_dir(folder_of(path))?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| is_number(&name_of(path)))
+        .collect();
+    all.sort();
+    Ok(all)
 }
 
 /// The shards that belong to `model-00001-of-00003.safetensors`; any other file alone.
 fn shards_beside(path: &Path) -> Result<Vec<PathBuf>> {
     let name = name_of(path);
-    let shard = name
+    let front = name
         .strip_suffix(".safetensors")
-        .and_then(|stem| stem.rsplit_once("-of-"))
-        .and_then(|(front, count)| Some((front.rsplit_once('-')?.0.to_owned(), count.to_owned())));
-    let Some((front, count)) = shard else { return Ok(vec![path.to_owned()]) };
-    let folder = folder_of(path);
-    let index = folder.join(format!("{front}.safetensors.index.json"));
+        .and_then(|stem| Some(stem.rsplit_once("-of-")?.0.rsplit_once('-')?.0));
+    let Some(front) = front else { return Ok(vec![path.to_owned()]) };
+    let index = folder_of(path).join(format!("{front}.safetensors.index.json"));
     if index.is_file() {
         return shards_of_index(&index);
     }
-    let end = format!("-of-{count}.safetensors");
-    let mut all: Vec<PathBuf> = std::fs::read_dir(folder)?
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|p| name_of(p).starts_with(&format!("{front}-")) && name_of(p).ends_with(&end))
-        .collect();
-    all.sort();
-    Ok(all)
+    numbered_beside(path, ".safetensors")
 }
 
 #[cfg(test)]

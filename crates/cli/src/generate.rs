@@ -97,6 +97,7 @@ pub async fn run(options: &Options, args: &Generate) -> Result<Outcome> {
     let session = Session::open(options, &args.model, Embedding::OnDevice).await?;
     let (model, tokenizer) = (&session.model, session.tokenizer()?);
     let special = if args.plain { Special::AsText } else { Special::Parse };
+    session.note_own_bos(&prompt, special)?;
     let ids = tokenizer.encode_with_bos(&prompt, special);
     let max = model.max_positions();
     if ids.len() > max {

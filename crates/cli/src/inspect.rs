@@ -4,9 +4,14 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use hearth_formats::checkpoint::{Checkpoint, Format};
+use hearth_formats::{
+    checkpoint::{Checkpoint, Format},
+    tokenizer::Tokenizer,
+};
 use hearth_gemma::{
-    Config, Precision, config_of,
+    Config, Precision,
+    config::check_complete,
+    config_and_notes,
     load::layout_of,
     plan::{plan_forward, weight_bytes},
     workspace::Sizes,
@@ -45,6 +50,10 @@ struct Report {
     /// Why there is no configuration.
     config_error: Option<String>,
     tokenizer_tokens: Option<usize>,
+    /// What the user should know of how the files were read.
+    notes: Vec<String>,
+    /// Why the model cannot be used, beside its configuration: what is missing or left over.
+    problem: Option<String>,
     tensors: Vec<Tensor>,
     stored_bytes: u64,
     /// Weights, and what a pass over 512 tokens needs beside them.
@@ -115,11 +124,27 @@ async fn report(files: &ModelFiles, model: String, precision: Precision) -> Resu
     let heap = Meter::start();
     let checkpoint = Checkpoint::open(files.sources()?).await?;
     let heap_peak_bytes = heap.peak();
-    let config = config_of(&checkpoint);
+    let (config, mut notes) = match config_and_notes(&checkpoint) {
+        Ok((config, notes)) => (Ok(config), notes),
+        Err(error) => (Err(error), checkpoint.notes().to_vec()),
+    };
+    let complete = config.as_ref().map(|config| check_complete(&checkpoint, config));
+    let problem = match complete {
+        Ok(Ok(more)) => {
+            notes.extend(more);
+            None
+        }
+        Ok(Err(error)) => Some(error.to_string()),
+        Err(_) => None,
+    };
     let heap = Meter::start();
-    // A model with a damaged tokenizer can be looked at, a silent gap would mislead.
-    let tokenizer =
-        tokenizer_of(files, &checkpoint, None).await.context("the model's tokenizer")?;
+    let tokenizer = match (tokenizer_of(files, &checkpoint, None).await, &config) {
+        // Another model has another tokenizer: that it is another is what matters.
+        (Err(_), Err(_)) => None,
+        // A model with a damaged tokenizer can be looked at, a silent gap would mislead.
+        (tokenizer, _) => tokenizer.context("the model's tokenizer")?,
+    };
+    notes.extend(tokenizer.iter().flat_map(Tokenizer::notes).cloned());
     let gpu = match &config {
         Ok(config) => memory(&checkpoint, config, precision),
         Err(_) => None,
@@ -138,6 +163,8 @@ async fn report(files: &ModelFiles, model: String, precision: Precision) -> Resu
         config_error: config.as_ref().err().map(ToString::to_string),
         config: config.ok().map(summary),
         tokenizer_tokens: tokenizer.as_ref().map(|t| t.vocab_size()),
+        notes,
+        problem,
         stored_bytes: tensors.iter().map(|t| t.stored_bytes).sum(),
         tensors,
         gpu,
@@ -232,6 +259,12 @@ fn print(options: &Options, r: &Report) -> Result<()> {
     }
     let tokenizer = r.tokenizer_tokens.map_or("none found".to_owned(), |n| format!("{n} tokens"));
     field("tokenizer", &tokenizer)?;
+    if let Some(problem) = &r.problem {
+        field("problem", problem)?;
+    }
+    for note in &r.notes {
+        field("note", note)?;
+    }
     let width = r.tensors.iter().map(|t| t.name.len()).max().unwrap_or(0);
     output::line("")?;
     output::line(&format!(

@@ -132,6 +132,10 @@ pub async fn run(options: &Options, args: &Score) -> Result<Outcome> {
     if options.verbose && !options.json {
         stats.note();
     }
+    // Once is enough for a file of texts.
+    if let Some(text) = texts.iter().find(|text| tokenizer.has_own_bos(text, special)) {
+        session.note_own_bos(text, special)?;
+    }
     let bar = Bar::of_items(options, "scoring", texts.len() as u64);
     let mut rows = vec![];
     for (number, text) in texts.into_iter().enumerate() {

@@ -5,7 +5,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use hearth_classifier::recipe::{Loss, Recipe};
-use hearth_formats::{checkpoint::Checkpoint, tokenizer::Tokenizer};
+use hearth_formats::{
+    checkpoint::Checkpoint,
+    gguf::header::Header,
+    source::FileSource,
+    tokenizer::{Special, Tokenizer},
+};
 use hearth_gemma::{Embedding, LoadOptions, Model, Precision, plan::check_fits};
 use hearth_gpu::Gpu;
 use serde::Serialize;
@@ -128,9 +133,22 @@ impl Session {
         let heap_peak = heap.peak();
         let heap = Meter::start();
         let tokenizer = tokenizer_of(&files, &checkpoint, args.tokenizer.as_deref()).await?;
+        for note in model.notes.iter().chain(tokenizer.iter().flat_map(Tokenizer::notes)) {
+            output::note(&format!("warning: {note}"));
+        }
         let tokenizer_heap = heap.held();
         let model_name = args.model.display().to_string();
         Ok(Self { model, tokenizer, model_name, start, heap_peak, tokenizer_heap })
+    }
+
+    /// Warns of a prompt that begins with a `<bos>` of its own: no second one is put in front.
+    pub fn note_own_bos(&self, text: &str, special: Special) -> Result<()> {
+        if self.tokenizer()?.has_own_bos(text, special) {
+            output::note(
+                "warning: the text begins with its own <bos>: no second one is put in front",
+            );
+        }
+        Ok(())
     }
 
     /// The tokenizer; without one there is no text.
@@ -204,9 +222,9 @@ pub async fn tokenizer_of(
         .and_then(|mut file| std::io::Read::read_exact(&mut file, &mut magic));
     // A file of less than four bytes is no GGUF; the JSON reader says what is wrong with it.
     if read.is_ok() && magic == *b"GGUF" {
-        let checkpoint =
-            Checkpoint::open(ModelFiles { parts: vec![files], tokenizer: None }.sources()?).await?;
-        return Ok(checkpoint.gguf().map(Tokenizer::from_gguf).transpose()?);
+        // It may hold nothing but the vocabulary.
+        let header = Header::read(&FileSource::open(&files)?).await?;
+        return Ok(Some(Tokenizer::from_gguf(&header)?));
     }
     let bytes = std::fs::read(&files).with_context(at)?;
     Ok(Some(Tokenizer::from_json(&bytes).with_context(at)?))

@@ -4,6 +4,7 @@
 //! that the heap does not grow with the file.
 
 mod error;
+mod head;
 pub mod names;
 mod open;
 mod read;
@@ -22,6 +23,7 @@ use crate::mlx::Affine;
 use crate::row::FloatType;
 use crate::source::{ByteSource, SourceError, read_vec};
 pub use error::CheckpointError;
+pub use open::is_model;
 
 /// Bytes that are read at once (a row more than that is read as a whole).
 pub const PIECE: u64 = 2 << 20;
@@ -29,7 +31,7 @@ pub const PIECE: u64 = 2 << 20;
 /// The formats of model files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Format {
-    /// One GGUF file.
+    /// A GGUF file, or the pieces of one.
     Gguf,
     /// Safetensors with floats.
     Safetensors,
@@ -50,6 +52,7 @@ pub struct Checkpoint {
     config: Option<String>,
     /// Whether norm weights are stored as 1 + w.
     norms_are_gains: bool,
+    notes: Vec<String>,
 }
 
 /// A tensor under its uniform name.
@@ -66,6 +69,11 @@ pub struct Tensor {
 }
 
 impl Tensor {
+    /// Index of the source that holds it.
+    fn source(&self) -> usize {
+        self.storage.parts()[0].source
+    }
+
     /// N: the product of all sizes but the last; 1 for a vector.
     pub fn rows(&self) -> u64 {
         let outer = self.shape.split_last().map_or(&[][..], |(_, outer)| outer);
@@ -180,6 +188,7 @@ impl Checkpoint {
             gguf: None,
             config: None,
             norms_are_gains: self.norms_are_gains,
+            notes: vec![],
         })
     }
 
@@ -191,6 +200,12 @@ impl Checkpoint {
     /// The text of `config.json`, for the other formats, if it was given or is in the file.
     pub fn config_json(&self) -> Option<&str> {
         self.config.as_deref()
+    }
+
+    /// What was done with the files that the user should know: what was passed over, and which of two readings was
+    /// taken.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// Name of the first file.

@@ -7,7 +7,7 @@ use std::pin::Pin;
 
 use thiserror::Error;
 
-use crate::checkpoint::{Checkpoint, CheckpointError, PIECE, Tensor};
+use crate::checkpoint::{Checkpoint, CheckpointError, PIECE, Tensor, names::is_not_text};
 use crate::hearth::{HearthFileError, NewTensor, Origin, plan};
 use crate::layout::{PackedRows, WeightLayout};
 use crate::safetensors::PlannedFile;
@@ -37,6 +37,19 @@ pub enum ConvertError {
     /// No tensor has such a part in its name.
     #[error("{0}: no tensor has that in its name")]
     Unknown(String),
+    /// A tensor that the copy would lose.
+    #[error(
+        "{file}: tensor '{tensor}' ({found}) would be left out of the copy: it is of a type or a kind that Hearth does \
+         not read; take a plain Gemma text model, as a GGUF in Q4_K_M or Q8_0 or unquantized in safetensors"
+    )]
+    LeftOut {
+        /// The model's first file.
+        file: String,
+        /// Its name.
+        tensor: String,
+        /// What it is stored as.
+        found: String,
+    },
     /// `progress` said so.
     #[error("stopped")]
     Stopped,
@@ -91,8 +104,16 @@ pub async fn losing(
 
 /// Whether a text model of Gemma's has such a tensor.
 fn is_kept(tensor: &Tensor) -> bool {
-    let known = tensor.name.starts_with("model.") || tensor.name.starts_with("lm_head.");
-    known && tensor.layout.is_some()
+    let known = ["model.layers.", "model.embed_tokens.", "model.norm.", "lm_head."];
+    let known = known.iter().any(|start| tensor.name.starts_with(start));
+    known && tensor.layout.is_some() && !tensor.name.ends_with("inv_freq")
+}
+
+/// Whether a text model answers the same without a tensor: parts that see or hear, and RoPE's frequencies, which older
+/// programs saved.
+fn may_be_left_out(name: &str) -> bool {
+    let buffers = ["rotary_emb.inv_freq", "rope_freqs.weight"];
+    is_not_text(name) || buffers.iter().any(|buffer| name.ends_with(buffer))
 }
 
 /// Rows in a layout and in f32, read once.
@@ -125,7 +146,7 @@ impl<'a> Conversion<'a> {
     /// A width without room for groups of 32 becomes f32: only toy models have such.
     ///
     /// # Errors
-    /// A part that is in no name; sizes that do not fit a file.
+    /// A part that is in no name; a weight that would be left out; sizes that do not fit a file.
     pub fn plan(
         checkpoint: &'a Checkpoint,
         layout: WeightLayout,
@@ -142,6 +163,13 @@ impl<'a> Conversion<'a> {
         for tensor in checkpoint.tensors() {
             let name = tensor.name.clone();
             if !is_kept(tensor) {
+                if !may_be_left_out(&name) {
+                    return Err(ConvertError::LeftOut {
+                        file: checkpoint.name().to_owned(),
+                        tensor: name,
+                        found: tensor.stored_as(),
+                    });
+                }
                 left_out.push(name);
             } else if tensor.shape.len() == 1 {
                 tensors.push(NewTensor::Vector { name, len: tensor.columns() });

@@ -8,6 +8,7 @@ pub mod layout;
 pub mod mlx;
 pub mod peft;
 pub mod quantize;
+pub mod recognize;
 pub mod row;
 pub mod safetensors;
 pub mod source;

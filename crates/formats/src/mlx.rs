@@ -13,6 +13,7 @@ use half::f16;
 use serde_json::Value;
 use thiserror::Error;
 
+use crate::checkpoint::names::from_safetensors;
 use crate::layout::{PackedRows, ScaleForm, WeightLayout, push_bytes};
 use crate::row::{FloatType, RowFault};
 
@@ -29,14 +30,15 @@ pub struct Affine {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Quantization {
     default: Affine,
-    /// By module, without `.weight`.
+    /// By uniform name of the module, without `.weight`.
     overrides: BTreeMap<String, Affine>,
 }
 
 /// A `quantization` that Hearth does not read.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error(
-    "quantization of {module}: {found}; Hearth reads MLX's affine mode with 4 or 8 bits in groups of 32, 64 or 128"
+    "quantization of {module}: {found}; Hearth reads MLX's affine mode with 4 or 8 bits in groups of 32, 64 or 128: \
+     take such a model, one that is not quantized, or a GGUF in Q4_K_M or Q8_0"
 )]
 pub struct MlxError {
     /// "the model", or a module's name.
@@ -51,20 +53,25 @@ impl Quantization {
     /// # Errors
     /// [`MlxError`] for another mode, other bits or groups.
     pub fn from_config(config: &Value) -> Result<Option<Self>, MlxError> {
-        let Some(quantization) = config.get("quantization") else {
+        // Models with vision may keep it with the text model's settings.
+        let nested = || config.get("text_config").and_then(|text| text.get("quantization"));
+        let Some(quantization) = config.get("quantization").or_else(nested) else {
             return Ok(None);
         };
         let default = affine("the model", quantization)?;
         let mut overrides = BTreeMap::new();
         for (module, value) in quantization.as_object().into_iter().flatten() {
             if value.is_object() {
-                overrides.insert(module.clone(), affine(module, value)?);
+                // The names may be of another nesting than the file's.
+                let weight = from_safetensors(&format!("{module}.weight"));
+                let uniform = weight.strip_suffix(".weight").unwrap_or(module);
+                overrides.insert(uniform.to_owned(), affine(module, value)?);
             }
         }
         Ok(Some(Self { default, overrides }))
     }
 
-    /// Sizes of the matrix `module` (its name in the file, without `.weight`).
+    /// Sizes of the matrix `module` (its uniform name, without `.weight`).
     pub fn of(&self, module: &str) -> Affine {
         *self.overrides.get(module).unwrap_or(&self.default)
     }
@@ -164,10 +171,14 @@ mod tests {
     #[test]
     fn sizes_come_from_the_config_and_its_overrides() {
         let config = json!({"quantization": {"group_size": 64, "bits": 4,
-            "lm_head": {"group_size": 32, "bits": 8}, "other": false}});
+            "lm_head": {"group_size": 32, "bits": 8}, "other": false,
+            "language_model.model.layers.1.mlp.up_proj": {"group_size": 32, "bits": 4}}});
         let sizes = Quantization::from_config(&config).unwrap().unwrap();
         assert_eq!(sizes.of("model.layers.0.mlp.up_proj"), Affine { bits: 4, group: 64 });
         assert_eq!(sizes.of("lm_head"), Affine { bits: 8, group: 32 });
+        assert_eq!(sizes.of("model.layers.1.mlp.up_proj"), Affine { bits: 4, group: 32 });
+        let nested = json!({"text_config": config});
+        assert_eq!(Quantization::from_config(&nested), Ok(Some(sizes)));
         assert_eq!(Quantization::from_config(&json!({})), Ok(None));
         for bad in [
             json!({"group_size": 64, "bits": 3}),

@@ -15,6 +15,7 @@ use safetensors::tensor::{TensorView, serialize};
 use thiserror::Error;
 
 use crate::checkpoint::names::{from_safetensors, matrix_to_gguf};
+use crate::recognize::{Content, WrongFile, content_of};
 use crate::safetensors::{Header, SafetensorsError, TensorInfo};
 use crate::source::{ByteSource, SourceError, read_vec};
 
@@ -43,6 +44,19 @@ pub enum PeftError {
         "{file}: tensor '{tensor}' is no lora_A or lora_B of a q, k, v, o, gate, up or down projection"
     )]
     Unknown { file: String, tensor: String },
+    #[error(
+        "{file}: tensor '{tensor}' is no lora_A or lora_B of a q, k, v, o, gate, up or down projection: it is {what}; \
+         train a LoRA adapter of projections only"
+    )]
+    NotPlain { file: String, tensor: String, what: &'static str },
+    #[error(
+        "{file}: {} and the tensors do not belong together: '{target}' is {}",
+        "'target_modules'",
+        if *listed { "listed, but no tensor adapts it" } else { "adapted by tensors, but not listed" }
+    )]
+    Targets { file: String, target: String, listed: bool },
+    #[error(transparent)]
+    Wrong(#[from] WrongFile),
     #[error("{file}: '{module}' has no {missing} of its pair")]
     HalfPair { file: String, module: String, missing: &'static str },
     #[error("{file}: tensor '{tensor}' has shape {found:?}, expected {expected}")]
@@ -72,6 +86,28 @@ pub struct LoraPair {
     pub b: Vec<f32>,
 }
 
+/// The model that an adapter belongs to, as PEFT has to find it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Base {
+    /// Its name on the hub, or a folder; empty where there is none that PEFT could find.
+    pub name: String,
+    /// The class of transformers that the names of its modules are of: `Gemma3ForConditionalGeneration`; empty where
+    /// it is not known.
+    pub class: String,
+    /// What stands in front of `layers.0`: `model.`, or `model.language_model.` in a model that sees.
+    pub prefix: String,
+}
+
+impl Base {
+    /// A text model, of no name.
+    pub fn text() -> Self {
+        Self { prefix: TEXT_PREFIX.to_owned(), ..Self::default() }
+    }
+}
+
+/// What stands in front of the layers of a model that only reads text.
+const TEXT_PREFIX: &str = "model.";
+
 /// A LoRA adapter.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Adapter {
@@ -83,8 +119,8 @@ pub struct Adapter {
     pub rslora: bool,
     /// Dropout of x before A while training, 0..1.
     pub dropout: f32,
-    /// The model that was adapted, as PEFT is to find it; may be empty.
-    pub base_model: String,
+    /// The model that was adapted.
+    pub base: Base,
     /// Adapted projections: `q_proj`, …
     pub targets: BTreeSet<String>,
     /// By uniform module name, without `.weight`: `model.layers.0.self_attn.q_proj`.
@@ -114,14 +150,16 @@ impl Adapter {
         config: &dyn ByteSource,
         weights: &dyn ByteSource,
     ) -> Result<Self, PeftError> {
-        let mut adapter = config::read(config).await?;
+        let (mut adapter, listed) = config::read(config).await?;
+        if let Content::Wrong(wrong) = content_of(weights).await? {
+            return Err(wrong.into());
+        }
         let header = Header::read(weights).await?;
         let mut halves = BTreeMap::new();
         for info in header.tensors() {
-            let (module, half) = module_of(&info.name).ok_or_else(|| PeftError::Unknown {
-                file: header.file().to_owned(),
-                tensor: info.name.clone(),
-            })?;
+            let (module, half, prefix) =
+                module_of(&info.name).ok_or_else(|| unknown(header.file(), &info.name))?;
+            adapter.base.prefix = prefix;
             if halves.insert((module, half), info).is_some() {
                 return Err(shape_error(&header, info, "only one tensor of this name"));
             }
@@ -160,7 +198,21 @@ impl Adapter {
             }
             adapter.tensors.insert(module, pair);
         }
+        if let Some(listed) = listed {
+            adapter.check_targets(config.name(), &listed)?;
+        }
         Ok(adapter)
+    }
+
+    /// Compares the projections that `target_modules` lists with those that have tensors.
+    fn check_targets(&self, file: &str, listed: &BTreeSet<String>) -> Result<(), PeftError> {
+        let other = listed.symmetric_difference(&self.targets).next();
+        let Some(other) = other else { return Ok(()) };
+        Err(PeftError::Targets {
+            file: file.to_owned(),
+            target: other.clone(),
+            listed: listed.contains(other),
+        })
     }
 
     /// The text of `adapter_config.json`.
@@ -177,7 +229,8 @@ impl Adapter {
         let mut named = Vec::new();
         for (module, pair) in &self.tensors {
             let bytes = |values: &[f32]| bytemuck::cast_slice::<f32, u8>(values).to_vec();
-            let name = |half| format!("{PREFIX}{module}.{half}.weight");
+            let inner = module.strip_prefix(TEXT_PREFIX).unwrap_or(module);
+            let name = |half| format!("{PREFIX}{}{inner}.{half}.weight", self.base.prefix);
             named.push((name("lora_A"), vec![self.rank, pair.inputs], bytes(&pair.a)));
             named.push((name("lora_B"), vec![pair.outputs, self.rank], bytes(&pair.b)));
         }
@@ -218,18 +271,39 @@ impl Adapter {
     }
 }
 
-/// Module and half of a tensor's name, if it is one of an adapter's. Adapters saved by name
-/// (`lora_A.default.weight`) are read too.
-fn module_of(name: &str) -> Option<(String, Half)> {
-    let name = name.strip_prefix(PREFIX)?.strip_suffix(".weight")?;
+/// Uniform module and half of a tensor's name, and what stands in front of its layers, if it is one of an adapter's.
+/// Adapters saved by name (`lora_A.default.weight`) or by other programs' names are read too.
+fn module_of(name: &str) -> Option<(String, Half, String)> {
+    let name = name.strip_suffix(".weight")?;
     let name = name.strip_suffix(".default").unwrap_or(name);
-    let (module, half) = match name.strip_suffix(".lora_A") {
+    let (named, half) = match name.strip_suffix(".lora_A") {
         Some(module) => (module, Half::A),
         None => (name.strip_suffix(".lora_B")?, Half::B),
     };
-    let module = from_safetensors(module);
+    let module = from_safetensors(named);
     matrix_to_gguf(&module)?;
-    Some((module, half))
+    let inner = named.strip_prefix(PREFIX).unwrap_or(named);
+    let front = inner.split_once("layers.").map_or(TEXT_PREFIX, |(front, _)| front);
+    let prefix = if front.is_empty() { TEXT_PREFIX } else { front };
+    Some((module, half, prefix.to_owned()))
+}
+
+/// The error for a tensor that is no factor of one of the seven projections, with what it is.
+fn unknown(file: &str, tensor: &str) -> PeftError {
+    let what = [
+        ("lora_magnitude_vector", "DoRA's, which Hearth does not read"),
+        ("lora_embedding_", "a trained embedding, which Hearth does not read"),
+        ("modules_to_save", "a layer that was trained along, which Hearth does not read"),
+        ("embed_tokens", "a trained embedding, which Hearth does not read"),
+        ("lm_head", "a trained output head, which Hearth does not read"),
+        ("vision_", "of the vision part, which Hearth does not have"),
+    ];
+    let what = what.iter().find(|(part, _)| tensor.contains(part)).map_or("", |(_, what)| what);
+    let (file, tensor) = (file.to_owned(), tensor.to_owned());
+    match what {
+        "" => PeftError::Unknown { file, tensor },
+        what => PeftError::NotPlain { file, tensor, what },
+    }
 }
 
 async fn read_matrix(source: &dyn ByteSource, info: &TensorInfo) -> Result<Vec<f32>, PeftError> {

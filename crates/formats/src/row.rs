@@ -68,6 +68,8 @@ pub enum RowFault {
 /// The kinds of floats that weights come in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FloatType {
+    /// 64 bits: rounded to 32 when read.
+    F64,
     /// 32 bits.
     F32,
     /// 16 bits, IEEE.
@@ -80,15 +82,17 @@ impl FloatType {
     /// Bytes of one number.
     pub fn bytes(self) -> usize {
         match self {
+            Self::F64 => 8,
             Self::F32 => 4,
             Self::F16 | Self::Bf16 => 2,
         }
     }
 
-    /// The layout that holds the type exactly. bf16 needs f32: f16 has fewer exponents.
+    /// The layout that holds the type exactly, but for f64, which no layout holds: it is rounded to f32. bf16 needs
+    /// f32, as f16 has fewer exponents.
     pub fn layout(self) -> WeightLayout {
         match self {
-            Self::F32 | Self::Bf16 => WeightLayout::F32,
+            Self::F64 | Self::F32 | Self::Bf16 => WeightLayout::F32,
             Self::F16 => WeightLayout::F16,
         }
     }
@@ -96,6 +100,13 @@ impl FloatType {
     /// Widens little-endian numbers to f32, as many as `out` holds.
     pub fn widen(self, bytes: &[u8], out: &mut [f32]) {
         match self {
+            Self::F64 => {
+                for (value, b) in out.iter_mut().zip(bytes.chunks_exact(8)) {
+                    let mut wide = [0; 8];
+                    wide.copy_from_slice(b);
+                    *value = f64::from_le_bytes(wide) as f32;
+                }
+            }
             Self::F32 => {
                 for (value, b) in out.iter_mut().zip(bytes.chunks_exact(4)) {
                     *value = f32::from_le_bytes([b[0], b[1], b[2], b[3]]);
@@ -125,9 +136,19 @@ impl FloatType {
         if bytes.len() != expected || packed.layout != self.layout() {
             return Err(RowFault::Length { expected, found: bytes.len() });
         }
+        if self == Self::F64 {
+            let mut values = vec![0.0; packed.columns];
+            self.widen(bytes, &mut values);
+            if let Some(column) = values.iter().position(|value| !value.is_finite()) {
+                return Err(RowFault::Weight { column, value: values[column] });
+            }
+            packed.quants.extend(values.iter().map(|value| value.to_bits()));
+            packed.rows += 1;
+            return Ok(());
+        }
         // Every bit of the exponent set: NaN or an infinity.
         let (mask, width) = match self {
-            Self::F32 => (0x7f80_0000, 4),
+            Self::F64 | Self::F32 => (0x7f80_0000, 4),
             Self::F16 => (0x7c00, 2),
             Self::Bf16 => (0x7f80, 2),
         };
@@ -142,7 +163,7 @@ impl FloatType {
             return Err(RowFault::Weight { column, value: value[0] });
         }
         match self {
-            Self::F32 | Self::F16 => push_bytes(bytes, &mut packed.quants),
+            Self::F64 | Self::F32 | Self::F16 => push_bytes(bytes, &mut packed.quants),
             Self::Bf16 => {
                 let words = bytes.chunks_exact(2);
                 packed.quants.extend(words.map(|b| u32::from_le_bytes([0, 0, b[0], b[1]])));
@@ -214,6 +235,7 @@ mod tests {
     #[test]
     fn floats_keep_their_bits_and_infinities_are_refused() {
         for (kind, one, infinity) in [
+            (FloatType::F64, 1f64.to_le_bytes().to_vec(), f64::MIN.to_le_bytes().to_vec()),
             (FloatType::F32, vec![0, 0, 0x80, 0x3f], vec![0, 0, 0x80, 0xff]),
             (FloatType::F16, vec![0, 0x3c], vec![0, 0xfc]),
             (FloatType::Bf16, vec![0x80, 0x3f], vec![0x80, 0xff]),

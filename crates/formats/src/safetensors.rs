@@ -68,7 +68,15 @@ impl Header {
         let length = u64::from_le_bytes(length);
         let limit = HEADER_LIMIT.min(source.len() - 8);
         if length > limit {
-            return Err(SafetensorsError::HeaderLength { file, found: length, limit });
+            let mut first = [0];
+            if source.len() > 8 {
+                source.read_at(8, &mut first).await?;
+            }
+            let advice = match first == *b"{" && length <= HEADER_LIMIT {
+                true => "the file is cut short, fetch it again",
+                false => "this is no safetensors file: choose another, or fetch it again",
+            };
+            return Err(SafetensorsError::HeaderLength { file, found: length, limit, advice });
         }
         let json = read_vec(source, 8, length).await?;
         let data_start = 8 + length;
@@ -167,7 +175,11 @@ fn json_error(file: &str, error: &serde_json::Error) -> SafetensorsError {
 
 fn byte_size(dtype: Dtype, shape: &[u64]) -> Option<u64> {
     let count = shape.iter().try_fold(1u64, |product, &size| product.checked_mul(size))?;
-    count.checked_mul(dtype.bytes())
+    let bits = u128::from(count) * u128::from(dtype.bits());
+    if !bits.is_multiple_of(8) {
+        return None;
+    }
+    u64::try_from(bits / 8).ok()
 }
 
 /// One tensor by itself; offsets still count from the start of the data.
@@ -191,7 +203,7 @@ fn check(file: &str, name: String, info: RawTensor) -> Result<TensorInfo, Safete
             end,
         });
     }
-    if begin % dtype.bytes() != 0 {
+    if !begin.is_multiple_of(dtype.alignment()) {
         return Err(SafetensorsError::Misaligned { file, tensor: name, dtype, begin });
     }
     Ok(TensorInfo { name, dtype, shape: info.shape, offset: begin, bytes })

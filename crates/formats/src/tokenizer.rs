@@ -49,6 +49,7 @@ pub struct Tokenizer {
     bos: u32,
     eos: u32,
     end_of_turn: Option<u32>,
+    notes: Vec<String>,
 }
 
 /// Which pairs merge, and which first.
@@ -67,6 +68,7 @@ struct Parts {
     pairs: Pairs,
     bos: Option<u32>,
     eos: Option<u32>,
+    notes: Vec<String>,
 }
 
 impl Tokenizer {
@@ -87,7 +89,7 @@ impl Tokenizer {
     }
 
     fn new(parts: Parts) -> Result<Self, TokenizerError> {
-        let Parts { file, vocabulary, added, pairs, bos, eos } = parts;
+        let Parts { file, vocabulary, added, pairs, bos, eos, notes } = parts;
         let missing = |token: &str| TokenizerError::MissingToken {
             file: file.clone(),
             token: token.to_owned(),
@@ -114,6 +116,7 @@ impl Tokenizer {
             added,
             bytes,
             pairs,
+            notes,
         })
     }
 
@@ -133,11 +136,24 @@ impl Tokenizer {
         ids
     }
 
-    /// As [`encode`](Self::encode), with `<bos>` in front, as the model expects a whole text.
+    /// As [`encode`](Self::encode), with one `<bos>` in front, as the model expects a whole text: where the text
+    /// begins with its own ([`has_own_bos`](Self::has_own_bos)), none is added.
     pub fn encode_with_bos(&self, text: &str, special: Special) -> Vec<u32> {
-        let mut ids = vec![self.bos];
-        ids.extend(self.encode(text, special));
+        let mut ids = self.encode(text, special);
+        if ids.first() != Some(&self.bos) {
+            ids.insert(0, self.bos);
+        }
         ids
+    }
+
+    /// Whether a text begins with a `<bos>` of its own.
+    pub fn has_own_bos(&self, text: &str, special: Special) -> bool {
+        self.token(self.bos).is_some_and(|bos| text.starts_with(bos)) && special == Special::Parse
+    }
+
+    /// What was done with the vocabulary that the user should know.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// Encodes text without added tokens.
@@ -262,10 +278,27 @@ impl TextStream {
     }
 }
 
+/// Tokens that every Gemma is steered by. In a file that types them as text, turn marks would be letters.
+const MARKERS: [&str; 5] = ["<bos>", "<eos>", "<pad>", "<start_of_turn>", "<end_of_turn>"];
+
+/// The note on markers that were not typed as control tokens.
+fn untyped_note(file: &str, tokens: &[&str]) -> Option<String> {
+    (!tokens.is_empty()).then(|| {
+        format!(
+            "{file}: {} not marked as control tokens, which is a fault of the file; they are taken for control tokens",
+            match tokens {
+                [one] => format!("{one} is"),
+                all => format!("{} are", all.join(", ")),
+            }
+        )
+    })
+}
+
 /// Whether a token steers the model rather than being text, going by its name. Sources do not
 /// agree: `<unused0>` and `<mask>` are no special tokens in `tokenizer.json` but control tokens in
 /// GGUF, with the image tokens it is the other way round.
 fn is_control_name(piece: &str) -> bool {
-    piece == "<mask>"
+    MARKERS.contains(&piece)
+        || piece == "<mask>"
         || ["<unused", "<start_of_", "<end_of_"].iter().any(|start| piece.starts_with(start))
 }

@@ -10,7 +10,7 @@ use hearth_formats::layout::PackedRows;
 use hearth_formats::row::RowFault;
 use safetensors::SafeTensors;
 
-const KINDS: [TensorType; 11] = [
+const KINDS: [TensorType; 13] = [
     TensorType::F32,
     TensorType::F16,
     TensorType::Bf16,
@@ -22,6 +22,8 @@ const KINDS: [TensorType; 11] = [
     TensorType::Q4_K,
     TensorType::Q5_K,
     TensorType::Q6_K,
+    TensorType::Iq4Nl,
+    TensorType::Iq4Xs,
 ];
 
 #[test]
@@ -68,6 +70,8 @@ fn scales_that_are_no_numbers_name_their_column() {
         (TensorType::Q8_0, 34, 0, 32),
         (TensorType::Q4_K, 144, 2, 256),
         (TensorType::Q6_K, 210, 208, 256),
+        (TensorType::Iq4Nl, 18, 0, 32),
+        (TensorType::Iq4Xs, 136, 0, 256),
     ] {
         let mut packed = PackedRows::new(layout_of(kind).unwrap(), 2 * column).unwrap();
         let mut bytes = vec![0; 2 * block];

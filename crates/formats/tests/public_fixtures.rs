@@ -173,7 +173,7 @@ fn an_adapter_in_pefts_form_and_as_gguf() {
         (source(&format!("adapter/{CONFIG_FILE}")), source(&format!("adapter/{WEIGHTS_FILE}")));
     let adapter = block_on(Adapter::read(&*config, &*weights)).unwrap();
     assert_eq!((adapter.rank, adapter.alpha, adapter.scaling()), (4, 8.0, 2.0));
-    assert_eq!(adapter.base_model, "google/gemma-3-270m");
+    assert_eq!(adapter.base.name, "google/gemma-3-270m");
     assert_eq!(adapter.targets, ["q_proj".to_owned(), "v_proj".to_owned()].into());
     assert_eq!(adapter.tensors.len(), 4);
     let pair = &adapter.tensors["model.layers.1.self_attn.v_proj"];

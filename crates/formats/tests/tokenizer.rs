@@ -201,7 +201,7 @@ fn bad_tokenizer_json_is_refused_in_words() {
     vocab.insert("<0xZZ>".to_owned(), id);
     let no_eos = TINY_JSON.replace("<eos>", "<end>");
     for (text, words) in [
-        (String::new(), "not a tokenizer"),
+        (String::new(), "this is an empty file; fetch the file itself again"),
         ("{}".to_owned(), "not a tokenizer"),
         ("[1]".to_owned(), "not a tokenizer"),
         (TINY_JSON[..TINY_JSON.len() / 2].to_owned(), "not a tokenizer"),

@@ -78,7 +78,7 @@ mod native {
                 losses.extend(trainer.last_report().await?.map(|report| report.loss));
             }
             let flat = trainer.params().await?;
-            let adapter = to_adapter(&trainer.lora().layout, &flat, "");
+            let adapter = to_adapter(&trainer.lora().layout, &flat, &peft::Base::text());
             fs::write(folder.join(peft::CONFIG_FILE), adapter.config_json())?;
             fs::write(folder.join(peft::WEIGHTS_FILE), adapter.to_safetensors()?)?;
             let ids = &batch[0].tokens;

@@ -6,13 +6,38 @@
 
 use std::collections::BTreeMap;
 
-use hearth_formats::peft::{Adapter, LoraPair};
+use hearth_formats::{
+    checkpoint::Checkpoint,
+    peft::{Adapter, Base, LoraPair},
+};
 
-use crate::{Config, LoraConfig, LoraLayout, ModelError, Projection};
+use crate::{
+    Config, LoraConfig, LoraLayout, ModelError, Projection,
+    config::{Family, is_multimodal},
+};
 
-/// The adapter that the flat numbers are, for writing. `base_model` is where PEFT is to find the
-/// model; it may be empty.
-pub fn to_adapter(layout: &LoraLayout, flat: &[f32], base_model: &str) -> Adapter {
+/// How transformers and PEFT call the modules of the model in a checkpoint. A Gemma 3 whose configuration has a vision
+/// part is loaded as `Gemma3ForConditionalGeneration`, which keeps the text model under `language_model`; of GGUF
+/// files, these are the ones of 34, 48 and 62 layers (4B, 12B and 27B), which exist in no other form.
+///
+/// The name is left empty: a local file's is none that PEFT could find.
+pub fn adapter_base(checkpoint: &Checkpoint, config: &Config) -> Base {
+    let sees = match checkpoint.config_json() {
+        Some(json) => is_multimodal(json),
+        None => config.family == Family::Gemma3 && matches!(config.layers.len(), 34 | 48 | 62),
+    };
+    let class = match (config.family, sees) {
+        (Family::Gemma1, _) => "GemmaForCausalLM",
+        (Family::Gemma2, _) => "Gemma2ForCausalLM",
+        (Family::Gemma3, false) => "Gemma3ForCausalLM",
+        (Family::Gemma3, true) => "Gemma3ForConditionalGeneration",
+    };
+    let prefix = if sees { "model.language_model." } else { "model." };
+    Base { name: String::new(), class: class.to_owned(), prefix: prefix.to_owned() }
+}
+
+/// The adapter that the flat numbers are, for writing; `base` is the model that it belongs to.
+pub fn to_adapter(layout: &LoraLayout, flat: &[f32], base: &Base) -> Adapter {
     let tensors = layout.slots().map(|(layer, projection, slot)| {
         let (a, b) = layout.factors(flat, slot);
         let pair = LoraPair { inputs: slot.inputs, outputs: slot.outputs, a, b };
@@ -24,7 +49,7 @@ pub fn to_adapter(layout: &LoraLayout, flat: &[f32], base_model: &str) -> Adapte
         alpha: config.alpha,
         rslora: config.rslora,
         dropout: config.dropout,
-        base_model: base_model.to_owned(),
+        base: base.clone(),
         targets: config.targets.iter().map(|&projection| name(projection).to_owned()).collect(),
         tensors: tensors.collect(),
     }
@@ -40,6 +65,18 @@ pub fn from_adapter(
     adapter: &Adapter,
     model: &Config,
 ) -> Result<(LoraLayout, Vec<f32>), ModelError> {
+    let family = adapter.base.class.split_once("For").map_or("", |(family, _)| family);
+    let expected = match model.family {
+        Family::Gemma1 => "Gemma",
+        Family::Gemma2 => "Gemma2",
+        Family::Gemma3 => "Gemma3",
+    };
+    if !family.is_empty() && family != expected {
+        return Err(ModelError::Options(format!(
+            "adapter: it belongs to a {}, but the model is a {}",
+            adapter.base.class, model.family
+        )));
+    }
     let mut pairs = BTreeMap::new();
     for (module, pair) in &adapter.tensors {
         let (layer, projection) = site(module).ok_or_else(|| {
@@ -157,7 +194,7 @@ mod tests {
 
     fn example() -> Adapter {
         let layout = LoraLayout::new(&config(4, false, &[Projection::Q]), &model()).unwrap();
-        to_adapter(&layout, &flat(&layout), "")
+        to_adapter(&layout, &flat(&layout), &Base::text())
     }
 
     fn refused(adapter: &Adapter, words: &str) {
@@ -175,10 +212,14 @@ mod tests {
         ] {
             let layout = LoraLayout::new(&config(rank, rslora, targets), &model()).unwrap();
             let flat = flat(&layout);
-            let adapter = to_adapter(&layout, &flat, "google/gemma");
+            let adapter = to_adapter(
+                &layout,
+                &flat,
+                &Base { name: "google/gemma".to_owned(), ..Base::text() },
+            );
             assert_eq!(adapter.scaling(), layout.config.scale());
             assert_eq!(adapter.tensors.len(), 3 * targets.len());
-            assert_eq!(adapter.base_model, "google/gemma");
+            assert_eq!(adapter.base.name, "google/gemma");
             let numbers: usize = adapter.tensors.values().map(|p| p.a.len() + p.b.len()).sum();
             assert_eq!(numbers, layout.parameters());
             let (same, again) = from_adapter(&adapter, &model()).unwrap();
@@ -195,7 +236,7 @@ mod tests {
         // The device pads the rank of 3 to 4: row 2 of A, and column 2 of row 5 of B.
         numbers[slot.a + 2 * slot.inputs + 7] = 1.5;
         numbers[slot.b + 5 * 4 + 2] = -2.5;
-        let adapter = to_adapter(&layout, &numbers, "");
+        let adapter = to_adapter(&layout, &numbers, &Base::text());
         let pair = &adapter.tensors["model.layers.1.self_attn.v_proj"];
         assert_eq!((pair.inputs, pair.outputs), (64, 32));
         assert_eq!((pair.a[2 * 64 + 7], pair.b[5 * 3 + 2]), (1.5, -2.5));

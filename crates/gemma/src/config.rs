@@ -5,13 +5,17 @@
 //! `load_arch_hparams` of the three models, for GGUF. *gemma_pytorch*: google/gemma_pytorch,
 //! `gemma/config.py`.
 
+mod complete;
 mod gguf;
 mod json;
 #[cfg(all(test, not(target_arch = "wasm32")))]
 mod tests;
 mod write;
 
+pub use complete::check_complete;
 use hearth_formats::gguf::header::HeaderError;
+use hearth_formats::recognize::WrongFile;
+pub use json::is_multimodal;
 use thiserror::Error;
 pub use write::config_json;
 
@@ -112,6 +116,13 @@ pub enum ConfigError {
     Header(#[from] HeaderError),
     #[error("{file}: expected a JSON object, found {found}; fetch the file again")]
     Json { file: String, found: String },
+    #[error(transparent)]
+    Wrong(#[from] WrongFile),
+    #[error(
+        "{file}: this is {what} ({key} is '{found}'), which is not supported; Hearth reads the text models of Gemma 1, \
+         2 and 3: take one of these"
+    )]
+    OtherModel { file: String, what: String, key: &'static str, found: String },
     #[error("{file}: key '{key}' is missing; expected {expected}")]
     Missing { file: String, key: String, expected: String },
     #[error("{file}: key '{key}': expected {expected}, found {found}")]
@@ -140,10 +151,22 @@ impl Config {
     /// - The query scale is D^-½, but (C/H)^-½ in the two 27B models, which llama.cpp tells by
     ///   their 46 and 62 layers (gemma_pytorch, `query_pre_attn_scalar`).
     /// - V is the embedding's number of rows; the head is tied unless there is `output.weight`.
+    /// - RoPE is scaled by llama.cpp's rules: a factor without a type is linear, `rope.scale_linear` is the older key.
+    /// - ε is 1e-6 where it is missing, as in Ollama's files, whose names for RoPE's bases are read too.
     ///
     /// # Errors
     /// [`ConfigError`] names the key, what was expected and what was found.
     pub fn from_gguf(header: &hearth_formats::gguf::header::Header) -> Result<Self, ConfigError> {
+        Ok(gguf::read(header)?.0)
+    }
+
+    /// As [`from_gguf`](Self::from_gguf), and which defaults were taken that the user should know of.
+    ///
+    /// # Errors
+    /// As [`from_gguf`](Self::from_gguf).
+    pub fn from_gguf_with_notes(
+        header: &hearth_formats::gguf::header::Header,
+    ) -> Result<(Self, Vec<String>), ConfigError> {
         gguf::read(header)
     }
 

@@ -18,6 +18,38 @@ pub enum ModelError {
     /// The model's configuration.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// Tensors are missing.
+    #[error(
+        "{file}: {missing} of the {expected} tensors of a {model} are missing, '{first}' first{others}: the files are \
+         not complete, or the configuration is of another model"
+    )]
+    Incomplete {
+        /// The model's first file.
+        file: String,
+        /// What the configuration describes.
+        model: String,
+        /// How many are missing.
+        missing: usize,
+        /// How many there should be.
+        expected: usize,
+        /// The first of them.
+        first: String,
+        /// What the file has instead, in words.
+        others: String,
+    },
+    /// A tensor that the model has no use for.
+    #[error(
+        "{file}: there is a tensor '{tensor}', which a {model} does not have: the configuration is of another model, or \
+         this is a variant that Hearth does not read"
+    )]
+    Unexpected {
+        /// The model's first file.
+        file: String,
+        /// What the configuration describes.
+        model: String,
+        /// Tensor name.
+        tensor: String,
+    },
     /// A tensor has another shape than the configuration asks for.
     #[error(
         "{file}: tensor {tensor} is {found:?}, but the configuration asks for {expected:?}: the files belong to different models"

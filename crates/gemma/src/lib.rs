@@ -37,5 +37,5 @@ pub use flat::Flat;
 pub use forward::Pass;
 pub use load::{Embedding, LoadOptions, LoadProgress, Precision};
 pub use lora::{Lora, LoraConfig, LoraLayout, Projection};
-pub use model::{Model, config_of};
+pub use model::{Model, config_and_notes, config_of};
 pub use table::{Table, TableRows};

@@ -1,11 +1,16 @@
 //! A loaded model.
 
-use hearth_formats::checkpoint::Checkpoint;
+use hearth_formats::{
+    checkpoint::{Checkpoint, Format},
+    peft::Base,
+};
 use hearth_gpu::{Gpu, Slice};
 use hearth_kernels::{matrix::Matrix, rope, variants::Variants};
 
 use crate::{
     Config, ModelError, Packed,
+    adapter_file::adapter_base,
+    config::check_complete,
     load::{LoadOptions, LoadProgress},
     table::Table,
     weights::Weights,
@@ -31,6 +36,10 @@ pub struct Model {
     pub variants: Variants,
     /// Tells models apart in snapshots: see [`Checkpoint::identity`].
     pub identity: String,
+    /// How PEFT calls this model's modules, for adapters.
+    pub adapter_base: Base,
+    /// What the user should know of how its files were read.
+    pub notes: Vec<String>,
     angles: Vec<Angles>,
     max_positions: usize,
 }
@@ -55,7 +64,9 @@ impl Model {
         options: impl Into<LoadOptions>,
         progress: impl FnMut(LoadProgress) -> bool,
     ) -> Result<Self, ModelError> {
-        let config = config_of(checkpoint)?;
+        let (config, mut notes) = config_and_notes(checkpoint)?;
+        notes.extend(check_complete(checkpoint, &config)?);
+        let adapter_base = adapter_base(checkpoint, &config);
         let weights = Weights::load(gpu, checkpoint, &config, options.into(), progress).await?;
         let identity = checkpoint
             .identity()
@@ -73,7 +84,18 @@ impl Model {
             }
         }
         let variants = Variants::of(gpu);
-        Ok(Self { gpu: gpu.clone(), config, weights, variants, identity, angles, max_positions })
+        let gpu = gpu.clone();
+        Ok(Self {
+            gpu,
+            config,
+            weights,
+            variants,
+            identity,
+            adapter_base,
+            notes,
+            angles,
+            max_positions,
+        })
     }
 
     fn tables(&self) -> impl Iterator<Item = &Table> {
@@ -160,17 +182,50 @@ impl Model {
     }
 }
 
-/// The configuration that goes with a checkpoint's files.
+/// The configuration that goes with a checkpoint's files. Whether the head is the embedding is told by the tensors.
 ///
 /// # Errors
 /// When there is none, or it cannot be read.
 pub fn config_of(checkpoint: &Checkpoint) -> Result<Config, ModelError> {
-    match (checkpoint.gguf(), checkpoint.config_json()) {
-        (Some(header), _) => Ok(Config::from_gguf(header)?),
-        (None, Some(json)) => Ok(Config::from_json(json)?),
-        (None, None) => Err(ModelError::Options(format!(
-            "{}: safetensors files need the model's config.json beside them",
-            checkpoint.name()
-        ))),
+    Ok(config_and_notes(checkpoint)?.0)
+}
+
+/// As [`config_of`], and what the user should know of how the files were read: what was passed over, which defaults
+/// and which of two readings were taken.
+///
+/// # Errors
+/// As [`config_of`].
+pub fn config_and_notes(checkpoint: &Checkpoint) -> Result<(Config, Vec<String>), ModelError> {
+    let mut notes = checkpoint.notes().to_vec();
+    let mut config = match (checkpoint.gguf(), checkpoint.config_json()) {
+        (Some(header), _) => {
+            let (config, of_config) = Config::from_gguf_with_notes(header)?;
+            notes.extend(of_config);
+            config
+        }
+        (None, Some(json)) => Config::from_json(json)?,
+        (None, None) => {
+            return Err(ModelError::Options(format!(
+                "{}: safetensors files need the model's config.json beside them",
+                checkpoint.name()
+            )));
+        }
+    };
+    let own_head = checkpoint.has_own_head();
+    if config.tied_head == own_head && checkpoint.format() != Format::Hearth {
+        notes.push(match own_head {
+            true => format!(
+                "{}: config.json says that the head is the embedding, but the file has an lm_head.weight of its own \
+                 with other numbers: it is used",
+                checkpoint.name()
+            ),
+            false => format!(
+                "{}: the configuration says that the head is no copy of the embedding, but there is no other \
+                 lm_head.weight: the embedding is used",
+                checkpoint.name()
+            ),
+        });
     }
+    config.tied_head = !own_head;
+    Ok((config, notes))
 }

@@ -3,7 +3,10 @@
 
 use std::collections::BTreeSet;
 
-use hearth_formats::{checkpoint::Checkpoint, layout::WeightLayout};
+use hearth_formats::{
+    checkpoint::{Checkpoint, Tensor, names::is_not_text},
+    layout::WeightLayout,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -78,7 +81,8 @@ pub fn weight_bytes(
 ) -> Result<u64, ModelError> {
     let (config, options) = (config_of(checkpoint)?, options.into());
     let mut bytes = 0;
-    for tensor in checkpoint.tensors().filter(|t| !stays_in_file(&t.name, options)) {
+    let used = |t: &&Tensor| !stays_in_file(&t.name, options) && !is_not_text(&t.name);
+    for tensor in checkpoint.tensors().filter(used) {
         if tensor.shape.len() < 2 || tensor.name.contains("norm") {
             bytes += 4 * tensor.rows() * tensor.columns();
         } else {

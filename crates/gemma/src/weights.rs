@@ -1,6 +1,9 @@
 //! The frozen weights on the device.
 
-use hearth_formats::{checkpoint::Checkpoint, layout::WeightLayout};
+use hearth_formats::{
+    checkpoint::{Checkpoint, names::is_not_text},
+    layout::WeightLayout,
+};
 use hearth_gpu::{Gpu, Slice};
 use hearth_kernels::matrix::Matrix;
 
@@ -71,7 +74,7 @@ impl Weights {
         options: LoadOptions,
         progress: impl FnMut(LoadProgress) -> bool,
     ) -> Result<Self, ModelError> {
-        let read = |name: &str| !stays_in_file(name, options);
+        let read = |name: &str| !stays_in_file(name, options) && !is_not_text(name);
         let mut loader = Loader::new(gpu, checkpoint, options, progress, read);
         let (c, f) = (config.hidden, config.intermediate);
         let (q, kv) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);

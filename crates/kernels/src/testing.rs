@@ -143,6 +143,7 @@ pub(crate) fn layouts() -> Vec<WeightLayout> {
             (128, ScaleForm::F32, false),
             (64, ScaleForm::F32, true),
             (16, ScaleForm::TwoLevel, false),
+            (32, ScaleForm::TwoLevel, false),
             (128, ScaleForm::TwoLevel, false),
             (32, ScaleForm::TwoLevel, true),
         ] {

@@ -1,10 +1,12 @@
-//! What tests share: where the real model is, whether slow tests run, and how a test says that it
-//! was skipped.
+//! What tests share: where the real model is, whether slow tests run, how a test says that it was
+//! skipped, and small GGUF files.
 //!
 //! A test runner counts a test that returns early as passed. So whoever asks here for something
 //! that is not on this machine, and gets nothing, is recorded as skipped: see [`skipped`].
 //!
 //! The tests of this crate prove that a GPU answers, natively and in the browser.
+
+pub mod gguf;
 
 use std::path::PathBuf;
 use std::process::{self, Command};

@@ -150,6 +150,7 @@ async fn load_files(
         tab_bytes: core::arch::wasm32::memory_size(0) as u64 * WASM_PAGE,
         identity: model.identity.clone(),
         instruct: lower.contains("-it") || lower.contains("instruct"),
+        notes: [model.notes.as_slice(), tokenizer.notes()].concat(),
         seconds: start.elapsed().as_secs_f64(),
         name,
     };

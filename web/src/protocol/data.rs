@@ -79,6 +79,8 @@ pub struct ModelSummary {
     pub identity: String,
     /// Whether it was tuned to chat, as far as its tokenizer and name tell.
     pub instruct: bool,
+    /// What the user should know of how its files were read.
+    pub notes: Vec<String>,
     /// Seconds it took.
     pub seconds: f64,
 }

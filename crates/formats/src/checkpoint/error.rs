@@ -6,6 +6,7 @@ use crate::gguf::header::HeaderError;
 use crate::hearth::HearthFileError;
 use crate::layout::LayoutError;
 use crate::mlx::MlxError;
+use crate::recognize::WrongFile;
 use crate::row::RowFault;
 use crate::safetensors::SafetensorsError;
 use crate::source::SourceError;
@@ -24,6 +25,14 @@ pub enum CheckpointError {
     Hearth(#[from] HearthFileError),
     #[error("{file}: {source}")]
     Mlx { file: String, source: MlxError },
+    #[error(transparent)]
+    Wrong(WrongFile),
+    #[error(
+        "{file}: the weights are quantized by {method}: tensor '{tensor}' is of type {found}, which Hearth does not \
+         read; take the model unquantized in safetensors (Hearth makes it smaller itself), or as a GGUF in Q4_K_M or \
+         Q8_0"
+    )]
+    ForeignQuantization { file: String, tensor: String, found: String, method: String },
     #[error("no model file given; give a .gguf file, or .safetensors files with their config.json")]
     Empty,
     #[error("{file}: {message}")]
@@ -36,7 +45,9 @@ pub enum CheckpointError {
     Duplicate { file: String, other: String, tensor: String },
     #[error("{model}: there is no tensor '{tensor}'; the file is not a complete Gemma text model")]
     Missing { model: String, tensor: String },
-    #[error("{file}: tensor '{tensor}' is of type {found}, which Hearth does not read as weights")]
+    #[error(
+        "{file}: tensor '{tensor}' is of type {found}, which Hearth does not read as weights; take the model as a GGUF in Q4_K_M or Q8_0, or unquantized in safetensors"
+    )]
     NotWeights { file: String, tensor: String, found: String },
     #[error("{file}: tensor '{tensor}' has shape {found:?}, {expected}")]
     Shape { file: String, tensor: String, expected: String, found: Vec<u64> },

@@ -52,13 +52,61 @@ pub fn matrix_to_gguf(name: &str) -> Option<String> {
     Some(format!("blk.{layer}.{gguf}"))
 }
 
-/// The uniform name of a safetensors tensor: models with vision keep the text model under
-/// `language_model.` (older files) or `model.language_model.`.
+/// What programs put in front of the text model's own names: `module` (data-parallel training), `base_model` (PEFT),
+/// `language_model` and `text_model` (models with vision).
+const WRAPPINGS: [&str; 8] = [
+    "module",
+    "base_model",
+    "model",
+    "language_model",
+    "text_model",
+    "transformer",
+    "llm",
+    "backbone",
+];
+/// What programs put anywhere in a name: torch.compile, FSDP, PEFT.
+const INNER_WRAPPINGS: [&str; 4] =
+    ["_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "base_layer"];
+
+/// The uniform name of a safetensors tensor: `model.layers.…`, `model.embed_tokens.…`, `model.norm.…` or
+/// `lm_head.…`, whatever it is wrapped in; names of other tensors stay.
 pub fn from_safetensors(name: &str) -> String {
-    if let Some(rest) = name.strip_prefix("model.language_model.") {
-        return format!("model.{rest}");
+    let parts: Vec<&str> = name.split('.').filter(|part| !INNER_WRAPPINGS.contains(part)).collect();
+    let mut rest = &parts[..];
+    while let [first, behind @ ..] = rest
+        && WRAPPINGS.contains(first)
+    {
+        rest = behind;
     }
-    name.strip_prefix("language_model.").unwrap_or(name).to_owned()
+    match rest {
+        ["layers", number, ..] if number.parse::<u32>().is_ok() => {}
+        ["embed_tokens" | "norm", _, ..] => {}
+        ["lm_head", _, ..] => return rest.join("."),
+        _ => return name.to_owned(),
+    }
+    format!("model.{}", rest.join("."))
+}
+
+/// Whether a tensor is one of an adapter: PEFT's `lora_A`, MLX's `lora_a`, and what goes with them.
+pub fn is_adapter_tensor(name: &str) -> bool {
+    let starts = ["lora_A", "lora_B", "lora_a", "lora_b", "lora_embedding", "lora_magnitude"];
+    name.split('.').any(|part| starts.iter().any(|start| part.starts_with(start)))
+}
+
+/// Whether a tensor belongs to the part of a model that sees or hears, which Hearth passes over.
+pub fn is_not_text(name: &str) -> bool {
+    let starts = [
+        "vision",
+        "audio",
+        "multi_modal_projector.",
+        "embed_vision.",
+        "embed_audio.",
+        "v.",
+        "mm.",
+        "a.",
+    ];
+    let name = name.strip_prefix("model.").unwrap_or(name);
+    starts.iter().any(|start| name.starts_with(start))
 }
 
 #[cfg(test)]
@@ -85,6 +133,13 @@ mod tests {
             "model.layers.3.post_attention_layernorm.weight"
         );
         for name in [
+            "layers.0.mlp.up_proj.weight",
+            "_orig_mod.model.layers.0.mlp.up_proj.weight",
+            "module.model.layers.0.mlp.up_proj.weight",
+            "module._orig_mod.model.layers.0._orig_mod.mlp.up_proj.weight",
+            "_fsdp_wrapped_module.model.layers.0._fsdp_wrapped_module.mlp.up_proj.weight",
+            "base_model.model.model.layers.0.mlp.up_proj.base_layer.weight",
+            "text_model.layers.0.mlp.up_proj.weight",
             "model.layers.0.mlp.up_proj.weight",
             "language_model.model.layers.0.mlp.up_proj.weight",
             "model.language_model.layers.0.mlp.up_proj.weight",
@@ -92,6 +147,19 @@ mod tests {
             assert_eq!(from_safetensors(name), "model.layers.0.mlp.up_proj.weight");
         }
         assert_eq!(from_safetensors("language_model.lm_head.weight"), "lm_head.weight");
+        assert_eq!(from_safetensors("norm.weight"), "model.norm.weight");
+        assert_eq!(from_safetensors("_orig_mod.embed_tokens.weight"), "model.embed_tokens.weight");
+        for other in [
+            "vision_tower.vision_model.encoder.layers.0.mlp.fc1.weight",
+            "model.vision_tower.vision_model.encoder.layers.0.mlp.fc1.weight",
+            "model.encoder.layers.0.mlp.up_proj.weight",
+            "model.layers.x.mlp.up_proj.weight",
+            "model.embed_tokens",
+        ] {
+            assert_eq!(from_safetensors(other), other);
+        }
+        assert!(is_not_text("model.vision_tower.x") && is_not_text("mm.0.weight"));
+        assert!(!is_not_text("model.layers.0.mlp.up_proj.weight"));
         assert_eq!(
             matrix_to_gguf("model.layers.4.self_attn.o_proj").as_deref(),
             Some("blk.4.attn_output")

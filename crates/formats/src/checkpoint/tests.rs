@@ -104,8 +104,11 @@ fn shards_come_together_by_the_index_or_by_themselves() {
         assert_eq!(block_on(model.read_rows_f32(up, 2..3)).unwrap(), [8.0, 9.0, 10.0, 11.0]);
     }
     for (sources, words) in [
-        (vec![a(), index()], "'model-00002-of-00002.safetensors', which was not given"),
-        (vec![a()], "2 safetensors files, 1 were given"),
+        (vec![a(), index()], "of these model-00002-of-00002.safetensors is missing"),
+        (
+            vec![a()],
+            "2 safetensors files, and of these model-00002-of-00002.safetensors is missing",
+        ),
         (vec![a(), a()], "is there twice"),
         (vec![config()], "no model file given"),
     ] {

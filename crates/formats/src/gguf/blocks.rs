@@ -14,6 +14,11 @@
 //! | Q4_K | 144 | 256 | q4, groups of 32, two-level with minimum |
 //! | Q5_K | 176 | 256 | q8, groups of 32, two-level with minimum, codes 0..=31 |
 //! | Q6_K | 210 | 256 | q8, groups of 16, two-level, codes q − 32 |
+//! | IQ4_NL | 18 | 32 | q8, groups of 32, f16, codes from a table of 16 |
+//! | IQ4_XS | 136 | 256 | q8, groups of 32, two-level, codes from that table |
+//!
+//! The two IQ4 types take 16 values that are not evenly spaced, so no 4-bit layout holds them; as 8-bit codes they
+//! are exact, at 8.5 and 8.4 bits a weight on the GPU for 4.5 and 4.25 in the file.
 
 use half::f16;
 
@@ -26,14 +31,17 @@ use crate::row::{FloatType, RowFault, push_f16_scales};
 pub fn layout_of(kind: TensorType) -> Option<WeightLayout> {
     let quant = |bits, group, scale, minimum| WeightLayout::Quant { bits, group, scale, minimum };
     Some(match kind {
-        TensorType::F32 | TensorType::Bf16 => WeightLayout::F32,
+        TensorType::F64 | TensorType::F32 | TensorType::Bf16 => WeightLayout::F32,
         TensorType::F16 => WeightLayout::F16,
         TensorType::Q4_0 | TensorType::Q4_1 => quant(4, 32, ScaleForm::F16, true),
-        TensorType::Q5_0 | TensorType::Q8_0 => quant(8, 32, ScaleForm::F16, false),
+        TensorType::Q5_0 | TensorType::Q8_0 | TensorType::Iq4Nl => {
+            quant(8, 32, ScaleForm::F16, false)
+        }
         TensorType::Q5_1 => quant(8, 32, ScaleForm::F16, true),
         TensorType::Q4_K => quant(4, 32, ScaleForm::TwoLevel, true),
         TensorType::Q5_K => quant(8, 32, ScaleForm::TwoLevel, true),
         TensorType::Q6_K => quant(8, 16, ScaleForm::TwoLevel, false),
+        TensorType::Iq4Xs => quant(8, 32, ScaleForm::TwoLevel, false),
         _ => return None,
     })
 }
@@ -52,12 +60,18 @@ pub fn pack_row(kind: TensorType, bytes: &[u8], packed: &mut PackedRows) -> Resu
     }
     let blocks = bytes.chunks_exact(block_bytes).enumerate();
     match kind {
+        TensorType::F64 => return FloatType::F64.pack_row(bytes, packed),
         TensorType::F32 => return FloatType::F32.pack_row(bytes, packed),
         TensorType::F16 => return FloatType::F16.pack_row(bytes, packed),
         TensorType::Bf16 => return FloatType::Bf16.pack_row(bytes, packed),
         TensorType::Q4_K | TensorType::Q5_K | TensorType::Q6_K => {
             for (block, bytes) in blocks {
                 k_block(kind, bytes, block * 256, packed)?;
+            }
+        }
+        TensorType::Iq4Xs => {
+            for (block, bytes) in blocks {
+                iq4_xs_block(bytes, block * 256, packed)?;
             }
         }
         _ => {
@@ -94,6 +108,10 @@ fn simple_block(
     match kind {
         TensorType::Q8_0 => codes.copy_from_slice(rest),
         TensorType::Q4_0 | TensorType::Q4_1 => nibbles(rest, &mut codes),
+        TensorType::Iq4Nl => {
+            nibbles(rest, &mut codes);
+            codes = codes.map(iq4_code);
+        }
         _ => {
             let high = u32::from_le_bytes([rest[0], rest[1], rest[2], rest[3]]);
             nibbles(&rest[4..], &mut codes);
@@ -107,6 +125,34 @@ fn simple_block(
     let bits = if matches!(kind, TensorType::Q4_0 | TensorType::Q4_1) { 4 } else { 8 };
     push_codes(bits, &codes, quants);
     Ok((d, minimum))
+}
+
+/// The 16 values of the IQ4 types (`kvalues_iq4nl`).
+const IQ4_VALUES: [i8; 16] =
+    [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
+
+/// The signed byte that a 4-bit code of an IQ4 type stands for.
+fn iq4_code(code: u8) -> u8 {
+    IQ4_VALUES[usize::from(code & 15)] as u8
+}
+
+/// One block of IQ4_XS: f16 d, the high two bits of eight sub-scales, their low four bits, then codes. A sub-scale is
+/// stored with 32 added.
+fn iq4_xs_block(bytes: &[u8], column: usize, packed: &mut PackedRows) -> Result<(), RowFault> {
+    let d = finite_f16(bytes, 0, column)?;
+    let high = u16::from_le_bytes([bytes[2], bytes[3]]);
+    let mut scales = [0; 8];
+    for (group, scale) in scales.iter_mut().enumerate() {
+        let low = bytes[4 + group / 2] >> (4 * (group % 2)) & 15;
+        let pair = (high >> (2 * group)) as u8 & 3;
+        *scale = (low | pair << 4).wrapping_sub(32);
+        let mut codes = [0; 32];
+        nibbles(&bytes[8 + 16 * group..24 + 16 * group], &mut codes);
+        push_codes(8, &codes.map(iq4_code), &mut packed.quants);
+    }
+    packed.scales.push(u32::from(d.to_bits()));
+    push_bytes(&scales, &mut packed.scales);
+    Ok(())
 }
 
 /// One block of 256 with its two-level scales.
@@ -159,6 +205,7 @@ fn k_block(
     push_bytes(&pairs, &mut packed.scales);
     Ok(())
 }
+
 /// Sub-scale and sub-minimum of a group, 6 bits each (`get_scale_min_k4`).
 fn k_scale(s: &[u8], group: usize) -> (u8, u8) {
     if group < 4 {

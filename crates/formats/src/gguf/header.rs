@@ -126,6 +126,24 @@ impl Header {
         Ok(Self { file, version, alignment, data_start, metadata, tensors, places })
     }
 
+    /// Adds the tensors of another piece of the same model; metadata stays that of the first. Offsets count in the
+    /// piece's own file.
+    ///
+    /// # Errors
+    /// [`HeaderError::Duplicate`] for a tensor that both have.
+    pub(crate) fn join(&mut self, piece: Self) -> Result<(), HeaderError> {
+        for tensor in piece.tensors {
+            if self.places.insert(tensor.name.clone(), self.tensors.len()).is_some() {
+                return Err(HeaderError::Duplicate {
+                    file: piece.file,
+                    what: format!("tensor '{}'", tensor.name),
+                });
+            }
+            self.tensors.push(tensor);
+        }
+        Ok(())
+    }
+
     /// Name of the file, for errors.
     pub fn file(&self) -> &str {
         &self.file
@@ -169,8 +187,8 @@ impl Header {
         }
     }
 
-    /// A value as `u32`, `u64`, `f32`, `bool`, `&str`, `&Strings`, `&[f32]`, `&[i32]` or
-    /// `&[u32]`; `None` if the key is not there.
+    /// A value as `u32`, `u64`, `f32`, `bool`, `&str`, `&Strings`, `Cow<[f32]>` or `Vec<i64>`; `None` if the key is
+    /// not there. Integers may have any width and sign, and stand for floats.
     ///
     /// # Errors
     /// [`HeaderError::WrongValue`] if it is something else or does not fit.

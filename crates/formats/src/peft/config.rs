@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::{Adapter, LARGEST_RANK, PeftError};
+use super::{Adapter, Base, LARGEST_RANK, PeftError};
+use crate::recognize::check_json;
 use crate::source::{ByteSource, SourceError, read_vec};
 
 /// Longest file that is read; PEFT writes about a kilobyte.
@@ -30,8 +31,10 @@ const PLAIN: [(&str, &str); 11] = [
 /// LoftQ, LoRA-GA) take a part of them away, so that such an adapter means nothing to the model as it is published.
 const HARMLESS_STARTS: [&str; 3] = ["gaussian", "orthogonal", "eva"];
 
-/// An adapter with its settings and no tensors yet.
-pub(super) async fn read(source: &dyn ByteSource) -> Result<Adapter, PeftError> {
+/// An adapter with its settings and no tensors yet, and the projections that `target_modules` lists by name.
+pub(super) async fn read(
+    source: &dyn ByteSource,
+) -> Result<(Adapter, Option<BTreeSet<String>>), PeftError> {
     let file = source.name().to_owned();
     if source.len() > LIMIT {
         return Err(PeftError::Source(SourceError::OutOfMemory {
@@ -41,6 +44,7 @@ pub(super) async fn read(source: &dyn ByteSource) -> Result<Adapter, PeftError> 
         }));
     }
     let text = read_vec(source, 0, source.len()).await?;
+    check_json(&file, &text)?;
     let config: Value = serde_json::from_slice(&text)
         .map_err(|error| PeftError::Json { file: file.clone(), message: error.to_string() })?;
     let wrong = |key: &'static str, expected: &'static str| PeftError::Setting {
@@ -94,17 +98,32 @@ pub(super) async fn read(source: &dyn ByteSource) -> Result<Adapter, PeftError> 
         Some(Value::Bool(rslora)) => *rslora,
         Some(_) => return Err(wrong("use_rslora", "true or false")),
     };
-    let base_model = config.get("base_model_name_or_path");
-    Ok(Adapter {
+    let text = |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or("").to_owned();
+    let class = config.get("auto_mapping").and_then(|mapping| mapping.get("base_model_class"));
+    let base = Base {
+        name: text(config.get("base_model_name_or_path")),
+        class: text(class),
+        ..Base::text()
+    };
+    // A string is a pattern, or "all-linear".
+    let listed = config.get("target_modules").and_then(Value::as_array).map(|names| {
+        let last = |name: &Value| {
+            let name = name.as_str()?;
+            Some(name.rsplit_once('.').map_or(name, |(_, last)| last).to_owned())
+        };
+        names.iter().filter_map(last).collect()
+    });
+    let adapter = Adapter {
         rank: rank as usize,
         alpha,
         rslora,
         dropout,
-        base_model: base_model.and_then(Value::as_str).unwrap_or("").to_owned(),
+        base,
         // What the tensors say: `target_modules` may be a pattern.
         targets: BTreeSet::new(),
         tensors: BTreeMap::new(),
-    })
+    };
+    Ok((adapter, listed))
 }
 
 /// The keys that every PEFT since 0.6 knows; it fills in its defaults for newer ones.
@@ -114,13 +133,17 @@ pub(super) fn write(adapter: &Adapter) -> String {
     } else {
         json!(adapter.alpha)
     };
-    let base_model = match adapter.base_model.as_str() {
+    let base_model = match adapter.base.name.as_str() {
         "" => Value::Null,
         name => json!(name),
     };
+    let auto_mapping = match adapter.base.class.as_str() {
+        "" => Value::Null,
+        class => json!({ "base_model_class": class, "parent_library": library_of(class) }),
+    };
     let config = json!({
         "alpha_pattern": {},
-        "auto_mapping": null,
+        "auto_mapping": auto_mapping,
         "base_model_name_or_path": base_model,
         "bias": "none",
         "fan_in_fan_out": false,
@@ -140,6 +163,12 @@ pub(super) fn write(adapter: &Adapter) -> String {
         "use_rslora": adapter.rslora,
     });
     format!("{config:#}\n")
+}
+
+/// The module of transformers that has a class of Gemma: `transformers.models.gemma3.modeling_gemma3`.
+fn library_of(class: &str) -> String {
+    let family = class.split_once("For").map_or(class, |(family, _)| family).to_lowercase();
+    format!("transformers.models.{family}.modeling_{family}")
 }
 
 fn is_empty(value: &Value) -> bool {

@@ -14,7 +14,7 @@ fn adapter() -> Adapter {
         alpha: 16.0,
         rslora: false,
         dropout: 0.25,
-        base_model: "google/gemma-3-270m".to_owned(),
+        base: Base { name: "google/gemma-3-270m".to_owned(), ..Base::text() },
         targets: ["q_proj".to_owned(), "down_proj".to_owned()].into(),
         tensors: [
             ("model.layers.0.self_attn.q_proj".to_owned(), pair(4, 6)),
@@ -137,4 +137,71 @@ fn a_start_that_changes_the_model_is_refused_in_words_and_others_are_read() {
     let text = with("pissa_niter_4".into()).unwrap_err().to_string();
     assert!(text.contains("'init_lora_weights' is \"pissa_niter_4\""), "{text}");
     assert!(text.contains("own weights") && text.contains("path_initial_model"), "{text}");
+}
+
+#[test]
+fn the_names_are_those_of_the_model_that_was_loaded() {
+    let base = Base {
+        class: "Gemma3ForConditionalGeneration".to_owned(),
+        prefix: "model.language_model.".to_owned(),
+        ..Base::default()
+    };
+    let adapter = Adapter { base, ..adapter() };
+    let bytes = adapter.to_safetensors().unwrap();
+    let names = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let wanted = "base_model.model.model.language_model.layers.0.self_attn.q_proj.lora_A.weight";
+    assert!(names.names().contains(&wanted), "{:?}", names.names());
+    let config = adapter.config_json();
+    for words in [
+        "\"base_model_class\": \"Gemma3ForConditionalGeneration\"",
+        "\"parent_library\": \"transformers.models.gemma3.modeling_gemma3\"",
+        "\"base_model_name_or_path\": null",
+    ] {
+        assert!(config.contains(words), "{config}");
+    }
+    assert_eq!(read(&config, &bytes).unwrap(), adapter);
+}
+
+#[test]
+fn what_is_no_adapter_of_projections_is_said() {
+    let config = adapter().config_json();
+    for (part, words) in [
+        ("lora_magnitude_vector.weight", "DoRA's"),
+        ("lora_embedding_A.weight", "a trained embedding"),
+        ("modules_to_save.weight", "a layer that was trained along"),
+    ] {
+        let name = format!("base_model.model.model.layers.0.self_attn.q_proj.{part}");
+        let bytes = safetensors::serialize(
+            [(name, TensorView::new(safetensors::Dtype::F32, vec![1], &[0; 4]).unwrap())],
+            None,
+        );
+        let error = read(&config, &bytes.unwrap()).unwrap_err().to_string();
+        assert!(error.contains(words) && error.contains("is no lora_A"), "{error}");
+    }
+    let lfs = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n";
+    for error in [read(&config, lfs), read(std::str::from_utf8(lfs).unwrap(), lfs)] {
+        assert!(error.unwrap_err().to_string().contains("a git-lfs pointer"));
+    }
+}
+
+#[test]
+fn listed_targets_and_tensors_belong_together() {
+    let weights = adapter().to_safetensors().unwrap();
+    let good: serde_json::Value = serde_json::from_str(&adapter().config_json()).unwrap();
+    let with = |targets: serde_json::Value| {
+        let mut config = good.clone();
+        config["target_modules"] = targets;
+        read(&config.to_string(), &weights).map_err(|error| error.to_string())
+    };
+    for fine in [
+        serde_json::json!("all-linear"),
+        serde_json::json!(["model.layers.0.self_attn.q_proj", "down_proj"]),
+        serde_json::Value::Null,
+    ] {
+        assert!(with(fine).is_ok());
+    }
+    let error = with(serde_json::json!(["q_proj", "down_proj", "k_proj"])).unwrap_err();
+    assert!(error.contains("'k_proj' is listed, but no tensor adapts it"), "{error}");
+    let error = with(serde_json::json!(["q_proj"])).unwrap_err();
+    assert!(error.contains("'down_proj' is adapted by tensors, but not listed"), "{error}");
 }

@@ -8,11 +8,17 @@ use crate::row::FloatType;
 #[allow(missing_docs, non_camel_case_types)] // The format's own names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Dtype {
+    F4,
+    F6_E2M3,
+    F6_E3M2,
     BOOL,
     U8,
     I8,
     F8_E5M2,
     F8_E4M3,
+    F8_E8M0,
+    F8_E4M3FNUZ,
+    F8_E5M2FNUZ,
     I16,
     U16,
     F16,
@@ -23,15 +29,22 @@ pub enum Dtype {
     I64,
     U64,
     F64,
+    C64,
 }
 
 impl Dtype {
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 22] = [
+        Self::F4,
+        Self::F6_E2M3,
+        Self::F6_E3M2,
         Self::BOOL,
         Self::U8,
         Self::I8,
         Self::F8_E5M2,
         Self::F8_E4M3,
+        Self::F8_E8M0,
+        Self::F8_E4M3FNUZ,
+        Self::F8_E5M2FNUZ,
         Self::I16,
         Self::U16,
         Self::F16,
@@ -42,21 +55,37 @@ impl Dtype {
         Self::I64,
         Self::U64,
         Self::F64,
+        Self::C64,
     ];
 
-    /// Bytes of one number.
-    pub fn bytes(self) -> u64 {
+    /// Bits of one number.
+    pub fn bits(self) -> u64 {
         match self {
-            Self::BOOL | Self::U8 | Self::I8 | Self::F8_E5M2 | Self::F8_E4M3 => 1,
-            Self::I16 | Self::U16 | Self::F16 | Self::BF16 => 2,
-            Self::I32 | Self::U32 | Self::F32 => 4,
-            Self::I64 | Self::U64 | Self::F64 => 8,
+            Self::F4 => 4,
+            Self::F6_E2M3 | Self::F6_E3M2 => 6,
+            Self::BOOL
+            | Self::U8
+            | Self::I8
+            | Self::F8_E5M2
+            | Self::F8_E4M3
+            | Self::F8_E8M0
+            | Self::F8_E4M3FNUZ
+            | Self::F8_E5M2FNUZ => 8,
+            Self::I16 | Self::U16 | Self::F16 | Self::BF16 => 16,
+            Self::I32 | Self::U32 | Self::F32 => 32,
+            Self::I64 | Self::U64 | Self::F64 | Self::C64 => 64,
         }
+    }
+
+    /// What offsets of its data are multiples of, in bytes.
+    pub fn alignment(self) -> u64 {
+        (self.bits() / 8).max(1)
     }
 
     /// The kind of float, for those that weights come in.
     pub fn float(self) -> Option<FloatType> {
         match self {
+            Self::F64 => Some(FloatType::F64),
             Self::F32 => Some(FloatType::F32),
             Self::F16 => Some(FloatType::F16),
             Self::BF16 => Some(FloatType::Bf16),

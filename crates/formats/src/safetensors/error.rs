@@ -12,13 +12,15 @@ pub enum SafetensorsError {
     #[error(transparent)]
     Source(#[from] SourceError),
     #[error(
-        "{file}: not a safetensors file: its first 8 bytes announce a header of {found} bytes, \
-         {limit} at most can follow; choose a .safetensors file, or fetch it again"
+        "{file}: its first 8 bytes announce a header of {found} bytes, {limit} at most can follow; {advice}"
     )]
-    HeaderLength { file: String, found: u64, limit: u64 },
+    HeaderLength { file: String, found: u64, limit: u64, advice: &'static str },
     #[error("{file}: the JSON of the header or index is damaged: {message}; fetch it again")]
     Json { file: String, message: String },
-    #[error("{file}: tensor '{tensor}': unknown number type '{found}'")]
+    #[error(
+        "{file}: tensor '{tensor}': unknown number type '{found}'; the file is newer than this program: take the model \
+         in F32, F16 or BF16, or as a GGUF in Q4_K_M or Q8_0"
+    )]
     Dtype { file: String, tensor: String, found: String },
     #[error("{file}: tensor '{tensor}': shape {shape:?} is larger than any file")]
     Shape { file: String, tensor: String, shape: Vec<u64> },

@@ -26,7 +26,7 @@ pub fn plan_file(
     tensors: impl IntoIterator<Item = (String, Dtype, Vec<u64>)>,
 ) -> Result<PlannedFile, SafetensorsError> {
     let mut tensors: Vec<_> = tensors.into_iter().collect();
-    tensors.sort_by_key(|(_, dtype, _)| std::cmp::Reverse(dtype.bytes()));
+    tensors.sort_by_key(|(_, dtype, _)| std::cmp::Reverse(dtype.bits()));
     let mut header = serde_json::Map::new();
     if !metadata.is_empty() {
         header.insert("__metadata__".to_owned(), serde_json::json!(metadata));

@@ -3,6 +3,7 @@
 use thiserror::Error;
 
 use crate::gguf::header::HeaderError;
+use crate::recognize::WrongFile;
 
 /// Why a tokenizer could not be read. Every variant names the file.
 #[allow(missing_docs)]
@@ -10,6 +11,8 @@ use crate::gguf::header::HeaderError;
 pub enum TokenizerError {
     #[error(transparent)]
     Header(#[from] HeaderError),
+    #[error(transparent)]
+    Wrong(#[from] WrongFile),
     #[error("{file}: not a tokenizer: {found}; fetch the file again")]
     Json { file: String, found: String },
     #[error(

@@ -11,8 +11,10 @@ use serde_json::{Value, json};
 use tokenizers::models::bpe::BPE;
 
 use super::{
-    AddedTokens, Pairs, Parts, SPACE, Strings, TokenizerError, Vocabulary, is_control_name,
+    AddedTokens, MARKERS, Pairs, Parts, SPACE, Strings, TokenizerError, Vocabulary,
+    is_control_name, untyped_note,
 };
+use crate::recognize::check_json;
 
 const FILE: &str = "tokenizer.json";
 
@@ -73,6 +75,7 @@ enum Merge {
 }
 
 pub(super) fn read(bytes: &[u8]) -> Result<Parts, TokenizerError> {
+    check_json(FILE, bytes)?;
     let File { added_tokens, normalizer, pre_tokenizer, model } =
         serde_json::from_slice(bytes).map_err(not_a_tokenizer)?;
     let to_underline = json!({"type": "Replace", "pattern": {"String": " "}, "content": SPACE});
@@ -100,6 +103,17 @@ pub(super) fn read(bytes: &[u8]) -> Result<Parts, TokenizerError> {
 
     let vocabulary = Vocabulary::new(pieces_by_id(&model.vocab, &added_tokens)?);
     let mut added = Vec::new();
+    let mut untyped = Vec::new();
+    for marker in MARKERS {
+        let token = added_tokens.iter().find(|token| token.content == marker);
+        if let (Some(id), false) = (vocabulary.id(marker), token.is_some_and(|token| token.special))
+        {
+            untyped.push(marker);
+            if token.is_none() {
+                added.push((marker.to_owned(), id, true));
+            }
+        }
+    }
     for token in added_tokens {
         if token.single_word || token.lstrip || token.rstrip || token.normalized {
             let expected = "tokens without single_word, lstrip, rstrip and normalized";
@@ -122,6 +136,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Parts, TokenizerError> {
         pairs: Pairs::Merges(Box::new(bpe)),
         bos: None,
         eos: None,
+        notes: untyped_note(FILE, &untyped).into_iter().collect(),
     })
 }
 

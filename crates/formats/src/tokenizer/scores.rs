@@ -12,19 +12,21 @@
 //! neighbours merge if together they are a piece, and the order is compared when it matters. So
 //! there is nothing to build but a table of the pieces, which takes 20 ms.
 
+use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use super::{
-    AddedTokens, Header, Pairs, Parts, SPACE, Strings, TokenizerError, Vocabulary, is_control_name,
+    AddedTokens, Header, MARKERS, Pairs, Parts, SPACE, Strings, TokenizerError, Vocabulary,
+    is_control_name, untyped_note,
 };
 
 /// Kinds of tokens: llama.cpp, `enum llama_token_type`; in Gemma's vocabularies:
-const NORMAL: i32 = 1;
-const UNKNOWN: i32 = 2;
-const CONTROL: i32 = 3;
+const NORMAL: i64 = 1;
+const UNKNOWN: i64 = 2;
+const CONTROL: i64 = 3;
 /// `<b>`, runs of newlines, tabs and spaces.
-const USER_DEFINED: i32 = 4;
+const USER_DEFINED: i64 = 4;
 
 const MODEL: &str = "tokenizer.ggml.model";
 const TOKENS: &str = "tokenizer.ggml.tokens";
@@ -63,8 +65,8 @@ pub(super) fn read(header: &Header) -> Result<Parts, TokenizerError> {
         return Err(unsupported(SPACE_PREFIX, "false", "true".to_owned()));
     }
     let tokens: &Strings = header.require(TOKENS)?;
-    let scores: &[f32] = header.require(SCORES)?;
-    let types: &[i32] = header.require(TYPES)?;
+    let scores: Cow<[f32]> = header.require(SCORES)?;
+    let types: Vec<i64> = header.require(TYPES)?;
     for (key, length) in [(SCORES, scores.len()), (TYPES, types.len())] {
         if length != tokens.len() {
             let expected = format!("{} values, one for each token", tokens.len());
@@ -74,36 +76,63 @@ pub(super) fn read(header: &Header) -> Result<Parts, TokenizerError> {
     if let Some(id) = scores.iter().position(|score| score.is_nan()) {
         return Err(unsupported(SCORES, "numbers", format!("NaN for token {id}")));
     }
+    // Ollama's files list tokens for images that the embedding has no rows for.
+    let rows = header.tensor("token_embd.weight").ok().map(|embedding| embedding.shape[0] as usize);
+    let known = rows.map_or(tokens.len(), |rows| rows.min(tokens.len()));
+    let beyond = || (known..tokens.len()).filter_map(|id| tokens.get(id));
+    let mut notes = vec![];
+    if known < tokens.len() && beyond().all(|token| token.starts_with('<') && token.ends_with('>'))
+    {
+        notes.push(format!(
+            "{}: the vocabulary has {} tokens, the embedding {known}: those beyond it ({}) are left out",
+            header.file(),
+            tokens.len(),
+            beyond().take(4).collect::<Vec<_>>().join(", ")
+        ));
+    }
+    let known = if notes.is_empty() { tokens.len() } else { known };
 
     let ties = match header.get("general.architecture")? {
         Some("gemma" | "gemma2") => Ties::LowestId,
         _ => Ties::Longest,
     };
     let mut added = Vec::new();
+    let mut kinds = Vec::with_capacity(known);
+    let mut untyped = Vec::new();
     let pieces: Strings = tokens
         .iter()
-        .zip(types)
+        .zip(&types)
+        .take(known)
         .enumerate()
         .map(|(id, (token, kind))| {
+            // What looks like one of these is one, whatever its type says (llama.cpp overrides it too).
+            let overridden = MARKERS.contains(&token) && !matches!(*kind, UNKNOWN | CONTROL);
+            if overridden {
+                untyped.push(token);
+            }
+            let kind = if overridden { CONTROL } else { *kind };
+            kinds.push(kind);
             // llama.cpp's converter writes runs of '▁' as spaces, in these tokens only.
-            let piece = match *kind {
+            let piece = match kind {
                 USER_DEFINED => token.replace(' ', SPACE),
                 _ => token.to_owned(),
             };
-            if matches!(*kind, UNKNOWN | CONTROL | USER_DEFINED) {
-                let control = *kind != USER_DEFINED || is_control_name(&piece);
+            if matches!(kind, UNKNOWN | CONTROL | USER_DEFINED) {
+                let control = kind != USER_DEFINED || is_control_name(&piece);
                 added.push((piece.clone(), id as u32, control));
             }
             piece
         })
         .collect();
+    notes.extend(untyped_note(header.file(), &untyped));
     Ok(Parts {
         file: header.file().to_owned(),
-        pairs: Pairs::Scores(Scores::new(&pieces, scores, types, ties)),
+        pairs: Pairs::Scores(Scores::new(&pieces, &scores, &kinds, ties)),
         vocabulary: Vocabulary::new(pieces),
         added: AddedTokens::new(added),
         bos: header.get("tokenizer.ggml.bos_token_id")?,
         eos: header.get("tokenizer.ggml.eos_token_id")?,
+        notes,
     })
 }
 
@@ -117,7 +146,7 @@ enum Ties {
 }
 
 impl Scores {
-    fn new(pieces: &Strings, scores: &[f32], types: &[i32], ties: Ties) -> Self {
+    fn new(pieces: &Strings, scores: &[f32], types: &[i64], ties: Ties) -> Self {
         // SentencePiece gives user-defined pieces 0, the highest; the converter overwrites it.
         let score = |id: u32| match types[id as usize] {
             USER_DEFINED => 0.0,

@@ -1,5 +1,7 @@
 //! `config.json`.
 
+use hearth_formats::gguf::architecture_in_words;
+use hearth_formats::recognize::check_json;
 use serde_json::{Map, Value};
 
 use super::{
@@ -69,6 +71,7 @@ impl Defaults {
 }
 
 pub(super) fn read(text: &str) -> Result<Config, ConfigError> {
+    check_json(FILE, text.as_bytes())?;
     let not_an_object = |found: String| ConfigError::Json { file: FILE.to_owned(), found };
     let root: Value =
         serde_json::from_str(text).map_err(|error| not_an_object(error.to_string()))?;
@@ -85,10 +88,17 @@ pub(super) fn read(text: &str) -> Result<Config, ConfigError> {
             Some(map) => (Family::Gemma3, Fields { map }),
             None => return Err(missing("text_config", "the text model's configuration")),
         },
-        kind => {
-            let found = kind.unwrap_or("no such key");
+        None => {
             let expected = "'gemma', 'gemma2', 'gemma3_text' or 'gemma3'";
-            return Err(bad("model_type", expected, found));
+            return Err(bad("model_type", expected, "no such key"));
+        }
+        Some(found) => {
+            return Err(ConfigError::OtherModel {
+                file: FILE.to_owned(),
+                what: architecture_in_words(found),
+                key: "model_type",
+                found: found.chars().take(60).collect(),
+            });
         }
     };
     refuse_other_models(family, &fields)?;
@@ -137,6 +147,12 @@ pub(super) fn read(text: &str) -> Result<Config, ConfigError> {
         },
     };
     config.check(FILE, "", &KEYS)
+}
+
+/// Whether a `config.json` is that of a model that sees, with the text model inside.
+pub fn is_multimodal(text: &str) -> bool {
+    let root: Result<Value, _> = serde_json::from_str(text);
+    root.is_ok_and(|root| root.get("model_type").and_then(Value::as_str) == Some("gemma3"))
 }
 
 /// Refuses variants of the architecture that would compute something else.
@@ -259,7 +275,14 @@ fn factor(fields: &Fields) -> Result<f64, ConfigError> {
         Some(kind) => Some(kind),
         None => fields.text("type")?,
     };
+    let factor = fields.number("factor")?.filter(|factor| *factor != 1.0);
     match kind {
+        None if factor.is_some() => {
+            Err(missing("rope_type", "'linear', as there is a factor, or 'default' and no factor"))
+        }
+        Some("default") if factor.is_some() => {
+            Err(bad("rope_type", "'linear', as there is a factor, or no factor", "default"))
+        }
         None | Some("default") => Ok(1.0),
         Some("linear") => fields
             .number("factor")?

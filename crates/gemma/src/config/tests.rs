@@ -266,7 +266,7 @@ fn bad_values_are_refused_in_words() {
         (
             "model_type",
             json!("gemma3n_text"),
-            "key 'model_type': expected 'gemma', 'gemma2', 'gemma3_text' or 'gemma3', found gemma3n_text",
+            "this is Gemma 3n (model_type is 'gemma3n_text'), which is not supported; Hearth reads the text models of",
         ),
         ("model_type", json!("gemma3"), "key 'text_config' is missing"),
         (
@@ -315,7 +315,7 @@ fn bad_gguf_metadata_names_file_and_key() {
         (
             "general.architecture\u{8}\0\0\0\u{6}\0\0\0\0\0\0\0gemma3",
             "general.architecture\u{8}\0\0\0\u{6}\0\0\0\0\0\0\0llama3",
-            "key 'general.architecture': expected 'gemma', 'gemma2' or 'gemma3', found 'llama3'",
+            "this is a model of the architecture 'llama3' (general.architecture is 'llama3'), which is not supported",
         ),
         (
             "linear",

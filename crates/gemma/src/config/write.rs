@@ -3,16 +3,18 @@
 use hearth_formats::checkpoint::Checkpoint;
 use serde_json::{Value, json};
 
-use super::{Config, Family, LayerAttention, Rope};
+use super::{Config, Family, LayerAttention, Rope, check_complete};
 use crate::{ModelError, config_of};
 
 /// A model's `config.json`: its own, or one that reads as the same configuration. What a quantized
 /// copy of a model keeps.
 ///
 /// # Errors
-/// A model without a configuration, or one that `config.json` cannot say.
+/// A model without a configuration, or one that `config.json` cannot say; a model that lacks weights, or has some that
+/// a copy would lose.
 pub fn config_json(checkpoint: &Checkpoint) -> Result<String, ModelError> {
     let config = config_of(checkpoint)?;
+    check_complete(checkpoint, &config)?;
     match checkpoint.config_json() {
         Some(json) => Ok(json.to_owned()),
         None => write(&config),

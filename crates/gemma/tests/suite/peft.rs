@@ -69,5 +69,5 @@ async fn an_adapter_made_by_peft_is_written_as_it_was_read() {
     let adapter = adapter().await;
     let model = load(Profile::Default, &GEMMA3).await;
     let (layout, flat) = from_adapter(&adapter, &model.config).unwrap();
-    assert_eq!(to_adapter(&layout, &flat, &adapter.base_model), adapter);
+    assert_eq!(to_adapter(&layout, &flat, &adapter.base), adapter);
 }

@@ -238,6 +238,9 @@ fn load(app: App, name: String, files: Vec<ModelFile>, blobs: Vec<Blob>, key: St
         }
         FromEngine::ModelReady(model) => {
             app.kept.update_value(|all| all.held = Some(model.clone()));
+            for note in &model.notes {
+                tell(app, NoticeKind::Warning, note, "");
+            }
             spawn_local(async move {
                 // the last that the page fetches for itself: from here on every request counts
                 offline::settled(app).await;

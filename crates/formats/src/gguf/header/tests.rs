@@ -1,3 +1,5 @@
+use std::borrow::Cow;
+
 use super::*;
 use crate::source::MemorySource;
 use pollster::block_on;
@@ -115,10 +117,17 @@ fn every_kind_of_value_is_read() {
     assert_eq!(header.require::<u64>("u64"), Ok(u64::MAX));
     assert_eq!(header.metadata()["i64"], Value::Signed(i64::MIN));
     assert_eq!(header.require::<f32>("f64"), Ok(0.1));
-    assert_eq!(header.require::<&[u32]>("u8s"), Ok(&[1, 255][..]));
-    assert_eq!(header.require::<&[i32]>("i16s"), Ok(&[-2][..]));
-    assert_eq!(header.require::<&[f32]>("f32s"), Ok(&[0.5][..]));
-    assert_eq!(header.require::<&[u32]>("bools"), Ok(&[0, 1][..]));
+    assert_eq!(header.require::<Vec<i64>>("u8s"), Ok(vec![1, 255]));
+    assert_eq!(header.require::<Vec<i64>>("i16s"), Ok(vec![-2]));
+    assert_eq!(header.require::<Cow<[f32]>>("f32s"), Ok(Cow::Borrowed(&[0.5][..])));
+    assert_eq!(header.require::<Vec<i64>>("bools"), Ok(vec![0, 1]));
+    for key in ["u8", "i8", "u16"] {
+        assert!(header.require::<f32>(key).is_ok(), "{key}");
+    }
+    assert_eq!(header.require::<Vec<i64>>("u64s"), Ok(vec![7]));
+    assert_eq!(header.require::<Vec<i64>>("i64s"), Ok(vec![-7]));
+    assert_eq!(*header.require::<Cow<[f32]>>("f64s").unwrap(), [0.25]);
+    assert_eq!(*header.require::<Cow<[f32]>>("u8s").unwrap(), [1.0, 255.0]);
     assert_eq!(header.metadata()["u64s"], Value::U64s(vec![7]));
     assert_eq!(header.metadata()["i64s"], Value::I64s(vec![-7]));
     assert_eq!(header.metadata()["f64s"], Value::F64s(vec![0.25]));
@@ -297,7 +306,7 @@ fn a_header_longer_than_the_buffer_is_read_piece_by_piece() {
     let read: &Strings = header.require("tokens").unwrap();
     assert!(read.iter().eq(tokens.iter().map(String::as_str)));
     assert_eq!(header.require::<&str>("long").unwrap(), long);
-    assert_eq!(header.require::<&[u32]>("bytes").unwrap(), vec![7; 3_000_000]);
+    assert_eq!(header.require::<Vec<i64>>("bytes").unwrap(), vec![7; 3_000_000]);
     assert_eq!(header.require::<u32>("last"), Ok(9));
 }
 

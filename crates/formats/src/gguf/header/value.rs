@@ -1,5 +1,7 @@
 //! Metadata values and how they are read as Rust types.
 
+use std::borrow::Cow;
+
 /// A metadata value. Small integers are widened, which loses nothing.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
@@ -85,13 +87,25 @@ from_value!(u64, "an integer from 0 to 2^64 - 1",
     Value::Signed(value) => u64::try_from(*value).ok());
 from_value!(f32, "a number",
     Value::F32(value) => Some(*value),
-    Value::F64(value) => Some(*value as f32));
-from_value!(bool, "true or false", Value::Bool(value) => Some(*value));
+    Value::F64(value) => Some(*value as f32),
+    Value::Unsigned(value) => Some(*value as f32),
+    Value::Signed(value) => Some(*value as f32));
+from_value!(bool, "true or false",
+    Value::Bool(value) => Some(*value),
+    Value::Unsigned(value @ 0..=1) => Some(*value == 1),
+    Value::Signed(value @ 0..=1) => Some(*value == 1));
 from_value!(&'a str, "a string", Value::Text(value) => Some(value));
 from_value!(&'a Strings, "an array of strings", Value::Texts(values) => Some(values));
-from_value!(&'a [f32], "an array of f32", Value::F32s(values) => Some(values));
-from_value!(&'a [i32], "an array of i32", Value::I32s(values) => Some(values));
-from_value!(&'a [u32], "an array of u32", Value::U32s(values) => Some(values));
+from_value!(Cow<'a, [f32]>, "an array of numbers",
+    Value::F32s(values) => Some(values.into()),
+    Value::F64s(values) => Some(values.iter().map(|value| *value as f32).collect()),
+    Value::U32s(values) => Some(values.iter().map(|value| *value as f32).collect()),
+    Value::I32s(values) => Some(values.iter().map(|value| *value as f32).collect()));
+from_value!(Vec<i64>, "an array of integers",
+    Value::U32s(values) => Some(values.iter().map(|value| i64::from(*value)).collect()),
+    Value::I32s(values) => Some(values.iter().map(|value| i64::from(*value)).collect()),
+    Value::I64s(values) => Some(values.clone()),
+    Value::U64s(values) => values.iter().map(|value| i64::try_from(*value).ok()).collect());
 
 /// Many strings in two allocations. Gemma 3's vocabulary is 262,144 strings of 8 bytes each on
 /// average; as `Vec<String>` it would take four times as much.

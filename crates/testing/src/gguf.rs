@@ -1,0 +1,97 @@
+//! Small GGUF files, written value by value (ggml's `docs/gguf.md`).
+
+/// Number of a value's type.
+const TEXT: u32 = 8;
+
+/// A GGUF file that grows.
+#[derive(Debug, Clone, Default)]
+pub struct GgufFile {
+    values: Vec<(String, u32, Vec<u8>)>,
+    tensors: Vec<(String, Vec<u64>, u32, Vec<u8>)>,
+}
+
+fn string(text: &str) -> Vec<u8> {
+    [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat()
+}
+
+impl GgufFile {
+    /// A value of any type by its number, in the file's bytes; one of the same key is replaced.
+    pub fn value(mut self, key: &str, kind: u32, bytes: impl AsRef<[u8]>) -> Self {
+        self.values.retain(|(other, ..)| other != key);
+        self.values.push((key.to_owned(), kind, bytes.as_ref().to_vec()));
+        self
+    }
+
+    /// A string.
+    pub fn text(self, key: &str, text: &str) -> Self {
+        self.value(key, TEXT, string(text))
+    }
+
+    /// A u32.
+    pub fn number(self, key: &str, number: u32) -> Self {
+        self.value(key, 4, number.to_le_bytes())
+    }
+
+    /// An f32.
+    pub fn float(self, key: &str, number: f32) -> Self {
+        self.value(key, 6, number.to_le_bytes())
+    }
+
+    /// An array of strings.
+    pub fn texts(self, key: &str, texts: &[&str]) -> Self {
+        let bytes: Vec<u8> = texts.iter().flat_map(|text| string(text)).collect();
+        self.array(key, TEXT, texts.len(), &bytes)
+    }
+
+    /// An array of any type by its number, in the file's bytes.
+    pub fn array(self, key: &str, kind: u32, count: usize, bytes: &[u8]) -> Self {
+        let bytes = [&kind.to_le_bytes()[..], &(count as u64).to_le_bytes(), bytes].concat();
+        self.value(key, 9, bytes)
+    }
+
+    /// Without this key.
+    pub fn without(mut self, key: &str) -> Self {
+        self.values.retain(|(other, ..)| other != key);
+        self
+    }
+
+    /// A tensor by the number of its type, sizes with the slowest first.
+    pub fn tensor(mut self, name: &str, shape: &[u64], kind: u32, bytes: Vec<u8>) -> Self {
+        self.tensors.push((name.to_owned(), shape.to_vec(), kind, bytes));
+        self
+    }
+
+    /// A tensor of f32.
+    pub fn floats(self, name: &str, shape: &[u64], values: &[f32]) -> Self {
+        self.tensor(name, shape, 0, values.iter().flat_map(|value| value.to_le_bytes()).collect())
+    }
+
+    /// The file.
+    pub fn bytes(&self) -> Vec<u8> {
+        let mut out = b"GGUF".to_vec();
+        out.extend(3u32.to_le_bytes());
+        out.extend((self.tensors.len() as u64).to_le_bytes());
+        out.extend((self.values.len() as u64).to_le_bytes());
+        for (key, kind, bytes) in &self.values {
+            out.extend(string(key));
+            out.extend(kind.to_le_bytes());
+            out.extend(bytes);
+        }
+        let mut offset = 0u64;
+        for (name, shape, kind, bytes) in &self.tensors {
+            out.extend(string(name));
+            out.extend((shape.len() as u32).to_le_bytes());
+            for size in shape.iter().rev() {
+                out.extend(size.to_le_bytes());
+            }
+            out.extend(kind.to_le_bytes());
+            out.extend(offset.to_le_bytes());
+            offset += (bytes.len() as u64).next_multiple_of(32);
+        }
+        for (.., bytes) in &self.tensors {
+            out.resize(out.len().next_multiple_of(32), 0);
+            out.extend(bytes);
+        }
+        out
+    }
+}
