@@ -302,4 +302,38 @@ mod tests {
             ModelFiles::find(&dir.join("absent")).unwrap_err().to_string().contains("no such file")
         );
     }
+
+    #[test]
+    fn pieces_projectors_and_adapters_of_a_folder() {
+        let pieces = ["m-00001-of-00002.gguf", "m-00002-of-00002.gguf"];
+        let dir = folder("pieces", &[pieces[0], pieces[1], "tokenizer.json", "._m.gguf"]);
+        for given in ["", pieces[0], pieces[1]] {
+            assert_eq!(names(&ModelFiles::find(&dir.join(given)).unwrap()), pieces, "{given}");
+        }
+        let clip = hearth_testing::gguf::GgufFile::default().text("general.architecture", "clip");
+        let clip = clip.floats("v.x", &[1], &[0.0]).bytes();
+        // Nothing but its content says what it is.
+        let dir = folder("projector", &["a.gguf", "b.gguf"]);
+        std::fs::write(dir.join("a.gguf"), &clip).unwrap();
+        assert_eq!(names(&ModelFiles::find(&dir).unwrap()), ["b.gguf"]);
+        // Alone it is handed on: opening says what it is.
+        let dir = folder("projector-alone", &["a.gguf"]);
+        std::fs::write(dir.join("a.gguf"), &clip).unwrap();
+        assert_eq!(names(&ModelFiles::find(&dir).unwrap()), ["a.gguf"]);
+        let dir = folder("run", &["classifier.hearth", "metrics.json"]);
+        assert_eq!(names(&ModelFiles::find(&dir).unwrap()), ["classifier.hearth"]);
+        let dir = folder("pickled", &["pytorch_model.bin", "config.json"]);
+        assert_eq!(names(&ModelFiles::find(&dir).unwrap()), ["pytorch_model.bin"]);
+    }
+
+    #[test]
+    fn a_model_beside_the_shards_of_one_is_asked_about() {
+        let index = "m.safetensors.index.json";
+        let dir = folder("both", &[SHARDS[0], SHARDS[1], index, "model.safetensors"]);
+        let error = ModelFiles::find(&dir).unwrap_err().to_string();
+        assert!(error.contains("several models") && error.contains("model.safetensors"), "{error}");
+        // A stale shard is left alone.
+        let dir = folder("stale", &[SHARDS[0], SHARDS[1], index, "m-00003-of-00003.safetensors"]);
+        assert_eq!(names(&ModelFiles::find(&dir).unwrap()), [index, SHARDS[0], SHARDS[1]]);
+    }
 }

@@ -85,6 +85,40 @@ fn files_that_are_no_models() {
 }
 
 #[test]
+fn wrong_downloads_and_classifiers_are_called_by_their_name() {
+    let dir = folder("wrong-downloads");
+    let write = |name: &str, bytes: &[u8]| {
+        let path = dir.join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path.display().to_string()
+    };
+    let lfs = b"version https://git-lfs.github.com/spec/v1\noid sha256:00ff\nsize 4711\n";
+    for (name, bytes, words) in [
+        ("a.gguf", &lfs[..], ["a git-lfs pointer", "4711 bytes", "git lfs pull"]),
+        ("b.safetensors", lfs, ["a git-lfs pointer", "4711 bytes", "git lfs pull"]),
+        ("c.gguf", b"<!doctype html><html></html>", ["a web page", "sign in", "download it again"]),
+        (
+            "d.safetensors",
+            b"Invalid username or password.",
+            ["a text", "Invalid username", "again"],
+        ),
+        (
+            "pytorch_model.bin",
+            b"PK\x03\x04\0\0archive/data.pkl",
+            ["PyTorch", "safetensors", "Q4_K_M"],
+        ),
+    ] {
+        let path = write(name, bytes);
+        refused(&["inspect", &path], &[&[name][..], &words].concat());
+        refused(&["generate", "--model", &path, "--prompt", "x"], &[&[name][..], &words].concat());
+    }
+    let model = model(3);
+    let tokenizer = write("tokenizer.json", lfs);
+    let args = ["generate", "--model", &model, "--prompt", "x", "--tokenizer", &tokenizer];
+    refused(&args, &["tokenizer.json", "a git-lfs pointer"]);
+}
+
+#[test]
 fn settings_out_of_range() {
     let model = model_with_tokenizer("settings");
     let with = |more: &[&str], words: &[&str]| {

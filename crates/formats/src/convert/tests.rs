@@ -148,3 +148,26 @@ fn the_matrix_with_outliers_loses_more_and_is_named() {
     let layouts: Vec<WeightLayout> = errors.iter().map(|error| error.layout).collect();
     assert_eq!(layouts, [WeightLayout::Q8, WeightLayout::Q4]);
 }
+
+#[test]
+fn a_weight_that_would_be_left_out_is_an_error() {
+    for (name, dtype) in [
+        // Of a type that is not read; of a kind that no text model has.
+        ("model.layers.0.mlp.up_proj.weight", Dtype::BOOL),
+        ("score.weight", Dtype::F32),
+        ("model.mixer.weight", Dtype::F32),
+    ] {
+        let entries =
+            [("model.norm.weight", Dtype::F32), (name, dtype), ("vision_tower.x", Dtype::F32)];
+        let entries = entries.map(|(name, dtype)| (name.to_owned(), dtype, vec![64]));
+        let planned = plan_file("m.safetensors", &BTreeMap::new(), entries).unwrap();
+        let data: u64 = planned.tensors.iter().map(|tensor| tensor.bytes).sum();
+        let mut bytes = planned.bytes;
+        bytes.resize(bytes.len() + data as usize, 0);
+        let source = MemorySource::new("m.safetensors", bytes);
+        let checkpoint = block_on(Checkpoint::open(vec![Rc::new(source)])).unwrap();
+        let plan = Conversion::plan(&checkpoint, WeightLayout::Q4, &[], &origin(), "o");
+        let error = plan.err().unwrap().to_string();
+        assert!(error.contains(name) && error.contains("would be left out"), "{error}");
+    }
+}

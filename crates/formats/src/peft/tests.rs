@@ -171,7 +171,7 @@ fn what_is_no_adapter_of_projections_is_said() {
         ("modules_to_save.weight", "a layer that was trained along"),
     ] {
         let name = format!("base_model.model.model.layers.0.self_attn.q_proj.{part}");
-        let bytes = safetensors::serialize(
+        let bytes = serialize(
             [(name, TensorView::new(safetensors::Dtype::F32, vec![1], &[0; 4]).unwrap())],
             None,
         );

@@ -106,8 +106,9 @@ pub(super) fn read(bytes: &[u8]) -> Result<Parts, TokenizerError> {
     let mut untyped = Vec::new();
     for marker in MARKERS {
         let token = added_tokens.iter().find(|token| token.content == marker);
-        if let (Some(id), false) = (vocabulary.id(marker), token.is_some_and(|token| token.special))
-        {
+        // The turn marks of the first Gemmas are listed without being special.
+        let is_marked = token.is_some_and(|token| token.special || marker.ends_with("_of_turn>"));
+        if let (Some(id), false) = (vocabulary.id(marker), is_marked) {
             untyped.push(marker);
             if token.is_none() {
                 added.push((marker.to_owned(), id, true));

@@ -194,7 +194,9 @@ impl<'a> Architecture<'a> {
             return Err(self.bad(KEYS.layers, format!("1 to {MOST_LAYERS}"), count));
         }
         let (global, local) = self.ropes(family)?;
-        let window = match (self.find(KEYS.window)?, family) {
+        let window =
+            self.count(KEYS.window)?.map(|window| u32::try_from(window).unwrap_or(u32::MAX));
+        let window = match (window, family) {
             // llama.cpp: Gemma 3 without a window has none at all.
             (None | Some(0), Family::Gemma3) => {
                 self.note(format!(
