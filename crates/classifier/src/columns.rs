@@ -2,6 +2,8 @@
 
 mod guess;
 mod known;
+mod labels;
+mod repeats;
 mod summary;
 mod template;
 
@@ -10,11 +12,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-pub use guess::{Roles, guess_roles};
-pub use summary::{ClassCount, Duplicate, TokenHistogram, class_counts, duplicates, warnings};
+pub use guess::{Guessed, Roles, guess_roles, guess_roles_told};
+pub use labels::{LabelChoices, LabelFindings, number, plain_form, unite_counts};
+pub use repeats::{Contradiction, Repeats};
+pub use summary::{
+    ClassCount, Duplicate, TokenHistogram, class_counts, duplicates, part_warnings, warnings,
+};
 pub use template::{Piece, TextSource, parse_template};
 
-use crate::table::Table;
+use crate::table::{Format, Table};
 
 /// Columns that do not make examples.
 #[derive(Debug, Error, Clone, PartialEq)]
@@ -38,21 +44,33 @@ pub enum ColumnsError {
         why: &'static str,
     },
     /// No label column.
-    #[error("which column holds the label? The columns are {}", list(.columns))]
+    #[error("which column holds the label? The columns are {}{}", list(.columns), .hint)]
     NoLabel {
         /// The names there are.
         columns: Vec<String>,
+        /// What else may help.
+        hint: &'static str,
+    },
+    /// A label that is a list or an object.
+    #[error(
+        "line {line}: the label {found:?} is a list or an object of JSON, not one class; name the field inside it by its path (such as label.name), or write one label a row"
+    )]
+    StructuredLabel {
+        /// Line in the file, from 1.
+        line: u64,
+        /// The cell.
+        found: String,
     },
     /// Rows without text or label.
-    #[error("{}; correct them, or choose to drop these rows", bad_rows(.0))]
-    BadRows(BadRows),
+    #[error("{}; correct them, or drop these rows (--drop-bad)", bad_rows(.0))]
+    BadRows(BadLines),
     /// A label that is no number where a number is needed.
     #[error(
-        "row {row}: label {found:?} is not a number; a threshold or the median needs numbers in every row"
+        "line {line}: label {found:?} is not a number; a threshold or the median needs numbers in every row"
     )]
     NotANumber {
-        /// Data row, from 1.
-        row: usize,
+        /// Line in the file, from 1.
+        line: u64,
         /// The cell.
         found: String,
     },
@@ -90,24 +108,41 @@ pub enum ColumnsError {
     },
     /// A label that a trained classifier does not know.
     #[error(
-        "row {row}: the label {found:?} is none of the classifier's classes {}; correct the label, or leave the row out",
-        list(.classes)
+        "line {line}: the label {found:?} is none of the classifier's classes {}{}; correct the label, or leave the row out",
+        list(.classes),
+        like.as_ref().map(|c| format!(", though it resembles {c:?} (--merge-labels takes it for that)")).unwrap_or_default()
     )]
     UnknownClass {
-        /// Data row, from 1.
-        row: usize,
+        /// Line in the file, from 1.
+        line: u64,
         /// The label.
         found: String,
         /// The classifier's classes.
         classes: Vec<String>,
+        /// The one class that it equals in value or to the eye.
+        like: Option<String>,
+    },
+    /// A class to leave out that there is not.
+    #[error("the class {name:?} to leave out is not among the labels {}", list(.classes))]
+    UnknownDropped {
+        /// The name given.
+        name: String,
+        /// The classes there are.
+        classes: Vec<String>,
     },
     /// The positive class is not among the labels.
-    #[error("the positive class {name:?} is not among the labels {}", list(.classes))]
+    #[error(
+        "the positive class {name:?} is not among the labels {}{}",
+        list(.classes),
+        like.as_ref().map(|c| format!("; is {c:?} meant?")).unwrap_or_default()
+    )]
     UnknownPositive {
         /// The name given.
         name: String,
         /// The classes there are.
         classes: Vec<String>,
+        /// The one class that it equals in value or to the eye.
+        like: Option<String>,
     },
 }
 
@@ -127,12 +162,30 @@ impl BadRows {
     }
 }
 
-fn bad_rows(bad: &BadRows) -> String {
-    let part = |what: &str, rows: &[usize]| {
-        let numbers: Vec<String> = rows.iter().take(10).map(usize::to_string).collect();
-        let more = if rows.len() > 10 { ", …" } else { "" };
-        (!rows.is_empty())
-            .then(|| format!("{} rows without {what} ({}{more})", rows.len(), numbers.join(", ")))
+/// Rows that cannot be used, by their lines in the file (from 1).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BadLines {
+    /// Lines of rows with an empty text.
+    pub empty_text: Vec<u64>,
+    /// Lines of rows with an empty label.
+    pub empty_label: Vec<u64>,
+}
+
+impl BadLines {
+    fn of(bad: &BadRows, table: &Table) -> Self {
+        let lines = |rows: &[usize]| rows.iter().map(|&row| table.rows[row - 1].line).collect();
+        Self { empty_text: lines(&bad.empty_text), empty_label: lines(&bad.empty_label) }
+    }
+}
+
+fn bad_rows(bad: &BadLines) -> String {
+    let part = |what: &str, lines: &[u64]| {
+        let numbers: Vec<String> = lines.iter().take(10).map(u64::to_string).collect();
+        let more = if lines.len() > 10 { ", …" } else { "" };
+        let [rows, line] = if lines.len() == 1 { ["row", "line"] } else { ["rows", "lines"] };
+        (!lines.is_empty()).then(|| {
+            format!("{} {rows} without {what} ({line} {}{more})", lines.len(), numbers.join(", "))
+        })
     };
     let parts = [part("text", &bad.empty_text), part("label", &bad.empty_label)];
     parts.into_iter().flatten().collect::<Vec<_>>().join(" and ")
@@ -173,6 +226,8 @@ pub enum LabelRule {
 pub struct Example {
     /// Data row in the file, from 1 (the header does not count).
     pub row: usize,
+    /// Its first line in the file, from 1.
+    pub line: u64,
     /// The text.
     pub text: String,
     /// Index into the data set's classes.
@@ -194,6 +249,10 @@ pub struct Dataset {
     pub examples: Vec<Example>,
     /// Rows that were dropped.
     pub dropped: BadRows,
+    /// What stands out among the labels.
+    pub findings: LabelFindings,
+    /// What was left out and why, in words.
+    pub notes: Vec<String>,
 }
 
 /// More different labels than this are no classes.
@@ -208,6 +267,8 @@ pub struct DatasetOptions {
     pub positive: Option<String>,
     /// Drop rows without text or label instead of refusing.
     pub drop_bad: bool,
+    /// Labels to unite or to leave out.
+    pub labels: LabelChoices,
 }
 
 impl Dataset {
@@ -217,44 +278,126 @@ impl Dataset {
         roles: &Roles,
         options: &DatasetOptions,
     ) -> Result<Self, ColumnsError> {
-        let no_label = || ColumnsError::NoLabel { columns: table.columns.clone() };
-        let label = roles.label.ok_or_else(no_label)?;
-        let (texts, mut bad) = texts(table, roles);
-        let empty = |i: &usize| table.rows[*i].fields[label].trim().is_empty();
-        bad.empty_label = (0..table.rows.len()).filter(empty).map(|i| i + 1).collect();
-        if !bad.is_empty() && !options.drop_bad {
-            return Err(ColumnsError::BadRows(bad));
+        let Usable { rows, texts, cells, dropped, mut notes } = usable(table, roles, options)?;
+        let mut names = class_names(&cells, &options.rule)?;
+        let mut findings = LabelFindings::default();
+        if options.rule == LabelRule::AsIs {
+            findings = LabelFindings::of(names.iter().map(String::as_str));
+            if options.labels.merge {
+                names = labels::united(&names);
+                findings.merged = true;
+            }
         }
-        let dropped: BTreeSet<usize> =
-            bad.empty_text.iter().chain(&bad.empty_label).copied().collect();
-        let kept: Vec<usize> =
-            (0..table.rows.len()).filter(|i| !dropped.contains(&(i + 1))).collect();
-        let cells: Vec<(usize, &str)> =
-            kept.iter().map(|&i| (i + 1, table.rows[i].fields[label].trim())).collect();
-        let names = class_names(&cells, &options.rule)?;
+        let all: BTreeSet<String> = names.iter().cloned().collect();
+        options.labels.check_dropped(&all.into_iter().collect::<Vec<_>>())?;
+        let drop = &options.labels.drop;
+        let kept: Vec<(usize, String)> =
+            rows.into_iter().zip(names).filter(|(_, name)| !drop.contains(name)).collect();
+        for class in drop {
+            notes.push(format!("the rows of the class {class:?} are left out"));
+        }
+        let names: Vec<String> = kept.iter().map(|(_, name)| name.clone()).collect();
         let (classes, positive) = order_classes(&names, options.positive.as_deref())?;
         let index: BTreeMap<&str, usize> =
             classes.iter().enumerate().map(|(i, c)| (c.as_str(), i)).collect();
-        let cell =
-            |row: usize, column: Option<usize>| column.map(|c| table.rows[row].fields[c].clone());
-        let examples = kept
-            .iter()
-            .zip(&names)
-            .map(|(&i, name)| Example {
-                row: i + 1,
-                text: texts[i].clone(),
-                label: index[name.as_str()],
-                split: cell(i, roles.split),
-                id: cell(i, roles.id),
-            })
-            .collect();
-        Ok(Self { classes, positive, examples, dropped: bad })
+        let examples =
+            kept.iter().map(|(i, name)| example(table, roles, &texts, *i, index[name.as_str()]));
+        Ok(Self {
+            examples: examples.collect(),
+            classes: classes.clone(),
+            positive,
+            dropped,
+            findings,
+            notes,
+        })
     }
 
     /// The label of every example.
     pub fn labels(&self) -> Vec<usize> {
         self.examples.iter().map(|e| e.label).collect()
     }
+}
+
+fn example(table: &Table, roles: &Roles, texts: &[String], i: usize, label: usize) -> Example {
+    let row = &table.rows[i];
+    let cell = |column: Option<usize>| column.map(|c| row.fields[c].clone());
+    Example {
+        row: i + 1,
+        line: row.line,
+        text: texts[i].clone(),
+        label,
+        split: cell(roles.split),
+        id: cell(roles.id),
+    }
+}
+
+/// Rows with a text and a label.
+struct Usable<'t> {
+    /// Their indices.
+    rows: Vec<usize>,
+    /// The text of every row of the table.
+    texts: Vec<String>,
+    /// Line and label of each.
+    cells: Vec<(u64, &'t str)>,
+    dropped: BadRows,
+    notes: Vec<String>,
+}
+
+/// Leaves out empty rows, rows whose label stands for none, and, where asked, rows without text or label.
+fn usable<'t>(
+    table: &'t Table,
+    roles: &Roles,
+    options: &DatasetOptions,
+) -> Result<Usable<'t>, ColumnsError> {
+    let label = roles.label.ok_or_else(|| no_label(table))?;
+    let (texts, _) = texts(table, roles);
+    let cell = |i: usize| table.rows[i].fields[label].trim();
+    let all: Vec<usize> = (0..table.rows.len()).filter(|&i| !table.rows[i].is_empty()).collect();
+    let mut notes = Vec::new();
+    let empty = table.rows.len() - all.len();
+    if empty > 0 {
+        let rows = if empty == 1 { "row is" } else { "rows are" };
+        notes.push(format!("{empty} empty {rows} passed over"));
+    }
+    let (missing, all): (Vec<usize>, Vec<usize>) =
+        all.into_iter().partition(|&i| options.labels.is_missing(cell(i)));
+    if !missing.is_empty() {
+        let rows = if missing.len() == 1 { "row is" } else { "rows are" };
+        let words = options.labels.missing.join(", ");
+        notes.push(format!("{} {rows} left out, as their label is one of {words}", missing.len()));
+    }
+    let where_empty = |test: &dyn Fn(usize) -> bool| -> Vec<usize> {
+        all.iter().filter(|&&i| test(i)).map(|i| i + 1).collect()
+    };
+    let dropped = BadRows {
+        empty_text: where_empty(&|i| texts[i].trim().is_empty()),
+        empty_label: where_empty(&|i| cell(i).is_empty()),
+    };
+    if !dropped.is_empty() && !options.drop_bad {
+        return Err(ColumnsError::BadRows(BadLines::of(&dropped, table)));
+    }
+    let is_usable = |i: &usize| !texts[*i].trim().is_empty() && !cell(*i).is_empty();
+    let rows: Vec<usize> = all.iter().copied().filter(is_usable).collect();
+    let cells: Vec<(u64, &str)> = rows.iter().map(|&i| (table.rows[i].line, cell(i))).collect();
+    let json = matches!(table.dialect.format, Format::Json | Format::JsonLines);
+    if let Some((line, found)) = cells.iter().find(|(_, c)| json && c.starts_with(['[', '{'])) {
+        let found = found.chars().take(60).collect();
+        return Err(ColumnsError::StructuredLabel { line: *line, found });
+    }
+    Ok(Usable { rows, texts, cells, dropped, notes })
+}
+
+fn no_label(table: &Table) -> ColumnsError {
+    let columns = table.columns.clone();
+    let has = |name: &str| columns.iter().any(|c| c == name || c.starts_with(&format!("{name}.")));
+    let hint = if has("annotations") && has("data") {
+        "; this looks like Label Studio's export: export it as CSV or JSON-MIN, which have a column for the label"
+    } else if columns.len() == 1 {
+        "; there is only one: is there a delimiter that was not found (--delimiter)?"
+    } else {
+        " (--label)"
+    };
+    ColumnsError::NoLabel { columns, hint }
 }
 
 /// The text of every row, and the rows where it is empty. Enough to predict; labels are not looked at.
@@ -273,10 +416,10 @@ pub fn column(table: &Table, name: &str) -> Result<usize, ColumnsError> {
 }
 
 /// The class of each cell.
-fn class_names(cells: &[(usize, &str)], rule: &LabelRule) -> Result<Vec<String>, ColumnsError> {
-    let number = |&(row, cell): &(usize, &str)| match cell.parse::<f64>() {
-        Ok(x) if x.is_finite() => Ok(x),
-        _ => Err(ColumnsError::NotANumber { row, found: cell.chars().take(60).collect() }),
+fn class_names(cells: &[(u64, &str)], rule: &LabelRule) -> Result<Vec<String>, ColumnsError> {
+    let number = |&(line, cell): &(u64, &str)| {
+        let not = || ColumnsError::NotANumber { line, found: cell.chars().take(60).collect() };
+        number(cell).ok_or_else(not)
     };
     let cut = |threshold: f64, above: &str, below: &str| {
         let class = |x: f64| String::from(if x >= threshold { above } else { below });
@@ -307,9 +450,8 @@ fn order_classes(
         }
         _ => {}
     }
-    let numbers: Option<Vec<f64>> = classes.iter().map(|c| c.parse().ok()).collect();
-    if numbers.is_some() {
-        let value = |c: &String| c.parse::<f64>().unwrap_or(f64::NAN);
+    if classes.iter().all(|c| number(c).is_some()) {
+        let value = |c: &String| number(c).unwrap_or(f64::NAN);
         classes.sort_by(|a, b| value(a).total_cmp(&value(b)));
     }
     let Some(name) = positive else {
@@ -320,7 +462,8 @@ fn order_classes(
         };
     };
     let Some(place) = classes.iter().position(|c| c == name) else {
-        return Err(ColumnsError::UnknownPositive { name: name.into(), classes });
+        let like = labels::resembling(name, &classes).cloned();
+        return Err(ColumnsError::UnknownPositive { name: name.into(), classes, like });
     };
     if classes.len() == 2 {
         // as everywhere: class 1 is the positive one

@@ -44,7 +44,7 @@ use crate::{
     error::ClassifierError,
     fit::{self, Choice, FitOptions, Fitted, OnProgress, Row, SnapshotStore, Task},
     metrics::{Evaluation, predict},
-    prompt::{Encode, PromptSpec, Prompter},
+    prompt::{Encode, PromptError, PromptSpec, Prompter},
     recipe::Recipe,
     scoring::Scoring,
     split::hold_out,
@@ -85,6 +85,10 @@ impl<'m> TextClassifier<'m> {
         positive: Option<usize>,
         spec: &PromptSpec,
     ) -> Result<Self, ClassifierError> {
+        let (limit, positions) = (spec.max_tokens, model.config.max_positions);
+        if limit > positions {
+            return Err(PromptError::BeyondModel { limit, positions }.into());
+        }
         let prompter = Prompter::new(spec, classes, tokenizer, Some(tokenizer.bos()))?;
         let vocab = model.config.vocab;
         if tokenizer.vocab_size() > vocab {

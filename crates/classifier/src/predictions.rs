@@ -1,7 +1,8 @@
 //! Predictions as CSV: the input's columns and, behind them, the class and the probabilities.
 //!
-//! A spreadsheet runs a cell that starts like a formula, so such cells get an apostrophe in front
-//! (OWASP, "CSV Injection"). Plain numbers such as -3.5 are no formulas and stay as they are.
+//! Texts come back byte for byte. A spreadsheet runs a cell that starts like a formula: for spreadsheets
+//! such cells get an apostrophe in front (OWASP, "CSV Injection"), which no reader takes away again. Plain
+//! numbers such as -3.5 are no formulas and stay as they are.
 
 use std::borrow::Cow;
 use std::io::Write;
@@ -47,23 +48,37 @@ pub struct PredictionsWriter<W: Write> {
     csv: csv::Writer<W>,
     columns: usize,
     classes: Vec<String>,
+    for_spreadsheets: bool,
     row: usize,
 }
 
 impl<W: Write> PredictionsWriter<W> {
-    /// Writes the header: `columns`, `prediction`, and a `p(class)` for every class.
-    pub fn new(out: W, columns: &[String], classes: &[String]) -> Result<Self, PredictionsError> {
+    /// Writes the header: `columns`, `prediction`, and a `p(class)` for every class. `for_spreadsheets` guards
+    /// cells that a spreadsheet would run.
+    pub fn new(
+        out: W,
+        columns: &[String],
+        classes: &[String],
+        for_spreadsheets: bool,
+    ) -> Result<Self, PredictionsError> {
         // a byte-order mark would help one spreadsheet and break many scripts: none is written
         let mut csv =
             csv::WriterBuilder::new().quote_style(csv::QuoteStyle::NonNumeric).from_writer(out);
-        let mut header: Vec<Cow<'_, str>> = columns.iter().map(|c| safe_cell(c)).collect();
+        let mut header: Vec<Cow<'_, str>> =
+            columns.iter().map(|c| guarded(c, for_spreadsheets)).collect();
         for added in std::iter::once("prediction".to_string())
             .chain(classes.iter().map(|c| format!("p({c})")))
         {
-            header.push(unused(&header, added).into());
+            header.push(unused(&header, guarded(&added, for_spreadsheets).into_owned()).into());
         }
         csv.write_record(header.iter().map(|c| c.as_bytes()))?;
-        Ok(Self { csv, columns: columns.len(), classes: classes.to_vec(), row: 0 })
+        Ok(Self {
+            csv,
+            columns: columns.len(),
+            classes: classes.to_vec(),
+            for_spreadsheets,
+            row: 0,
+        })
     }
 
     /// Writes a row: its cells, the predicted class (none for a row without text) and the probabilities `[C]`.
@@ -89,8 +104,9 @@ impl<W: Write> PredictionsWriter<W> {
             return Err(PredictionsError::Class { row: self.row, found, classes });
         }
         let class = prediction.map_or("", |p| &self.classes[p]);
-        let mut record: Vec<Cow<'_, str>> = cells.iter().map(|c| safe_cell(c)).collect();
-        record.push(safe_cell(class));
+        let mut record: Vec<Cow<'_, str>> =
+            cells.iter().map(|c| guarded(c, self.for_spreadsheets)).collect();
+        record.push(guarded(class, self.for_spreadsheets));
         record.extend(probabilities.iter().map(|p| Cow::from(format!("{p:.6}"))));
         record.resize(self.columns + 1 + classes, Cow::from(""));
         self.csv.write_record(record.iter().map(|c| c.as_bytes()))?;
@@ -105,12 +121,15 @@ impl<W: Write> PredictionsWriter<W> {
 
 /// A column name that is not taken.
 fn unused(taken: &[Cow<'_, str>], name: String) -> String {
-    let safe = safe_cell(&name).into_owned();
     let free = |candidate: &String| !taken.iter().any(|t| t == candidate);
-    if free(&safe) {
-        return safe;
+    if free(&name) {
+        return name;
     }
-    (2..).map(|n| format!("{safe} ({n})")).find(free).unwrap_or(safe)
+    (2..).map(|n| format!("{name} ({n})")).find(free).unwrap_or(name)
+}
+
+fn guarded(cell: &str, for_spreadsheets: bool) -> Cow<'_, str> {
+    if for_spreadsheets { safe_cell(cell) } else { Cow::from(cell) }
 }
 
 /// A cell that no spreadsheet takes for a formula.
@@ -139,10 +158,22 @@ mod tests {
         columns: &[&str],
         rows: &[(&[&str], Option<usize>, &[f64])],
     ) -> Result<String, PredictionsError> {
+        write_for(columns, rows, true)
+    }
+
+    fn write_for(
+        columns: &[&str],
+        rows: &[(&[&str], Option<usize>, &[f64])],
+        for_spreadsheets: bool,
+    ) -> Result<String, PredictionsError> {
         let strings = |cells: &[&str]| cells.iter().map(|c| c.to_string()).collect::<Vec<_>>();
         let mut out = Vec::new();
-        let mut writer =
-            PredictionsWriter::new(&mut out, &strings(columns), &strings(&["=no", "yes"]))?;
+        let mut writer = PredictionsWriter::new(
+            &mut out,
+            &strings(columns),
+            &strings(&["=no", "yes"]),
+            for_spreadsheets,
+        )?;
         for (cells, prediction, probabilities) in rows {
             writer.write(&strings(cells), *prediction, probabilities)?;
         }
@@ -185,6 +216,23 @@ mod tests {
             assert_eq!(safe_cell(cell), cell);
         }
         assert!(write(&["=text"], &[]).unwrap().starts_with("\"'=text\""));
+    }
+
+    #[test]
+    fn texts_come_back_as_they_were() {
+        let texts = [
+            "@you", "=1+1", "'=1", "-", "\tx", "a\r\nb", "\r", " lead", "\"q\"", "+49 1", "007",
+            "", "x,y;z",
+        ];
+        let rows: Vec<[&str; 2]> = texts.iter().map(|t| [*t, "k"]).collect();
+        let rows: Vec<(&[&str], Option<usize>, &[f64])> =
+            rows.iter().map(|r| (&r[..], Some(0), &[0.75, 0.25][..])).collect();
+        let csv = write_for(&["text", "=key"], &rows, false).unwrap();
+        let table = crate::table::read(csv.as_bytes(), Default::default(), &mut |_| {}).unwrap();
+        assert_eq!(table.columns, ["text", "=key", "prediction", "p(=no)", "p(yes)"]);
+        let back: Vec<&str> = table.rows.iter().map(|r| r.fields[0].as_str()).collect();
+        assert_eq!(back, texts);
+        assert!(table.rows.iter().all(|r| r.fields[2] == "=no"));
     }
 
     #[test]

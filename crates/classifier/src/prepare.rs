@@ -5,7 +5,8 @@ use thiserror::Error;
 
 use crate::{
     columns::{
-        self, ColumnsError, Dataset, DatasetOptions, Duplicate, LabelRule, Roles, duplicates,
+        self, ColumnsError, Dataset, DatasetOptions, Duplicate, LabelChoices, LabelRule, Repeats,
+        Roles, duplicates,
     },
     estimator::Labelled,
     report::DataSummary,
@@ -40,9 +41,12 @@ pub struct Preparing {
     pub positive: Option<String>,
     /// Leave out rows without text or label.
     pub drop_bad: bool,
+    /// Labels to unite or to leave out.
+    #[serde(default)]
+    pub labels: LabelChoices,
     /// Parts.
     pub split: SplitChoice,
-    /// Use only the first so many training rows.
+    /// Use only so many training rows, of every class its share.
     pub limit: Option<usize>,
     /// Of the random split.
     pub seed: u64,
@@ -74,8 +78,14 @@ pub struct Prepared {
     pub split: Split,
     /// Test rows that also train, by their places in the parts (training and validation rows together).
     pub duplicates: Vec<Duplicate>,
+    /// Texts that occur several times among all rows.
+    pub repeats: Repeats,
     /// For the report.
     pub summary: DataSummary,
+    /// The group of each example: equal texts are in one.
+    groups: Vec<usize>,
+    /// The order of the training rows is the codelab's, whose first rows are its smaller sets.
+    in_order: bool,
 }
 
 impl Prepared {
@@ -90,12 +100,18 @@ impl Prepared {
         how: &Preparing,
     ) -> Result<Self, PrepareError> {
         let rule = rule(table, roles, how);
-        let options =
-            DatasetOptions { rule, positive: how.positive.clone(), drop_bad: how.drop_bad };
+        let options = DatasetOptions {
+            rule,
+            positive: how.positive.clone(),
+            drop_bad: how.drop_bad,
+            labels: how.labels.clone(),
+        };
         let data = Dataset::from_table(table, roles, &options)?;
-        let (mut split, words) = split(table, roles, how, &data)?;
+        let (repeats, groups) = Repeats::among(&data.examples, &data.classes);
+        let (mut split, words) = split(table, roles, how, &data, &groups)?;
+        let in_order = how.split == SplitChoice::Codelab;
         if let Some(limit) = how.limit {
-            split.limit_train(limit);
+            limit_rows(&mut split, &data.labels(), limit, in_order)?;
         }
         let text = |&i: &usize| data.examples[i].text.as_str();
         let duplicates = duplicates(
@@ -114,7 +130,15 @@ impl Prepared {
             duplicates: duplicates.len(),
             ..DataSummary::default()
         };
-        Ok(Self { data, split, duplicates, summary })
+        Ok(Self { data, split, duplicates, repeats, summary, groups, in_order })
+    }
+
+    /// Uses only so many training rows.
+    ///
+    /// # Errors
+    /// Fewer rows than classes.
+    pub fn limit_train(&mut self, rows: usize) -> Result<(), PrepareError> {
+        limit_rows(&mut self.split, &self.data.labels(), rows, self.in_order)
     }
 
     /// Takes validation rows out of the training rows, unless the file names some, and counts everything.
@@ -123,7 +147,7 @@ impl Prepared {
     /// A share out of range, or a class without a training row.
     pub fn hold_out(&mut self, share: f64, seed: u64) -> Result<(), PrepareError> {
         let labels = self.data.labels();
-        self.split.hold_out_validation(&labels, share, seed)?;
+        self.split.hold_out_validation(&labels, &self.groups, share, seed)?;
         let counts = |part: &[usize]| {
             columns::class_counts(&self.data.classes, part.iter().map(|&i| labels[i]))
         };
@@ -134,7 +158,19 @@ impl Prepared {
         if !missing.is_empty() {
             return Err(PrepareError::NothingToLearn(missing));
         }
-        self.summary.warnings = columns::warnings(&train);
+        let all: [usize; 3] = [&train, &validation, &test].map(|p| p.iter().map(|c| c.rows).sum());
+        let whole = all.iter().sum::<usize>() == labels.len();
+        let mut warnings = self.data.notes.clone();
+        warnings.extend(self.data.findings.words());
+        // with a limit, few rows are no property of the file
+        warnings.extend(if whole {
+            columns::part_warnings(&train, &validation, &test)
+        } else {
+            columns::part_warnings(&[], &[], &test)
+        });
+        warnings.extend(columns::warnings(&train));
+        warnings.extend(self.repeats.words(self.duplicates.is_empty()));
+        self.summary.warnings = warnings;
         (self.summary.train, self.summary.validation, self.summary.test) =
             (train, validation, test);
         Ok(())
@@ -166,20 +202,34 @@ fn rule(table: &Table, roles: &Roles, how: &Preparing) -> LabelRule {
     how.rule.clone()
 }
 
+fn limit_rows(
+    split: &mut Split,
+    labels: &[usize],
+    rows: usize,
+    in_order: bool,
+) -> Result<(), PrepareError> {
+    if in_order {
+        split.limit_train(rows);
+        return Ok(());
+    }
+    Ok(split.limit_train_by_class(labels, rows)?)
+}
+
 fn split(
     table: &Table,
     roles: &Roles,
     how: &Preparing,
     data: &Dataset,
+    groups: &[usize],
 ) -> Result<(Split, String), PrepareError> {
     let labels = data.labels();
     let random = |share: f64| {
         let seed = how.seed;
         let words = format!("at random, class by class: {share} of the rows test, seed {seed}");
-        Ok((Split::stratified(&labels, share, seed)?, words))
+        Ok((Split::stratified(&labels, groups, share, seed)?, words))
     };
     let by_column = |column: usize| {
-        let cells = data.examples.iter().map(|e| (e.row, e.split.as_deref().unwrap_or_default()));
+        let cells = data.examples.iter().map(|e| (e.line, e.split.as_deref().unwrap_or_default()));
         Ok((Split::by_column(cells)?, format!("by the column {:?}", table.columns[column])))
     };
     match (&how.split, roles.split) {

@@ -25,6 +25,11 @@ pub const CODELAB_QUESTION: &str = "Classify the following text into one of the 
 /// The codelab's separator: plain text, several tokens.
 pub const CODELAB_SEPARATOR: &str = "<separator>";
 
+/// A limit that leaves a text fewer tokens than this is too low for its classes.
+const LEAST_TEXT: usize = 64;
+/// Tokens for the text where the limit follows the classes.
+const USUAL_TEXT: usize = 160;
+
 /// What is asked, and how.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -63,6 +68,38 @@ impl PromptSpec {
     /// The codelab's prompt.
     pub fn codelab() -> Self {
         Self { max_tokens: 128, ..Self::default() }
+    }
+
+    /// The limit that these classes need: this prompt's own, or a longer one where the list of classes would
+    /// leave hardly any room for a text. Never more than the `positions` that the model has.
+    ///
+    /// # Errors
+    /// A prompt that cannot be made.
+    pub fn limit_for(
+        &self,
+        classes: &[String],
+        encoder: &dyn Encode,
+        bos: Option<u32>,
+        positions: usize,
+    ) -> Result<usize, PromptError> {
+        let open = Self { max_tokens: usize::MAX, ..self.clone() };
+        let frame = Prompter::new(&open, classes, encoder, bos)?.encode_filled("").len();
+        let limit = if frame + LEAST_TEXT > self.max_tokens {
+            (frame + USUAL_TEXT).next_multiple_of(64)
+        } else {
+            self.max_tokens
+        };
+        Ok(limit.min(positions))
+    }
+
+    /// Splits `Label=Word` behind the longest class that fits, as labels may have equals signs; at the first
+    /// one where none does. None without an equals sign.
+    pub fn class_word(pair: &str, classes: &[String]) -> Option<ClassWord> {
+        let split = |(at, _): (usize, &str)| (&pair[..at], &pair[at + 1..]);
+        let mut all = pair.match_indices('=').map(split);
+        let known = all.clone().filter(|(class, _)| classes.iter().any(|c| c == class)).last();
+        let (class, word) = known.or_else(|| all.next())?;
+        Some(ClassWord { class: class.to_owned(), word: word.to_owned() })
     }
 }
 
@@ -132,6 +169,16 @@ pub enum PromptError {
         frame: usize,
         /// The limit.
         limit: usize,
+    },
+    /// The limit is beyond what the model reads.
+    #[error(
+        "a prompt of up to {limit} tokens is allowed, but the model reads {positions} at most: lower the limit (--max-tokens) to {positions} or less"
+    )]
+    BeyondModel {
+        /// The limit.
+        limit: usize,
+        /// Tokens that the model reads.
+        positions: usize,
     },
 }
 

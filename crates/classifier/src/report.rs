@@ -84,6 +84,13 @@ pub struct DataSummary {
     pub warnings: Vec<String>,
 }
 
+impl DataSummary {
+    /// Rows that train, validate or test.
+    pub fn rows_in_use(&self) -> usize {
+        [&self.train, &self.validation, &self.test].into_iter().flatten().map(|c| c.rows).sum()
+    }
+}
+
 /// A wrong prediction.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Mistake {

@@ -1,5 +1,7 @@
 //! Which rows train, which choose (validation) and which are only measured (test).
 
+use std::collections::{BTreeMap, HashMap};
+
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -9,10 +11,12 @@ use crate::rng::Rng;
 #[derive(Debug, Error, Clone, PartialEq)]
 pub enum SplitError {
     /// A value of the split column that means nothing.
-    #[error("row {row}: split {found:?}; expected train, validation (or val, valid, dev) or test")]
+    #[error(
+        "line {line}: split {found:?}; expected train, validation (or val, valid, dev) or test"
+    )]
     UnknownPart {
-        /// Data row, from 1.
-        row: usize,
+        /// Line in the file, from 1.
+        line: u64,
         /// The value.
         found: String,
     },
@@ -38,6 +42,24 @@ pub enum SplitError {
         rows: usize,
         /// Rows needed.
         needed: usize,
+    },
+    /// No rows left to test.
+    #[error(
+        "{rows} rows are too few to keep some of them aside for testing: no class has two rows with different texts; add rows, or name the test rows in a split column"
+    )]
+    NothingToTest {
+        /// Rows in all.
+        rows: usize,
+    },
+    /// A limit below the number of classes.
+    #[error(
+        "limited to {limit} rows to learn from, which are too few for {classes} classes: {classes} are needed at least, one of each"
+    )]
+    Limit {
+        /// The limit.
+        limit: usize,
+        /// Classes among the training rows.
+        classes: usize,
     },
     /// Too few or too many folds.
     #[error("{0} folds; expected at least 2")]
@@ -89,19 +111,19 @@ pub struct Split {
 }
 
 impl Split {
-    /// By the cells of a split column, in the file's order. `rows[i]` is the data row number of cell i.
+    /// By the cells of a split column, each with its line, in the file's order.
     pub fn by_column<'a>(
-        cells: impl IntoIterator<Item = (usize, &'a str)>,
+        cells: impl IntoIterator<Item = (u64, &'a str)>,
     ) -> Result<Self, SplitError> {
         let mut split = Self::default();
-        for (index, (row, cell)) in cells.into_iter().enumerate() {
+        for (index, (line, cell)) in cells.into_iter().enumerate() {
             match Part::parse(cell) {
                 Some(Part::Train) => split.train.push(index),
                 Some(Part::Validation) => split.validation.push(index),
                 Some(Part::Test) => split.test.push(index),
                 None => {
                     return Err(SplitError::UnknownPart {
-                        row,
+                        line,
                         found: cell.chars().take(60).collect(),
                     });
                 }
@@ -116,10 +138,19 @@ impl Split {
         }
     }
 
-    /// At random: `test_share` of each class is tested, the rest trains, both in random order.
-    pub fn stratified(labels: &[usize], test_share: f64, seed: u64) -> Result<Self, SplitError> {
+    /// At random: `test_share` of each class is tested, the rest trains, both in random order. Rows of one
+    /// group are never divided; `groups` has the group of every row.
+    pub fn stratified(
+        labels: &[usize],
+        groups: &[usize],
+        test_share: f64,
+        seed: u64,
+    ) -> Result<Self, SplitError> {
         let all: Vec<usize> = (0..labels.len()).collect();
-        let (train, test) = hold_out(&all, labels, test_share, seed)?;
+        let (train, test) = hold_out_together(&all, labels, groups, test_share, seed)?;
+        if test.is_empty() {
+            return Err(SplitError::NothingToTest { rows: labels.len() });
+        }
         Ok(Self { train, test, validation: Vec::new() })
     }
 
@@ -150,15 +181,43 @@ impl Split {
         self.train.truncate(rows);
     }
 
+    /// Keeps `rows` training rows, of each class the first ones and as many as its share of all.
+    pub fn limit_train_by_class(
+        &mut self,
+        labels: &[usize],
+        rows: usize,
+    ) -> Result<(), SplitError> {
+        if rows >= self.train.len() {
+            return Ok(());
+        }
+        let classes = self.train.iter().map(|&r| labels[r] + 1).max().unwrap_or(0);
+        let mut sizes = vec![0; classes];
+        self.train.iter().for_each(|&r| sizes[labels[r]] += 1);
+        let present = sizes.iter().filter(|&&n| n > 0).count();
+        if rows < present {
+            return Err(SplitError::Limit { limit: rows, classes: present });
+        }
+        let mut left = shares(&sizes, rows);
+        self.train.retain(|&r| {
+            let keep = left[labels[r]] > 0;
+            left[labels[r]] -= usize::from(keep);
+            keep
+        });
+        Ok(())
+    }
+
     /// Takes `share` of the training rows, class by class, for validation, unless there is one already.
+    /// Rows of one group are never divided.
     pub fn hold_out_validation(
         &mut self,
         labels: &[usize],
+        groups: &[usize],
         share: f64,
         seed: u64,
     ) -> Result<(), SplitError> {
         if self.validation.is_empty() && share > 0.0 {
-            (self.train, self.validation) = hold_out(&self.train, labels, share, seed)?;
+            (self.train, self.validation) =
+                hold_out_together(&self.train, labels, groups, share, seed)?;
         }
         Ok(())
     }
@@ -168,10 +227,23 @@ const CODELAB_ROWS: usize = 998;
 const CODELAB_TRAIN: usize = 800;
 
 /// Takes `share` of `rows`, class by class: (kept, taken), each in random order. Every class with two
-/// rows or more keeps one on either side. `labels` is indexed by the entries of `rows`.
+/// rows or more keeps one on either side, a single row is kept. `labels` is indexed by the entries of `rows`.
 pub fn hold_out(
     rows: &[usize],
     labels: &[usize],
+    share: f64,
+    seed: u64,
+) -> Result<(Vec<usize>, Vec<usize>), SplitError> {
+    let each_alone: Vec<usize> = (0..labels.len()).collect();
+    hold_out_together(rows, labels, &each_alone, share, seed)
+}
+
+/// As [`hold_out`], but rows of one group stay together: where a group does not fit what is still to be
+/// taken of its classes, another is.
+pub fn hold_out_together(
+    rows: &[usize],
+    labels: &[usize],
+    groups: &[usize],
     share: f64,
     seed: u64,
 ) -> Result<(Vec<usize>, Vec<usize>), SplitError> {
@@ -179,16 +251,32 @@ pub fn hold_out(
         return Err(SplitError::Share(share));
     }
     let mut rng = Rng::new(seed);
-    let groups = shuffled_by_class(rows, labels, &mut rng);
-    if let Some((class, group)) = groups.iter().enumerate().find(|(_, g)| g.len() == 1) {
-        return Err(SplitError::FewRows { class, rows: group.len(), needed: 2 });
+    let classes = shuffled_by_class(rows, labels, &mut rng);
+    let mut left = quotas(&classes.iter().map(Vec::len).collect::<Vec<_>>(), share);
+    // rows of each class in each group
+    let mut members: HashMap<usize, BTreeMap<usize, usize>> = HashMap::new();
+    for &row in rows {
+        *members.entry(groups[row]).or_default().entry(labels[row]).or_default() += 1;
     }
-    let wanted = quotas(&groups.iter().map(Vec::len).collect::<Vec<_>>(), share);
-    let (mut kept, mut taken) = (Vec::new(), Vec::new());
-    for (group, n) in groups.iter().zip(wanted) {
-        taken.extend(&group[..n]);
-        kept.extend(&group[n..]);
+    let mut is_taken: HashMap<usize, bool> = HashMap::new();
+    for (class, group_rows) in classes.iter().enumerate() {
+        for &row in group_rows {
+            if left[class] == 0 {
+                break;
+            }
+            let group = groups[row];
+            if is_taken.contains_key(&group) {
+                continue;
+            }
+            let fits = members[&group].iter().all(|(&class, &n)| n <= left[class]);
+            if fits {
+                members[&group].iter().for_each(|(&class, &n)| left[class] -= n);
+            }
+            is_taken.insert(group, fits);
+        }
     }
+    let (mut taken, mut kept): (Vec<usize>, Vec<usize>) =
+        classes.iter().flatten().partition(|&&row| is_taken.get(&groups[row]) == Some(&true));
     rng.shuffle(&mut kept);
     rng.shuffle(&mut taken);
     Ok((kept, taken))
@@ -233,14 +321,35 @@ fn shuffled_by_class(rows: &[usize], labels: &[usize], rng: &mut Rng) -> Vec<Vec
 
 /// How many of each class to take: largest remainders, at least one and not all.
 fn quotas(sizes: &[usize], share: f64) -> Vec<usize> {
+    let total = (sizes.iter().sum::<usize>() as f64 * share).round() as usize;
+    let quotas = largest_remainders(sizes, share, total);
+    quotas.iter().zip(sizes).map(|(&q, &n)| if n < 2 { 0 } else { q.clamp(1, n - 1) }).collect()
+}
+
+fn largest_remainders(sizes: &[usize], share: f64, total: usize) -> Vec<usize> {
     let exact: Vec<f64> = sizes.iter().map(|&n| n as f64 * share).collect();
     let mut quotas: Vec<usize> = exact.iter().map(|x| x.floor() as usize).collect();
-    let total = (sizes.iter().sum::<usize>() as f64 * share).round() as usize;
     let mut order: Vec<usize> = (0..sizes.len()).collect();
     order.sort_by(|&a, &b| exact[b].fract().total_cmp(&exact[a].fract()).then(a.cmp(&b)));
     let missing = total.saturating_sub(quotas.iter().sum());
     order.iter().take(missing).for_each(|&class| quotas[class] += 1);
-    quotas.iter().zip(sizes).map(|(&q, &n)| if n < 2 { 0 } else { q.clamp(1, n - 1) }).collect()
+    quotas
+}
+
+/// `total` rows shared out by the classes' sizes, at least one for each that has any.
+fn shares(sizes: &[usize], total: usize) -> Vec<usize> {
+    let all = sizes.iter().sum::<usize>().max(1);
+    let mut shares = largest_remainders(sizes, total as f64 / all as f64, total);
+    for class in 0..sizes.len() {
+        if sizes[class] > 0 && shares[class] == 0 {
+            shares[class] = 1;
+            // the class with the most gives one
+            if let Some(most) = shares.iter_mut().max() {
+                *most -= 1;
+            }
+        }
+    }
+    shares
 }
 
 #[cfg(test)]
@@ -249,6 +358,11 @@ mod tests {
 
     fn labels() -> Vec<usize> {
         (0..100).map(|i| usize::from(i >= 70) + usize::from(i >= 95)).collect()
+    }
+
+    fn stratified(labels: &[usize], share: f64, seed: u64) -> Result<Split, SplitError> {
+        let alone: Vec<usize> = (0..labels.len()).collect();
+        Split::stratified(labels, &alone, share, seed)
     }
 
     fn count(rows: &[usize], labels: &[usize]) -> [usize; 3] {
@@ -261,38 +375,69 @@ mod tests {
     #[test]
     fn stratified_keeps_proportions() {
         let labels = labels();
-        let split = Split::stratified(&labels, 0.2, 7).unwrap();
+        let split = stratified(&labels, 0.2, 7).unwrap();
         assert_eq!(count(&split.test, &labels), [14, 5, 1]);
         assert_eq!(count(&split.train, &labels), [56, 20, 4]);
         let mut all = [split.train.clone(), split.test.clone()].concat();
         all.sort_unstable();
         assert_eq!(all, (0..100).collect::<Vec<_>>());
-        assert_eq!(split, Split::stratified(&labels, 0.2, 7).unwrap());
-        assert_ne!(split, Split::stratified(&labels, 0.2, 8).unwrap());
+        assert_eq!(split, stratified(&labels, 0.2, 7).unwrap());
+        assert_ne!(split, stratified(&labels, 0.2, 8).unwrap());
         // random order, so that the first rows are a fair sample
         assert!(count(&split.train[..40], &labels)[1] > 3);
     }
 
     #[test]
     fn bad_shares_and_lonely_rows() {
-        assert_eq!(Split::stratified(&labels(), 1.0, 0).unwrap_err(), SplitError::Share(1.0));
-        assert!(Split::stratified(&labels(), f64::NAN, 0).is_err());
-        let lonely = SplitError::FewRows { class: 1, rows: 1, needed: 2 };
-        assert_eq!(Split::stratified(&[0, 0, 1], 0.5, 0).unwrap_err(), lonely);
+        assert_eq!(stratified(&labels(), 1.0, 0).unwrap_err(), SplitError::Share(1.0));
+        assert!(stratified(&labels(), f64::NAN, 0).is_err());
+        // a single row trains
+        let split = stratified(&[0, 0, 1], 0.5, 0).unwrap();
+        assert!(split.train.contains(&2) && split.train.len() == 2 && split.test.len() == 1);
+        assert_eq!(stratified(&[0, 1], 0.5, 0), Err(SplitError::NothingToTest { rows: 2 }));
+    }
+
+    #[test]
+    fn equal_texts_stay_in_one_part() {
+        let labels = labels();
+        // every text occurs three times, one of them with two labels
+        let groups: Vec<usize> = (0..100).map(|i| i / 3).collect();
+        let split = Split::stratified(&labels, &groups, 0.2, 7).unwrap();
+        assert!((17..=20).contains(&split.test.len()), "{}", split.test.len());
+        assert!(split.test.iter().all(|a| split.train.iter().all(|b| groups[*a] != groups[*b])));
+        let one = Split::stratified(&[0, 0, 1, 1], &[0, 0, 1, 1], 0.5, 1);
+        assert_eq!(one, Err(SplitError::NothingToTest { rows: 4 }));
+    }
+
+    #[test]
+    fn a_limit_keeps_every_class() {
+        let labels = labels();
+        let mut split = stratified(&labels, 0.2, 7).unwrap();
+        let before = split.clone();
+        split.limit_train_by_class(&labels, 10).unwrap();
+        assert_eq!(count(&split.train, &labels), [6, 3, 1]);
+        // of each class the first ones, in the order in which they were
+        let first_of_rare = before.train.iter().find(|r| labels[**r] == 2);
+        assert!(first_of_rare.is_some_and(|r| split.train.contains(r)));
+        let place = |r: &usize| before.train.iter().position(|x| x == r).unwrap();
+        assert!(split.train.windows(2).all(|two| place(&two[0]) < place(&two[1])));
+        let error = split.limit_train_by_class(&labels, 2).unwrap_err();
+        assert_eq!(error, SplitError::Limit { limit: 2, classes: 3 });
     }
 
     #[test]
     fn validation_comes_out_of_the_training_rows() {
         let labels = labels();
-        let mut split = Split::stratified(&labels, 0.2, 7).unwrap();
+        let mut split = stratified(&labels, 0.2, 7).unwrap();
         let before = split.clone();
-        split.hold_out_validation(&labels, 0.25, 1).unwrap();
+        let alone: Vec<usize> = (0..labels.len()).collect();
+        split.hold_out_validation(&labels, &alone, 0.25, 1).unwrap();
         assert_eq!((split.train.len(), split.validation.len(), split.test.len()), (60, 20, 20));
         assert!(
             split.validation.iter().all(|r| before.train.contains(r) && !split.train.contains(r))
         );
         let again = split.clone();
-        split.hold_out_validation(&labels, 0.25, 2).unwrap();
+        split.hold_out_validation(&labels, &alone, 0.25, 2).unwrap();
         assert_eq!(split, again);
     }
 
@@ -315,14 +460,15 @@ mod tests {
     #[test]
     fn a_split_column() {
         let cells = ["train", "Test", " val ", "train"];
-        let split = Split::by_column(cells.iter().enumerate().map(|(i, &c)| (i + 1, c))).unwrap();
+        let split =
+            Split::by_column(cells.iter().enumerate().map(|(i, &c)| (i as u64 + 1, c))).unwrap();
         assert_eq!((split.train, split.validation, split.test), (vec![0, 3], vec![2], vec![1]));
         let message = |cells: &[&'static str]| {
-            Split::by_column(cells.iter().enumerate().map(|(i, &c)| (i + 1, c)))
+            Split::by_column(cells.iter().enumerate().map(|(i, &c)| (i as u64 + 1, c)))
                 .unwrap_err()
                 .to_string()
         };
-        assert!(message(&["train", "exam"]).starts_with("row 2: split \"exam\""));
+        assert!(message(&["train", "exam"]).starts_with("line 2: split \"exam\""));
         assert!(message(&["train"]).contains("no test rows"));
         assert!(message(&["test"]).contains("no train rows"));
     }

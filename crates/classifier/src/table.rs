@@ -1,45 +1,77 @@
-//! Tables of texts: CSV, TSV and JSON lines, read as a stream.
+//! Tables of texts: delimited text, JSON and plain lines, read as a stream.
 //!
-//! [`TableStream`] takes the file in pieces of any size (the browser's way) and gives rows;
-//! [`read`] runs it over a [`std::io::Read`]. Delimiter, encoding, quotes and header are guessed from
-//! the first 64 KiB, can be set by [`TableOptions`], and are told by [`Dialect`].
+//! [`Survey`] takes all bytes of a file in pieces of any size (the browser's way) and says how it is
+//! written; the [`TableStream`] that comes of it takes the same pieces once more and gives rows.
+//! [`read`] runs both over a [`std::io::Read`]. Encoding, delimiter, quotes and header are guessed, can be
+//! set by [`TableOptions`], and are told by [`Dialect`]; what is unusual is told in words.
 
 mod decode;
 mod detect;
+mod encoding;
 mod error;
+mod header;
+mod json;
+mod reading;
 mod records;
+mod refuse;
+mod survey;
+mod words;
 
+use std::collections::HashSet;
 use std::io::Read;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
-pub use decode::{EncodingChoice, TextEncoding};
-pub use detect::{Dialect, Format};
+pub use detect::{Dialect, Format, Why};
+pub use encoding::{ENCODINGS, EncodingChoice, EncodingKnown, TextEncoding};
 pub use error::TableError;
+pub use survey::Survey;
 
 use decode::Decoder;
-use records::{FieldParser, Records};
+use json::JsonRows;
+use reading::KnownValues;
+use records::{Record, Records, Rules};
 
 /// What the caller knows better than the guess.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct TableOptions {
-    /// CSV or JSON lines.
+    /// What the file consists of.
     pub format: Option<Format>,
-    /// The delimiter, an ASCII character.
-    pub delimiter: Option<u8>,
-    /// `Some(None)` reads quotes as ordinary characters.
+    /// The delimiter.
+    #[serde(deserialize_with = "text_or_byte")]
+    pub delimiter: Option<String>,
+    /// An ASCII character; `Some(None)` reads quotes as ordinary characters.
     #[serde(deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub quote: Option<Option<u8>>,
+    /// The ASCII character that takes the next one as it is.
+    pub escape: Option<u8>,
     /// Is the first line a header?
     pub header: Option<bool>,
+    /// Lines to pass over at the start.
+    pub skip_lines: Option<usize>,
     /// The encoding.
     pub encoding: Option<TextEncoding>,
 }
 
 /// A field that is there, be it null: JSON's null means no quotes, an absent field means a guess.
-fn present<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Option<Option<u8>>, D::Error> {
+fn present<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Option<u8>>, D::Error> {
     Option::deserialize(value).map(Some)
+}
+
+/// Runs kept by earlier versions have the delimiter as a byte.
+fn text_or_byte<'de, D: Deserializer<'de>>(value: D) -> Result<Option<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Either {
+        Text(String),
+        Byte(u8),
+    }
+    let given = Option::<Either>::deserialize(value)?;
+    Ok(given.map(|given| match given {
+        Either::Text(text) => text,
+        Either::Byte(byte) => char::from(byte).to_string(),
+    }))
 }
 
 /// A row as it stands in the file.
@@ -51,6 +83,13 @@ pub struct Row {
     pub fields: Vec<String>,
 }
 
+impl Row {
+    /// Whether every cell is empty, as in the rows that spreadsheets leave at the end.
+    pub fn is_empty(&self) -> bool {
+        self.fields.iter().all(|cell| cell.trim().is_empty())
+    }
+}
+
 /// A whole table in memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Table {
@@ -60,6 +99,8 @@ pub struct Table {
     pub rows: Vec<Row>,
     /// How it was read.
     pub dialect: Dialect,
+    /// What is unusual or could be read otherwise, in words.
+    pub warnings: Vec<String>,
 }
 
 /// How far reading has come.
@@ -71,59 +112,116 @@ pub struct TableProgress {
     pub rows: u64,
 }
 
-/// Text looked at before the dialect is settled, in bytes.
-const SAMPLE: usize = 64 << 10;
 /// Nobody has more columns in a table of texts; JSON lines with running keys would.
 const MAX_COLUMNS: usize = 4096;
+/// A column with more different values than this has no list of them.
+const FEW_VALUES: usize = 50;
 
-/// Reads a table piece by piece.
+/// Reads a table piece by piece, as a [`Survey`] found it to be written.
 pub struct TableStream {
-    options: TableOptions,
     decoder: Decoder,
-    /// Decoded text that is not yet cut into rows.
-    text: String,
-    parser: Option<Parser>,
+    dialect: Dialect,
+    warnings: Vec<String>,
+    /// Lines still to be passed over, and the text until then.
+    before: Option<String>,
+    rows: Rows,
     progress: TableProgress,
 }
 
-struct Parser {
-    dialect: Dialect,
-    records: Records,
-    fields: FieldParser,
+/// Rows in the making.
+enum Rows {
+    Delimited(Records, Delimited),
+    JsonLines(Records, JsonRows),
+    /// Whole at the end.
+    Json(String, JsonRows),
+}
+
+/// What rows of delimited text are checked by.
+struct Delimited {
+    rules: Rules,
+    delimiter: String,
+    header: bool,
+    known: Option<KnownValues>,
     columns: Vec<String>,
-    header_read: bool,
+    first: Vec<String>,
+    /// Count and first line of what is told.
+    returns: Noted,
+    headers: Noted,
+    longer: Noted,
+}
+
+/// Rows with something to tell.
+#[derive(Default)]
+struct Noted {
+    count: u64,
+    first: u64,
+}
+
+impl Noted {
+    fn add(&mut self, line: u64) {
+        self.first = if self.count == 0 { line } else { self.first };
+        self.count += 1;
+    }
+
+    fn words(&self, one: &str, many: &str) -> Option<String> {
+        let more = if self.count > 1 { format!(" ({} {many})", self.count) } else { String::new() };
+        (self.count > 0).then(|| format!("line {}: {one}{more}", self.first))
+    }
 }
 
 impl TableStream {
-    /// A stream at its beginning.
-    pub fn new(options: TableOptions) -> Self {
-        Self {
-            decoder: Decoder::new(options.encoding),
-            options,
-            text: String::new(),
-            parser: None,
-            progress: TableProgress { bytes: 0, rows: 0 },
-        }
+    fn new(
+        decoder: Decoder,
+        dialect: Dialect,
+        rules: Rules,
+        known: Option<KnownValues>,
+        warnings: Vec<String>,
+    ) -> Self {
+        let mut records = Records::new(rules.clone());
+        let rows = match dialect.format {
+            Format::Delimited | Format::Lines => {
+                records.start_at(dialect.skipped as u64 + 1);
+                let lines = dialect.format == Format::Lines;
+                let delimited = Delimited {
+                    delimiter: dialect.delimiter_name(),
+                    header: dialect.header,
+                    columns: if lines { vec!["text".to_owned()] } else { Vec::new() },
+                    rules,
+                    known,
+                    first: Vec::new(),
+                    returns: Noted::default(),
+                    headers: Noted::default(),
+                    longer: Noted::default(),
+                };
+                Rows::Delimited(records, delimited)
+            }
+            Format::JsonLines => Rows::JsonLines(records, JsonRows::new(dialect.header)),
+            Format::Json => Rows::Json(String::new(), JsonRows::new(dialect.header)),
+        };
+        let before = (dialect.skipped > 0).then(String::new);
+        let progress = TableProgress { bytes: 0, rows: 0 };
+        Self { decoder, dialect, warnings, before, rows, progress }
     }
 
     /// Takes the next bytes and returns the rows that they complete.
     pub fn push(&mut self, bytes: &[u8]) -> Result<Vec<Row>, TableError> {
         self.progress.bytes += bytes.len() as u64;
-        self.decoder.push(bytes, false, &mut self.text)?;
-        if self.parser.is_none() && self.text.len() < SAMPLE {
-            Ok(Vec::new())
-        } else {
-            self.parse(false)
-        }
+        let mut text = String::new();
+        self.decoder.push(bytes, false, &mut text)?;
+        self.take(&text, false)
     }
 
     /// Takes the end of the file and returns the last rows.
     pub fn finish(&mut self) -> Result<Vec<Row>, TableError> {
-        self.decoder.push(&[], true, &mut self.text)?;
-        let rows = self.parse(true)?;
+        let mut text = String::new();
+        self.decoder.push(&[], true, &mut text)?;
+        let rows = self.take(&text, true)?;
         if self.progress.rows == 0 {
-            let header = self.parser.as_ref().is_some_and(|p| p.header_read);
-            return Err(if header { TableError::NoRows } else { TableError::Empty });
+            return Err(if self.columns().is_empty() {
+                TableError::Empty
+            } else {
+                TableError::NoRows
+            });
         }
         Ok(rows)
     }
@@ -133,126 +231,183 @@ impl TableStream {
         self.progress
     }
 
-    /// How the file is read, once known (after 64 KiB or at the end).
-    pub fn dialect(&self) -> Option<Dialect> {
-        // the encoding may settle after the rest, at the first character beyond ASCII
-        self.parser
-            .as_ref()
-            .map(|p| Dialect { encoding: self.decoder.choice(), ..p.dialect.clone() })
+    /// How the file is read.
+    pub fn dialect(&self) -> &Dialect {
+        &self.dialect
     }
 
-    /// The columns known so far; JSON lines may add some.
+    /// The columns known so far; JSON may add some.
     pub fn columns(&self) -> &[String] {
-        self.parser.as_ref().map_or(&[], |p| &p.columns)
+        match &self.rows {
+            Rows::Delimited(_, rows) => &rows.columns,
+            Rows::JsonLines(_, rows) | Rows::Json(_, rows) => &rows.columns,
+        }
     }
 
-    fn parse(&mut self, last: bool) -> Result<Vec<Row>, TableError> {
-        let parser = match &mut self.parser {
-            Some(parser) => parser,
-            None => {
-                let dialect =
-                    detect::detect(&self.text, last, &self.options, self.decoder.choice())?;
-                self.parser.insert(Parser::new(dialect))
-            }
+    /// Passes over the lines before the table.
+    fn behind_skipped(&mut self, text: &str, last: bool) -> Option<String> {
+        let Some(before) = &mut self.before else { return Some(text.to_owned()) };
+        before.push_str(text);
+        let returns = match &self.rows {
+            Rows::Delimited(_, rows) => rows.rules.returns,
+            _ => false,
         };
-        let mut rows = Vec::new();
-        let mut records = std::mem::replace(&mut parser.records, Records::new(None, None));
-        let mut each = |line: u64, record: &[u8]| {
-            rows.extend(parser.row(line, record)?);
-            Ok(())
-        };
-        records.push(&self.text, &mut each)?;
-        if last {
-            records.finish(&mut each)?;
+        let rest = detect::after_lines(before, self.dialect.skipped, returns);
+        if rest.is_empty() && !last {
+            return None;
         }
-        parser.records = records;
-        self.text.clear();
-        self.progress.rows += rows.len() as u64;
-        Ok(rows)
+        let rest = rest.to_owned();
+        self.before = None;
+        Some(rest)
+    }
+
+    fn take(&mut self, text: &str, last: bool) -> Result<Vec<Row>, TableError> {
+        let Some(text) = self.behind_skipped(text, last) else { return Ok(Vec::new()) };
+        let mut found = Vec::new();
+        match &mut self.rows {
+            Rows::Delimited(records, rows) => {
+                let mut each = |record: Record| {
+                    found.extend(rows.row(record)?);
+                    Ok(())
+                };
+                records.push(&text, &mut each)?;
+                if last {
+                    records.finish(&mut each)?;
+                }
+            }
+            Rows::JsonLines(records, rows) => {
+                let mut each = |mut record: Record| {
+                    let line = record.fields.pop().unwrap_or_default();
+                    found.extend(rows.line(record.lines.0, &line)?);
+                    Ok(())
+                };
+                records.push(&text, &mut each)?;
+                if last {
+                    records.finish(&mut each)?;
+                }
+            }
+            Rows::Json(held, rows) => {
+                held.push_str(&text);
+                if last {
+                    found = rows.document(held)?;
+                    held.clear();
+                }
+            }
+        }
+        self.drop_zeros(&mut found);
+        self.progress.rows += found.len() as u64;
+        Ok(found)
+    }
+
+    /// JSON can write a NUL character as an escape.
+    fn drop_zeros(&mut self, rows: &mut [Row]) {
+        for row in rows {
+            let line = row.line;
+            for cell in row.fields.iter_mut().filter(|cell| cell.contains('\0')) {
+                *cell = cell.replace('\0', "");
+                self.warnings.push(format!("line {line}: a NUL character is left out of the text"));
+            }
+        }
+    }
+
+    /// The table of all the rows that this finished stream gave.
+    pub fn into_table(self, mut rows: Vec<Row>) -> Result<Table, TableError> {
+        let mut warnings = self.warnings;
+        warnings.extend(self.decoder.warnings());
+        let columns = match self.rows {
+            Rows::Delimited(_, rows) => {
+                warnings.extend(rows.told());
+                rows.columns
+            }
+            Rows::JsonLines(_, rows) | Rows::Json(_, rows) => rows.columns,
+        };
+        for row in &mut rows {
+            row.fields.resize(columns.len(), String::new());
+        }
+        Ok(Table { columns, rows, dialect: self.dialect, warnings })
     }
 }
 
-impl Parser {
-    fn new(dialect: Dialect) -> Self {
-        let [delimiter, quote] =
-            [dialect.delimiter, dialect.quote].map(|c| c.and_then(|c| u8::try_from(c).ok()));
-        let fields = FieldParser::new(delimiter, quote);
-        Self {
-            records: Records::new(delimiter, quote),
-            fields,
-            header_read: false,
-            columns: Vec::new(),
-            dialect,
-        }
-    }
-
+impl Delimited {
     /// One record as a row; none for the header.
-    fn row(&mut self, line: u64, record: &[u8]) -> Result<Option<Row>, TableError> {
-        if self.dialect.format == Format::JsonLines {
-            return self.json_row(line, record);
-        }
-        let fields = self.fields.fields(record);
-        if !self.header_read {
-            self.header_read = true;
+    fn row(&mut self, record: Record) -> Result<Option<Row>, TableError> {
+        let Record { lines: (line, to), mut fields, raw, lone_return } = record;
+        if self.columns.is_empty() {
             if fields.len() > MAX_COLUMNS {
-                return Err(TableError::TooManyColumns {
-                    line,
-                    found: fields.len(),
-                    limit: MAX_COLUMNS,
-                });
+                let found = fields.len();
+                return Err(TableError::TooManyColumns { line, found, limit: MAX_COLUMNS });
             }
-            self.columns = column_names(&fields, self.dialect.header);
-            if self.dialect.header {
+            self.columns = column_names(&fields, self.header);
+            if self.header {
+                self.first = fields;
                 return Ok(None);
             }
         }
-        if fields.len() != self.columns.len() {
-            return Err(TableError::Ragged {
-                line,
-                expected: self.columns.len(),
-                found: fields.len(),
-                delimiter: self.dialect.delimiter_name(),
-            });
+        if let (Some(known), Some(raw), Some(quote)) = (&self.known, &raw, self.rules.quote)
+            && let Some(rows) = known.rows_in(raw, &self.rules)
+        {
+            let quote = char::from(quote);
+            return Err(TableError::RowsInQuotes { line, to, rows, quote });
+        }
+        if lone_return {
+            self.returns.add(line);
+        }
+        let expected = self.columns.len();
+        if fields.len() > expected && fields[expected..].iter().all(|f| f.trim().is_empty()) {
+            self.longer.add(line);
+            fields.truncate(expected);
+        }
+        if fields.len() != expected {
+            let hint = hint(&fields, expected);
+            let (found, delimiter) = (fields.len(), self.delimiter.clone());
+            return Err(TableError::Ragged { line, expected, found, delimiter, hint });
+        }
+        // one column of the same name may be a text
+        if expected > 1 && fields == self.first {
+            self.headers.add(line);
+            return Ok(None);
         }
         Ok(Some(Row { line, fields }))
     }
 
-    fn json_row(&mut self, line: u64, record: &[u8]) -> Result<Option<Row>, TableError> {
-        if record.iter().all(u8::is_ascii_whitespace) {
-            return Ok(None);
-        }
-        let object: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(record)
-            .map_err(|e| TableError::Json { line, why: e.to_string() })?;
-        let mut fields = vec![String::new(); self.columns.len()];
-        for (key, value) in object {
-            let place = match self.columns.iter().position(|c| *c == key) {
-                Some(place) => place,
-                None if self.columns.len() == MAX_COLUMNS => {
-                    return Err(TableError::TooManyColumns {
-                        line,
-                        found: MAX_COLUMNS + 1,
-                        limit: MAX_COLUMNS,
-                    });
-                }
-                None => {
-                    self.columns.push(key);
-                    fields.push(String::new());
-                    fields.len() - 1
-                }
-            };
-            fields[place] = match value {
-                serde_json::Value::String(text) => text,
-                serde_json::Value::Null => String::new(),
-                other => other.to_string(),
-            };
-        }
-        Ok(Some(Row { line, fields }))
+    fn told(&self) -> impl Iterator<Item = String> {
+        let returns = "a carriage return stands in a field and is kept, as lines end by line feeds";
+        let header = "the header comes again and is passed over; were several files joined?";
+        let longer = "the line ends with a delimiter too many, which is passed over";
+        [
+            self.returns.words(returns, "such lines"),
+            self.headers.words(header, "times"),
+            self.longer.words(longer, "such lines"),
+        ]
+        .into_iter()
+        .flatten()
+    }
+}
+
+/// What is probably wrong with a row of another width.
+fn hint(fields: &[String], expected: usize) -> &'static str {
+    let any = |f: &dyn Fn(&String) -> bool| fields.iter().any(f);
+    let number = |c: char| c.is_ascii_digit();
+    let comma = fields
+        .windows(2)
+        .any(|two| two[0].ends_with(number) && !two[1].is_empty() && two[1].chars().all(number));
+    if any(&|f| f.ends_with('\\') || f.contains("\\\"")) {
+        "if a backslash stands before characters that are text, name it (--escape '\\')"
+    } else if any(&|f| f.trim().starts_with('\'')) && any(&|f| f.trim().ends_with('\'')) {
+        "if single quotes stand around texts, name them (--quote \"'\")"
+    } else if fields.len() > expected && comma {
+        "if a number has a decimal comma, put quotes around it or divide columns by a semicolon or a tab"
+    } else if fields.len() > expected {
+        "a text with the delimiter in it needs quotes around it; check the quotes near this line, or choose another delimiter (--delimiter)"
+    } else {
+        "is a delimiter missing here, or a line break in a text without quotes around it? Check the quotes near this line, or choose another delimiter (--delimiter)"
     }
 }
 
 /// Unique, non-empty names.
 fn column_names(first: &[String], header: bool) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
+    let mut taken = HashSet::new();
     for (i, field) in first.iter().enumerate() {
         let given = field.trim();
         let base = if header && !given.is_empty() {
@@ -262,7 +417,7 @@ fn column_names(first: &[String], header: bool) -> Vec<String> {
         };
         let mut name = base.clone();
         let mut n = 2;
-        while names.contains(&name) {
+        while !taken.insert(name.clone()) {
             name = format!("{base} ({n})");
             n += 1;
         }
@@ -277,34 +432,21 @@ pub fn read(
     options: TableOptions,
     progress: &mut dyn FnMut(TableProgress),
 ) -> Result<Table, TableError> {
-    let mut stream = TableStream::new(options);
-    let mut piece = vec![0; 1 << 20];
+    let mut bytes = Vec::new();
+    source.read_to_end(&mut bytes).map_err(|e| TableError::Io(e.to_string()))?;
+    let mut survey = Survey::new(options);
+    for piece in bytes.chunks(1 << 20) {
+        survey.push(piece)?;
+    }
+    let mut stream = survey.finish()?;
     let mut rows = Vec::new();
-    loop {
-        let n = match source.read(&mut piece) {
-            Ok(0) => break,
-            Ok(n) => n,
-            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
-            Err(e) => return Err(TableError::Io(e.to_string())),
-        };
-        rows.extend(stream.push(&piece[..n])?);
+    for piece in bytes.chunks(1 << 20) {
+        rows.extend(stream.push(piece)?);
         progress(stream.progress());
     }
     rows.extend(stream.finish()?);
     progress(stream.progress());
     stream.into_table(rows)
-}
-
-impl TableStream {
-    /// The table of all the rows that this finished stream gave.
-    pub fn into_table(self, mut rows: Vec<Row>) -> Result<Table, TableError> {
-        let dialect = self.dialect().ok_or(TableError::Empty)?;
-        let columns = self.parser.map(|p| p.columns).unwrap_or_default();
-        for row in &mut rows {
-            row.fields.resize(columns.len(), String::new());
-        }
-        Ok(Table { columns, rows, dialect })
-    }
 }
 
 #[cfg(test)]

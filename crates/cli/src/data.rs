@@ -5,29 +5,27 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use clap::Args;
 use hearth_classifier::{
-    columns::{self, LabelRule, Roles, TextSource, guess_roles, parse_template},
+    columns::{
+        self, Guessed, LabelChoices, LabelRule, Roles, TextSource, guess_roles_told, parse_template,
+    },
     prepare::{self, Preparing, SplitChoice},
     split::Part,
     table::{self, Table, TableOptions},
 };
 
-use crate::output;
+use crate::{output, reading::Reading, reading_args::ReadingArgs};
 
 /// The file and its columns.
 #[derive(Args)]
 pub struct TableArgs {
-    /// A CSV, TSV or JSON lines file; - reads standard input
+    /// A CSV, TSV, JSON lines or JSON file; - reads standard input
     #[arg(value_name = "DATA")]
     pub data: PathBuf,
     /// The text's column, or a template such as '{title}: {body}' [default: guessed]
     #[arg(long, value_name = "COL")]
     pub text: Option<String>,
-    /// The character between columns [default: guessed]
-    #[arg(long, value_name = "CHAR")]
-    delimiter: Option<char>,
-    /// The first line is data, not column names
-    #[arg(long)]
-    no_header: bool,
+    #[command(flatten)]
+    pub reading: ReadingArgs,
     /// Leave out rows without text or label instead of refusing the file
     #[arg(long)]
     pub drop_bad: bool,
@@ -42,12 +40,39 @@ pub struct LabelArgs {
     /// The class to find; F1, ROC-AUC and the threshold are about it
     #[arg(long, value_name = "LABEL")]
     pub positive: Option<String>,
+    #[command(flatten)]
+    set: LabelSetArgs,
     /// Makes a numeric label two classes at its median: ABOVE for the median and more, BELOW for less
     #[arg(long, value_name = "ABOVE,BELOW")]
     median: Option<String>,
     /// Makes a numeric label two classes at a number
     #[arg(long, value_name = "NUMBER,ABOVE,BELOW", conflicts_with = "median")]
     cut: Option<String>,
+}
+
+/// Labels to unite or to leave out; nothing of that is done unasked.
+#[derive(Args)]
+pub struct LabelSetArgs {
+    /// Unite labels that look alike (letter case, invisible characters) or are equal in value (1 and 1.0)
+    #[arg(long)]
+    merge_labels: bool,
+    /// Leave out rows with these labels, which stand for a missing one
+    #[arg(long, value_name = "LABEL,…", value_delimiter = ',')]
+    missing: Vec<String>,
+    /// Leave out the rows of a class; may be given several times
+    #[arg(long, value_name = "LABEL")]
+    drop_class: Vec<String>,
+}
+
+impl LabelSetArgs {
+    /// As the reader takes them.
+    pub fn choices(&self) -> LabelChoices {
+        LabelChoices {
+            merge: self.merge_labels,
+            missing: self.missing.clone(),
+            drop: self.drop_class.clone(),
+        }
+    }
 }
 
 /// Which rows do what.
@@ -57,7 +82,7 @@ pub struct SplitArgs {
     /// to test [default: the file's split column, or 0.2]
     #[arg(long, value_name = "COL|codelab|SHARE")]
     pub split: Option<String>,
-    /// Use only the first so many training rows
+    /// Use only so many training rows, of every class its share
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
 }
@@ -65,19 +90,17 @@ pub struct SplitArgs {
 impl TableArgs {
     /// Reads the file.
     pub fn read(&self) -> Result<Table> {
-        let delimiter = self.delimiter.map(u8::try_from).transpose();
-        let options = TableOptions {
-            delimiter: delimiter.context("--delimiter takes an ASCII character")?,
-            header: self.no_header.then_some(false),
-            ..TableOptions::default()
-        };
+        self.read_as(self.reading.options(false)?)
+    }
+
+    /// Reads the file as the options say.
+    pub fn read_as(&self, options: TableOptions) -> Result<Table> {
         let name = self.name();
-        let read = |source: &mut dyn std::io::Read| table::read(source, options, &mut |_| {});
         let table = if name == "-" {
-            read(&mut std::io::stdin().lock())
+            table::read(&mut std::io::stdin().lock(), options, &mut |_| {})
         } else {
             let file = std::fs::File::open(&self.data).with_context(|| name.clone())?;
-            read(&mut std::io::BufReader::new(file))
+            table::read(file, options, &mut |_| {})
         };
         table.with_context(|| name)
     }
@@ -87,20 +110,30 @@ impl TableArgs {
         self.data.display().to_string()
     }
 
-    /// The columns that matter; `label` may be guessed.
-    pub fn roles(&self, table: &Table, label: Option<&str>) -> Result<Roles> {
-        let mut roles = guess_roles(table);
+    /// The columns that matter, and what was read; `label` may be guessed.
+    pub fn roles(&self, table: &Table, label: Option<&str>) -> Result<(Roles, Reading)> {
+        let Guessed { mut roles, text: mut how_text, label: mut how_label, mut warnings } =
+            guess_roles_told(table);
         if let Some(text) = &self.text {
             roles.text = if text.contains('{') && !table.columns.contains(text) {
                 parse_template(text, table)?
             } else {
                 TextSource::Column(columns::column(table, text)?)
             };
+            how_text = "as given";
+            warnings.retain(|w| !w.starts_with("the text"));
+            // the label is not the column that is now the text
+            if roles.label.is_some_and(|l| roles.text.columns().contains(&l)) {
+                roles.label = None;
+            }
         }
         if let Some(label) = label {
             roles.label = Some(columns::column(table, label)?);
+            how_label = "as given";
+            warnings.retain(|w| !w.starts_with("the label"));
         }
-        Ok(roles)
+        let reading = Reading::of(table, &roles, how_text, how_label, warnings);
+        Ok((roles, reading))
     }
 }
 
@@ -128,6 +161,8 @@ impl LabelArgs {
 pub struct Prepared {
     /// The file.
     pub table: Table,
+    /// How it was read.
+    pub reading: Reading,
     rows: prepare::Prepared,
 }
 
@@ -153,7 +188,7 @@ pub fn prepare(
     seed: u64,
 ) -> Result<Prepared> {
     let table = file.read()?;
-    let mut roles = file.roles(&table, labels.label.as_deref())?;
+    let (mut roles, reading) = file.roles(&table, labels.label.as_deref())?;
     let choice = match split.split.as_deref().map(|wanted| (wanted, wanted.parse::<f64>())) {
         None => SplitChoice::Auto,
         Some(("codelab", _)) => SplitChoice::Codelab,
@@ -167,13 +202,15 @@ pub fn prepare(
         rule: labels.rule()?,
         positive: labels.positive.clone(),
         drop_bad: file.drop_bad,
+        labels: labels.set.choices(),
         split: choice,
         limit: split.limit,
         seed,
     };
     let name = file.data.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+    reading.note();
     let rows = prepare::Prepared::new(&name, &table, &roles, &how).with_context(|| file.name())?;
-    Ok(Prepared { table, rows })
+    Ok(Prepared { table, reading, rows })
 }
 
 impl Prepared {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use hearth_classifier::{
     columns::{Dataset, DatasetOptions},
@@ -15,10 +15,11 @@ use serde::Serialize;
 
 use crate::{
     Outcome, classifier_file,
-    data::TableArgs,
+    data::{LabelSetArgs, TableArgs},
     measure::{self, Measured, measure},
     options::Options,
     output,
+    reading::Reading,
     session::{ModelArgs, Session},
 };
 
@@ -35,6 +36,8 @@ pub struct Eval {
     /// The label's column [default: guessed]
     #[arg(long, value_name = "COL")]
     label: Option<String>,
+    #[command(flatten)]
+    labels: LabelSetArgs,
     /// Measure only the rows that this column calls test
     #[arg(long, value_name = "COL")]
     split: Option<String>,
@@ -71,6 +74,7 @@ impl PrefixCheck {
 
 #[derive(Serialize)]
 struct Report {
+    reading: Reading,
     f1: Option<f64>,
     auc: Option<f64>,
     accuracy: Option<f64>,
@@ -86,14 +90,20 @@ struct Report {
 pub async fn run(options: &Options, args: &Eval) -> Result<Outcome> {
     let bundle = classifier_file::read(&args.classifier)?;
     let table = args.table.read()?;
-    let mut roles = args.table.roles(&table, args.label.as_deref())?;
+    let (mut roles, reading) = args.table.roles(&table, args.label.as_deref())?;
+    reading.note();
     if let Some(split) = &args.split {
         roles.split = Some(hearth_classifier::columns::column(&table, split)?);
     }
     let kept = &bundle.classifier;
     // the classifier knows the classes and their order; the file may lack some
-    let wanted = DatasetOptions { drop_bad: args.table.drop_bad, ..DatasetOptions::default() };
-    let data = Dataset::labelled_as(&table, &roles, &wanted, &kept.classes)?;
+    let wanted = DatasetOptions {
+        drop_bad: args.table.drop_bad,
+        labels: args.labels.choices(),
+        ..DatasetOptions::default()
+    };
+    let data = Dataset::labelled_as(&table, &roles, &wanted, &kept.classes)
+        .with_context(|| args.table.name())?;
     let is_test = |e: &&hearth_classifier::columns::Example| {
         args.split.is_none() || e.split.as_deref().and_then(Part::parse) == Some(Part::Test)
     };
@@ -119,6 +129,7 @@ pub async fn run(options: &Options, args: &Eval) -> Result<Outcome> {
         return Ok(Outcome::Done);
     }
     output::json(&Report {
+        reading,
         f1: evaluation.f1.value,
         auc: evaluation.roc_auc.value,
         accuracy: evaluation.accuracy.value,

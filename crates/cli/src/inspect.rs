@@ -22,23 +22,27 @@ use crate::{
     Outcome,
     files::ModelFiles,
     heap::Meter,
+    inspect_table,
     options::Options,
     output,
+    reading_args::ReadingArgs,
     session::{WeightsAs, tokenizer_of},
 };
 
 /// Tokens that the memory need is told for.
 const TOKENS: usize = 512;
 
-/// What a model consists of, and what it takes on the GPU
+/// What a model consists of and what it takes on the GPU, or how a table is read
 #[derive(Args)]
 pub struct Inspect {
-    /// .gguf or .safetensors files, indexes or folders: a model each
+    /// .gguf or .safetensors files, indexes or folders: a model each; or tables
     #[arg(required = true, value_name = "FILE")]
     models: Vec<PathBuf>,
     /// How weights would be held
     #[arg(long, value_enum, default_value = "exact")]
     weights: WeightsAs,
+    #[command(flatten)]
+    reading: ReadingArgs,
 }
 
 #[derive(Serialize)]
@@ -103,14 +107,23 @@ struct Memory {
 
 pub async fn run(options: &Options, args: &Inspect) -> Result<Outcome> {
     let mut reports = vec![];
+    let mut tables = vec![];
     for path in &args.models {
+        if inspect_table::is_table(path) {
+            tables.push(inspect_table::run(options, path, &args.reading)?);
+            continue;
+        }
         let files = ModelFiles::find(path)?;
         reports.push(report(&files, path.display().to_string(), args.weights.into()).await?);
     }
     if options.json {
-        match &reports[..] {
-            [one] => output::json(one)?,
-            all => output::json(&serde_json::json!({ "models": all }))?,
+        match (&reports[..], &tables[..]) {
+            ([one], []) => output::json(one)?,
+            ([], [one]) => output::json(one)?,
+            (all, []) => output::json(&serde_json::json!({ "models": all }))?,
+            (all, tables) => {
+                output::json(&serde_json::json!({ "models": all, "tables": tables }))?;
+            }
         }
         return Ok(Outcome::Done);
     }

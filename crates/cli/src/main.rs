@@ -13,12 +13,15 @@ mod files;
 mod generate;
 mod heap;
 mod inspect;
+mod inspect_table;
 mod interrupt;
 mod measure;
 mod options;
 mod output;
 mod predict;
 mod quantize;
+mod reading;
+mod reading_args;
 mod run_folder;
 mod score;
 mod session;
@@ -69,7 +72,19 @@ enum Outcome {
     CheckFailed,
 }
 
+/// Mesa's drivers complain of a missing XDG_RUNTIME_DIR before every command on a server, though nothing of
+/// Hearth is drawn there.
+fn quiet_drivers() {
+    let name = "XDG_RUNTIME_DIR";
+    let fits = |path: std::ffi::OsString| std::path::Path::new(&path).is_dir();
+    if cfg!(target_os = "linux") && !std::env::var_os(name).is_some_and(fits) {
+        // SAFETY: the first thing that the program does, before it starts a thread
+        unsafe { std::env::set_var(name, std::env::temp_dir()) };
+    }
+}
+
 fn main() -> ExitCode {
+    quiet_drivers();
     let Cli { options, command } = Cli::parse();
     interrupt::watch();
     let outcome = pollster::block_on(async {

@@ -77,13 +77,23 @@ pub fn figures(classifier: &TextClassifier<'_>, logs: &[f64], truth: &[usize]) -
 pub fn words(evaluation: &Evaluation) -> String {
     let figure = |f: &hearth_classifier::metrics::Figure| match f.value {
         Some(value) => format!("{value:.3}"),
-        None => "none".to_owned(),
+        None => match &f.reason {
+            Some(reason) => format!("none ({reason})"),
+            None => "none".to_owned(),
+        },
+    };
+    // of more than two classes one may be looked for
+    let about = match evaluation.positive {
+        Some(positive) if evaluation.classes.len() > 2 => {
+            format!(" of {:?} against the rest", evaluation.classes[positive])
+        }
+        _ => String::new(),
     };
     let interval = evaluation
         .interval("roc_auc")
         .map_or(String::new(), |i| format!(" ({:.3} to {:.3})", i.low, i.high));
     format!(
-        "F1 {}, ROC-AUC {}{interval}, accuracy {} on {} rows",
+        "F1{about} {}, ROC-AUC{about} {}{interval}, accuracy {} on {} rows",
         figure(&evaluation.f1),
         figure(&evaluation.roc_auc),
         figure(&evaluation.accuracy),

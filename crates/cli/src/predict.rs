@@ -30,9 +30,13 @@ pub struct Predict {
     classifier: PathBuf,
     #[command(flatten)]
     model: ModelArgs,
-    /// Standard input holds a text a line, and no table
-    #[arg(long, conflicts_with_all = ["text", "delimiter", "no_header"])]
+    /// The file holds a text in every line, and is no table
+    #[arg(long, conflicts_with_all = ["text", "delimiter", "quote", "escape", "header", "no_header"])]
     lines: bool,
+    /// Put an apostrophe before cells that a spreadsheet would run as formulas; such texts do not come back
+    /// as they were
+    #[arg(long)]
+    for_spreadsheets: bool,
     /// Where the table goes [default: standard output]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -48,15 +52,16 @@ struct Row<'a> {
     probabilities: &'a [f64],
 }
 
-/// The input: column names, cells, and the text of each row.
-type Input = (Vec<String>, Vec<Vec<String>>, Vec<String>);
-
 pub async fn run(options: &Options, args: &Predict) -> Result<Outcome> {
     let bundle = classifier_file::read(&args.classifier)?;
     if let Some(path) = args.out.as_ref().filter(|path| path.exists() && !args.force) {
         bail!("{}: the file is there already; overwrite it with --force", path.display());
     }
-    let (columns, cells, texts) = args.input()?;
+    let table = args.table.read_as(args.table.reading.options(args.lines)?)?;
+    let (roles, reading) = args.table.roles(&table, None)?;
+    let reading = reading.without_label();
+    reading.note();
+    let (texts, _) = texts(&table, &roles);
     // a row without text gets no prediction
     let full: Vec<usize> = (0..texts.len()).filter(|&i| !texts[i].trim().is_empty()).collect();
     if full.is_empty() {
@@ -84,7 +89,7 @@ pub async fn run(options: &Options, args: &Predict) -> Result<Outcome> {
             serde_json::json!(Row { row: i + 1, prediction, probabilities })
         };
         let rows: Vec<_> = scored.iter().enumerate().map(row).collect();
-        output::json(&serde_json::json!({ "classes": classes, "rows": rows }))?;
+        output::json(&serde_json::json!({ "reading": reading, "classes": classes, "rows": rows }))?;
         return Ok(Outcome::Done);
     }
     let to: Box<dyn Write> = match &args.out {
@@ -94,31 +99,10 @@ pub async fn run(options: &Options, args: &Predict) -> Result<Outcome> {
         }
         None => Box::new(io::stdout().lock()),
     };
-    let mut writer = PredictionsWriter::new(to, &columns, classes)?;
-    for (cells, (class, probabilities)) in cells.iter().zip(scored) {
-        writer.write(cells, class, probabilities)?;
+    let mut writer = PredictionsWriter::new(to, &table.columns, classes, args.for_spreadsheets)?;
+    for (row, (class, probabilities)) in table.rows.iter().zip(scored) {
+        writer.write(&row.fields, class, probabilities)?;
     }
     writer.flush()?;
     Ok(Outcome::Done)
-}
-
-impl Predict {
-    fn input(&self) -> Result<Input> {
-        if self.lines {
-            if self.table.name() != "-" {
-                bail!("--lines reads standard input: give - as the file");
-            }
-            let lines: Vec<String> = io::read_to_string(io::stdin().lock())
-                .context("reading standard input")?
-                .lines()
-                .map(str::to_owned)
-                .collect();
-            let cells = lines.iter().map(|line| vec![line.clone()]).collect();
-            return Ok((vec!["text".to_owned()], cells, lines));
-        }
-        let table = self.table.read()?;
-        let roles = self.table.roles(&table, None)?;
-        let (texts, _) = texts(&table, &roles);
-        Ok((table.columns, table.rows.into_iter().map(|row| row.fields).collect(), texts))
-    }
 }

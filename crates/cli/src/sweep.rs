@@ -96,6 +96,9 @@ pub async fn run(options: &Options, args: &Sweep) -> Result<Outcome> {
     }
     let session = Session::open(options, &args.model, embedding_for(&recipe)).await?;
     let (model, tokenizer) = (&session.model, session.tokenizer()?);
+    let (positions, codelab) = (model.config.max_positions, args.recipe.is_codelab());
+    let classes = whole.data.classes.clone();
+    let spec = args.prompt.fit(spec, &classes, tokenizer, positions, codelab)?;
     let mut identity = fit::of_machine(model);
     identity.insert("recipe".to_owned(), serde_json::to_string(&recipe)?);
     identity.insert("prompt".to_owned(), serde_json::to_string(&spec)?);
@@ -131,7 +134,7 @@ pub async fn run(options: &Options, args: &Sweep) -> Result<Outcome> {
             let recipe = Recipe { seed, ..recipe.clone() };
             let mut prepared = prepare(&args.table, &args.labels, &args.split, recipe.seed)?;
             prepared.split = whole.split.clone();
-            prepared.split.limit_train(size);
+            prepared.limit_train(size)?;
             prepared.hold_out(recipe.validation_share, seed)?;
             let (classes, positive) = (&prepared.data.classes, prepared.data.positive);
             let mut classifier = TextClassifier::new(model, tokenizer, classes, positive, &spec)?;

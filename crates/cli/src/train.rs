@@ -22,6 +22,7 @@ use crate::{
     measure::{self, Measured, measure},
     options::Options,
     output,
+    reading::Reading,
     run_folder::{CLASSIFIER, RunFolder},
     session::{ModelArgs, Session, embedding_for},
     train_args::{PromptArgs, RecipeArgs, settings},
@@ -61,6 +62,9 @@ pub struct Train {
     /// Device memory that training may use, in GB
     #[arg(long, value_name = "GB", default_value_t = 8.0)]
     memory: f64,
+    /// Put an apostrophe before cells of predictions.csv that a spreadsheet would run as formulas
+    #[arg(long)]
+    for_spreadsheets: bool,
     /// Do not score the test rows with the untrained model for comparison
     #[arg(long)]
     no_zero_shot: bool,
@@ -69,6 +73,8 @@ pub struct Train {
 /// The result for machines, and `metrics.json`.
 #[derive(Serialize)]
 struct Metrics<'a> {
+    reading: &'a Reading,
+    warnings: &'a [String],
     f1: Option<f64>,
     auc: Option<f64>,
     accuracy: Option<f64>,
@@ -118,6 +124,8 @@ pub async fn run(options: &Options, args: &Train) -> Result<Outcome> {
     let session = Session::open(options, &args.model, embedding_for(&recipe)).await?;
     let (model, tokenizer) = (&session.model, session.tokenizer()?);
     let classes = prepared.data.classes.clone();
+    let (positions, codelab) = (model.config.max_positions, args.recipe.is_codelab());
+    let spec = args.prompt.fit(spec, &classes, tokenizer, positions, codelab)?;
     let positive = prepared.data.positive;
     let new = || TextClassifier::new(model, tokenizer, &classes, positive, &spec);
     let mut classifier = new()?;
@@ -137,6 +145,9 @@ pub async fn run(options: &Options, args: &Train) -> Result<Outcome> {
             watch.see(p)
         })
         .await;
+    if let Ok(fitted) = &fitted {
+        watch.end(&fitted.history);
+    }
     drop(watch);
     if matches!(fitted, Err(ClassifierError::Stopped)) {
         output::note(&format!(
@@ -161,6 +172,8 @@ pub async fn run(options: &Options, args: &Train) -> Result<Outcome> {
     };
     let gpu_bytes = model.gpu.account().peak();
     let metrics = Metrics {
+        reading: &prepared.reading,
+        warnings: &prepared.summary.warnings,
         f1: measured.evaluation.f1.value,
         auc: measured.evaluation.roc_auc.value,
         accuracy: measured.evaluation.accuracy.value,
@@ -192,7 +205,8 @@ pub async fn run(options: &Options, args: &Train) -> Result<Outcome> {
     folder.write("adapter/adapter_model.safetensors", &bundle.adapter)?;
     folder.write("adapter/adapter_config.json", bundle.adapter_config.as_bytes())?;
     folder.write("metrics.json", serde_json::to_string_pretty(&metrics)?.as_bytes())?;
-    folder.write("predictions.csv", &predictions(&prepared, &measured, classifier.classes())?)?;
+    let predicted = predictions(&prepared, &measured, classifier.classes(), args.for_spreadsheets)?;
+    folder.write("predictions.csv", &predicted)?;
     let filled = classifier.prompter().fill("…");
     let report = Report {
         title: name.into_owned(),
@@ -225,15 +239,19 @@ pub async fn run(options: &Options, args: &Train) -> Result<Outcome> {
 
 /// Completes the data summary by what only the tokenizer knows.
 fn describe(prepared: &mut Prepared, classifier: &TextClassifier<'_>) {
-    let texts = prepared.data.examples.iter().map(|e| e.text.as_str());
+    // rows beyond a limit are not used
+    let parts = [Part::Train, Part::Validation, Part::Test];
+    let used = parts.into_iter().flat_map(|part| prepared.part(part));
+    let texts = used.map(|&i| prepared.data.examples[i].text.as_str());
     let prompts = classifier.prompter().rows(texts);
     let lengths: Vec<usize> = prompts.rows.iter().map(|row| row.ids.len()).collect();
     prepared.summary.cut = prompts.cut;
     prepared.summary.tokens = hearth_classifier::columns::TokenHistogram::new(&lengths);
     if prompts.cut > 0 {
         output::note(&format!(
-            "warning: {} texts are cut to fit --max-tokens; the question and the answer are whole",
-            prompts.cut
+            "warning: {} of {} texts are cut to fit --max-tokens; the question and the answer are whole",
+            prompts.cut,
+            prompts.rows.len()
         ));
     }
 }
@@ -278,9 +296,15 @@ fn report(
 }
 
 /// The test rows of the file with what was predicted.
-fn predictions(prepared: &Prepared, measured: &Measured, classes: &[String]) -> Result<Vec<u8>> {
+fn predictions(
+    prepared: &Prepared,
+    measured: &Measured,
+    classes: &[String],
+    for_spreadsheets: bool,
+) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let mut writer = PredictionsWriter::new(&mut bytes, &prepared.table.columns, classes)?;
+    let mut writer =
+        PredictionsWriter::new(&mut bytes, &prepared.table.columns, classes, for_spreadsheets)?;
     let scores = measured.probabilities.chunks_exact(classes.len());
     for ((&i, &predicted), scores) in
         prepared.part(Part::Test).iter().zip(&measured.predicted).zip(scores)

@@ -5,9 +5,12 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use hearth_classifier::{
-    prompt::{ClassWord, PromptSpec},
+    prompt::PromptSpec,
     recipe::{Loss, Recipe},
 };
+use hearth_formats::tokenizer::Tokenizer;
+
+use crate::output;
 
 /// The prompt.
 #[derive(Args)]
@@ -21,7 +24,8 @@ pub struct PromptArgs {
     /// Between question, text and answer [default: <separator>, as in the codelab]
     #[arg(long)]
     separator: Option<String>,
-    /// Longest prompt in tokens; longer texts are cut, never the ending
+    /// Longest prompt in tokens; longer texts are cut, never the ending [default: 256, or more where the
+    /// list of classes needs it]
     #[arg(long, value_name = "N")]
     max_tokens: Option<usize>,
     /// Wrap the prompt in the chat template of instruct models
@@ -96,10 +100,15 @@ enum LossName {
 
 /// Recipe and prompt.
 pub fn settings(recipe: &RecipeArgs, prompt: &PromptArgs) -> Result<(Recipe, PromptSpec)> {
-    Ok((recipe.recipe()?, prompt.spec(recipe.preset == Preset::Codelab)?))
+    Ok((recipe.recipe()?, prompt.spec(recipe.is_codelab())?))
 }
 
 impl RecipeArgs {
+    /// Whether recipe and prompt are the codelab's.
+    pub fn is_codelab(&self) -> bool {
+        self.preset == Preset::Codelab
+    }
+
     fn recipe(&self) -> Result<Recipe> {
         let mut recipe = match (&self.recipe, self.preset) {
             (Some(path), _) => {
@@ -150,14 +159,39 @@ impl PromptArgs {
             spec.max_tokens = tokens;
         }
         spec.chat |= self.chat;
-        for pair in &self.word {
-            let Some((class, word)) = pair.split_once('=') else {
-                bail!("--word {pair:?}: expected Label=Word");
-            };
-            if spec.words.iter().any(|w| w.class == class) {
+        if let Some(pair) = self.word.iter().find(|pair| !pair.contains('=')) {
+            bail!("--word {pair:?}: expected Label=Word");
+        }
+        Ok(spec)
+    }
+
+    /// The prompt for these classes: with the words that stand for them and, where no limit was given, with
+    /// one that fits.
+    pub fn fit(
+        &self,
+        mut spec: PromptSpec,
+        classes: &[String],
+        tokenizer: &Tokenizer,
+        positions: usize,
+        codelab: bool,
+    ) -> Result<PromptSpec> {
+        for word in self.word.iter().filter_map(|pair| PromptSpec::class_word(pair, classes)) {
+            let class = &word.class;
+            if spec.words.iter().any(|w| w.class == *class) {
                 bail!("--word: the class {class:?} has two words");
             }
-            spec.words.push(ClassWord { class: class.to_owned(), word: word.to_owned() });
+            spec.words.push(word);
+        }
+        if self.max_tokens.is_none() && !codelab {
+            let limit = spec.limit_for(classes, tokenizer, Some(tokenizer.bos()), positions)?;
+            if limit > spec.max_tokens {
+                output::note(&format!(
+                    "max tokens {limit}: the list of {} classes needs more than {} (--max-tokens)",
+                    classes.len(),
+                    spec.max_tokens
+                ));
+            }
+            spec.max_tokens = limit;
         }
         Ok(spec)
     }

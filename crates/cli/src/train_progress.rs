@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal};
 
-use hearth_classifier::fit::Progress;
+use hearth_classifier::{fit::Progress, history::History};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use web_time::{Duration, Instant};
 
@@ -38,8 +38,21 @@ impl Watch {
         self.bar.set_length(progress.steps as u64);
         self.bar.set_position(progress.step as u64);
         self.bar.set_message(text.clone());
-        let epochs = &progress.history.epochs;
-        for epoch in epochs.iter().skip(self.epochs) {
+        self.epoch_lines(progress.history);
+        if self.lines && self.last.elapsed() > LINES {
+            output::note(&format!("step       {}/{} {text}", progress.step, progress.steps));
+            self.last = Instant::now();
+        }
+        !interrupt::asked()
+    }
+
+    /// Shows what came after the last step: the last epoch is validated then.
+    pub fn end(&mut self, history: &History) {
+        self.epoch_lines(history);
+    }
+
+    fn epoch_lines(&mut self, history: &History) {
+        for epoch in history.epochs.iter().skip(self.epochs) {
             let figure = |x: Option<f64>| x.map_or("-".to_owned(), |x| format!("{x:.3}"));
             let line = format!(
                 "epoch {:<4} loss {:.3}, validation: loss {}, AUC {}, F1 {}",
@@ -51,12 +64,7 @@ impl Watch {
             );
             self.bar.suspend(|| output::note(&line));
         }
-        self.epochs = epochs.len();
-        if self.lines && self.last.elapsed() > LINES {
-            output::note(&format!("step       {}/{} {text}", progress.step, progress.steps));
-            self.last = Instant::now();
-        }
-        !interrupt::asked()
+        self.epochs = history.epochs.len();
     }
 }
 

@@ -93,7 +93,7 @@ fn train_eval_and_predict() {
     assert!(html.contains("hearth train") && html.contains("default-src 'none'"));
     let csv = std::fs::read_to_string(format!("{out}/predictions.csv")).unwrap();
     assert_eq!(csv.lines().count(), 31);
-    assert!(csv.contains("\"'=and it is"), "formulas are escaped");
+    assert!(csv.contains("\"=and it is"), "texts are as they were");
 
     // a second run does not write over the first
     refused(&args("train", &flags, &["--out", &out]), &["already", "--resume", "--force"]);
@@ -259,7 +259,7 @@ fn bad_input_is_refused_with_what_to_do() {
     check(&with("split", "codelab"), &[], &["Ethos_Dataset_Binary.csv"]);
     let data = folder.join("data.csv");
     std::fs::write(&data, "text,label,split\ngood,Positive,train\n,Negative,train\n").unwrap();
-    check(&flags, &[], &["1 rows without text (2)", "drop"]);
+    check(&flags, &[], &["1 row without text (line 3)", "--drop-bad"]);
     std::fs::write(&data, "text,label,split\n\"good,Positive,train\nbad,Negative,test\n").unwrap();
     check(&flags, &[], &["data.csv", "quote"]);
     std::fs::remove_file(&data).unwrap();

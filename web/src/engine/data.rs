@@ -3,11 +3,11 @@
 use std::{collections::HashMap, rc::Rc};
 
 use hearth_classifier::{
-    columns::{TokenHistogram, class_counts, guess_roles},
+    columns::{TokenHistogram, class_counts, guess_roles_told},
     prepare::{Prepared, Preparing},
     prompt::{PromptSpec, Prompter},
     split::Part,
-    table::{Table, TableError, TableOptions, TableStream},
+    table::{Survey, Table, TableError, TableOptions},
 };
 use hearth_formats::tokenizer::Tokenizer;
 use web_sys::Blob;
@@ -58,21 +58,35 @@ pub async fn read_table(
         ));
     }
     let in_file = |error: TableError| Problem::new(format!("{name}: {error}"), "");
-    let (mut stream, mut rows, mut at) = (TableStream::new(options), Vec::new(), 0);
+    let unreadable = |e| {
+        let said = crate::wire::words(&e);
+        Problem::new(
+            format!("The file cannot be read any more: {said}."),
+            "It was moved or changed; pick it again.",
+        )
+    };
+    // the file is read twice: first to see how it is written
+    let mut survey = Survey::new(options);
+    let mut at = 0;
     while at < total {
         let end = (at + PIECE).min(total);
-        let unreadable = |e| {
-            let said = crate::wire::words(&e);
-            Problem::new(
-                format!("The file cannot be read any more: {said}."),
-                "It was moved or changed; pick it again.",
-            )
-        };
+        let piece = read_blob(blob, at, end).await.map_err(unreadable)?;
+        survey.push(&piece.to_vec()).map_err(in_file)?;
+        at = end;
+        ask.tell_now_and_then(|| FromEngine::Reading { bytes: at / 2, total, rows: 0 });
+        ask.breathe().await;
+        ask.check()?;
+    }
+    let mut stream = survey.finish().map_err(in_file)?;
+    let mut rows = Vec::new();
+    at = 0;
+    while at < total {
+        let end = (at + PIECE).min(total);
         let piece = read_blob(blob, at, end).await.map_err(unreadable)?;
         rows.extend(stream.push(&piece.to_vec()).map_err(in_file)?);
         at = end;
         ask.tell_now_and_then(|| FromEngine::Reading {
-            bytes: at,
+            bytes: (total + at) / 2,
             total,
             rows: stream.progress().rows,
         });
@@ -118,7 +132,22 @@ impl Data {
             numeric.push(all && table.rows.iter().any(|r| !r.fields[column].trim().is_empty()));
             ask.check()?;
         }
+        let guessed = guess_roles_told(table);
+        let lines = table.dialect.lines().into_iter();
+        let mut reading: Vec<(String, String)> =
+            lines.map(|(name, words)| (name.to_owned(), words)).collect();
+        let column = |c: usize| format!("{:?}", table.columns[c]);
+        let text = guessed.roles.text.columns().into_iter().map(column).collect::<Vec<_>>();
+        let said = |names: String, how: &str| format!("column {names} ({how})");
+        reading.push(("text".to_owned(), said(text.join(" and "), guessed.text)));
+        if let Some(label) = guessed.roles.label {
+            reading.push(("label".to_owned(), said(column(label), guessed.label)));
+        }
+        let mut warnings = table.warnings.clone();
+        warnings.extend(guessed.warnings);
         Ok(DataPreview {
+            reading,
+            warnings,
             name: self.name.clone(),
             bytes: self.blob.size() as u64,
             dialect: table.dialect.clone(),
@@ -131,7 +160,7 @@ impl Data {
                 .take(FIRST)
                 .map(|r| r.fields.iter().map(cut).collect())
                 .collect(),
-            roles: guess_roles(table),
+            roles: guessed.roles,
             values,
             numeric,
             choices: self.choices.clone(),
@@ -175,6 +204,7 @@ impl Data {
             rule: choices.rule.clone(),
             positive: choices.positive.clone(),
             drop_bad: choices.drop_bad,
+            labels: choices.labels.clone(),
             split: choices.split.clone(),
             limit: choices.limit,
             seed: choices.seed,
@@ -204,8 +234,16 @@ impl Data {
         let prepared = self.prepared()?;
         let (data, summary) = (&prepared.data, &prepared.summary);
         let mut warnings = summary.warnings.clone();
-        let (mut tokens, mut cut) = (None, 0);
+        let (mut tokens, mut cut, mut max_tokens) = (None, 0, None);
         if let Some(model) = model {
+            let usual = PromptSpec::default().max_tokens;
+            if spec.max_tokens == usual {
+                let tokenizer = &model.tokenizer;
+                let bos = Some(tokenizer.bos());
+                let positions = model.summary.max_positions;
+                let limit = spec.limit_for(&data.classes, tokenizer, bos, positions);
+                max_tokens = limit.ok().filter(|limit| *limit != usual);
+            }
             // a prompt that cannot be made yet is told where it is written, not here
             if let Ok(prompter) = prompter(&model.tokenizer, spec, &data.classes) {
                 let lengths;
@@ -215,7 +253,8 @@ impl Data {
         }
         if cut > 0 {
             warnings.push(format!(
-                "{cut} texts are longer than the limit of {} tokens and are cut; the question and the answer stay whole",
+                "{cut} of the {} texts in use are longer than the limit of {} tokens and are cut; the question and the answer stay whole",
+                summary.rows_in_use(),
                 spec.max_tokens
             ));
         }
@@ -242,6 +281,8 @@ impl Data {
                 .collect(),
             tokens,
             cut,
+            findings: data.findings.clone(),
+            max_tokens,
             warnings,
             on_the_way,
         })
@@ -280,15 +321,17 @@ pub fn prompter<'t>(
     Ok(Prompter::new(spec, classes, tokenizer, Some(tokenizer.bos()))?)
 }
 
-/// Tokens of every prompt, and how many are cut.
+/// Tokens of the prompt of every row in use, and how many are cut.
 pub async fn lengths_of(
     ask: &Ask,
     prompter: &Prompter<'_>,
     prepared: &Prepared,
 ) -> Result<(Vec<usize>, usize), Problem> {
     let (mut lengths, mut cut) = (Vec::new(), 0);
-    for example in &prepared.data.examples {
-        let row = prompter.row(&example.text);
+    let parts = [Part::Train, Part::Validation, Part::Test];
+    // rows beyond a limit are not used
+    for &place in parts.into_iter().flat_map(|part| prepared.part(part)) {
+        let row = prompter.row(&prepared.data.examples[place].text);
         cut += usize::from(row.cut);
         lengths.push(row.ids.len());
         ask.breathe().await;

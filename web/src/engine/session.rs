@@ -159,8 +159,10 @@ impl<'m> Session<'m> {
                 FromEngine::Classifier(self.set_threshold(threshold)?)
             }
             ToEngine::Generate { prompt, writing } => self.generate(ask, &prompt, writing).await?,
-            ToEngine::ClassifyFile { name, options, text } => {
-                return self.classify_file(ask, name, file()?, options, text).await;
+            ToEngine::ClassifyFile { name, options, text, for_spreadsheets } => {
+                return self
+                    .classify_file(ask, name, file()?, options, text, for_spreadsheets)
+                    .await;
             }
             ToEngine::ExportBundle { name } => return self.export_bundle(&name),
             ToEngine::ExportPeft { base_model } => return self.export_peft(&base_model),

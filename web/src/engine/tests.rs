@@ -110,12 +110,13 @@ impl Page {
             ToEngine::OpenData { name: "a.csv".to_owned(), options: TableOptions::default() };
         let (answer, _) = self.ask_with(body, vec![file]).await;
         let FromEngine::Data(data) = answer else { panic!("{answer:?}") };
-        assert_eq!((data.rows, data.dialect.delimiter), (140, Some(';')));
+        assert_eq!((data.rows, data.dialect.delimiter), (140, Some(";".to_owned())));
         let choices = DataChoices {
             roles: data.roles,
             rule: Default::default(),
             positive: Some("Yes".to_owned()),
             drop_bad: false,
+            labels: Default::default(),
             split: SplitChoice::Share(0.4),
             limit: None,
             validation_share: 0.2,
@@ -216,6 +217,7 @@ async fn from_a_table_to_a_classifier_and_back_from_its_file() {
         name: "new.csv".into(),
         options: TableOptions::default(),
         text: None,
+        for_spreadsheets: false,
     };
     let (_, csv) = page.ask_with(body, vec![blob(table.as_bytes(), "").unwrap()]).await;
     let written = String::from_utf8(bytes(&csv[0]).await).unwrap();

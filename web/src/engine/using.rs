@@ -194,6 +194,7 @@ impl<'m> Session<'m> {
         file: Blob,
         options: TableOptions,
         text: Option<TextSource>,
+        for_spreadsheets: bool,
     ) -> Result<Answer, Problem> {
         let using = self.in_use()?;
         let classifier = &mut using.classifier;
@@ -205,6 +206,9 @@ impl<'m> Session<'m> {
                 "There is no such column.",
                 "Choose the text's column again.",
             ));
+        }
+        for warning in &table.warnings {
+            ask.warn(format!("{name}: {warning}"));
         }
         let (texts, bad) = texts(&table, &roles);
         if bad.empty_text.len() == texts.len() {
@@ -239,8 +243,12 @@ impl<'m> Session<'m> {
                 scored[i] = (Some(predict(row, positive, choice.threshold)), row);
             }
             let mut bytes = Vec::new();
-            let mut writer = PredictionsWriter::new(&mut bytes, &table.columns, &names)?;
-            let skipped = if parts.is_empty() { 0 } else { header_bytes(&table.columns, &names)? };
+            let columns = &table.columns;
+            let mut writer = PredictionsWriter::new(&mut bytes, columns, &names, for_spreadsheets)?;
+            let skipped = match parts.is_empty() {
+                true => 0,
+                false => header_bytes(columns, &names, for_spreadsheets)?,
+            };
             for (row, (class, probabilities)) in rows.iter().zip(scored) {
                 writer.write(&row.fields, class, probabilities)?;
             }
@@ -262,8 +270,12 @@ impl<'m> Session<'m> {
 }
 
 /// Bytes of the header line: every part is written with it, and the first one keeps it.
-fn header_bytes(columns: &[String], classes: &[String]) -> Result<usize, Problem> {
+fn header_bytes(
+    columns: &[String],
+    classes: &[String],
+    for_spreadsheets: bool,
+) -> Result<usize, Problem> {
     let mut bytes = Vec::new();
-    PredictionsWriter::new(&mut bytes, columns, classes)?.flush()?;
+    PredictionsWriter::new(&mut bytes, columns, classes, for_spreadsheets)?.flush()?;
     Ok(bytes.len())
 }

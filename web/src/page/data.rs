@@ -2,6 +2,7 @@
 
 mod columns;
 mod figures;
+mod labels;
 mod parts;
 mod reading;
 
@@ -30,7 +31,7 @@ pub fn DataScreen() -> impl IntoView {
         }
     };
     let learning = Memo::new(move |_| app.is_training());
-    let several = "CSV, TSV or JSON lines: a text in one column, its class in another.";
+    let several = "CSV, TSV, JSON lines or JSON: a text in one column, its class in another.";
     view! {
         <h1>"Data"</h1>
         <p class="lead">
@@ -52,7 +53,7 @@ pub fn DataScreen() -> impl IntoView {
                 id="data-drop"
                 label="Drop a table here, or pick one"
                 hint=several
-                accept=".csv,.tsv,.txt,.jsonl,.ndjson"
+                accept=".csv,.tsv,.tab,.txt,.jsonl,.ndjson,.json"
                 on_files=open
             />
             <Samples />
@@ -138,6 +139,7 @@ fn Sections(data: DataPreview) -> impl IntoView {
         <columns::Columns data=data />
         <Problem what=app.report_error test="data-problem" />
         <figures::Classes data=data />
+        <labels::Labels />
         <parts::Parts data=data />
         <figures::Warnings />
         <figures::Lengths />

@@ -217,6 +217,8 @@ pub struct App {
     /// Device memory that training may use, in bytes.
     pub memory: RwSignal<u64>,
     pub zero_shot: RwSignal<bool>,
+    /// Guard cells of saved tables that a spreadsheet would run as formulas.
+    pub for_spreadsheets: RwSignal<bool>,
     pub plan: RwSignal<Option<PlanReport>>,
     /// Why there is no plan.
     pub plan_error: RwSignal<Option<Failure>>,
@@ -258,6 +260,7 @@ impl App {
             recipe: RwSignal::default(),
             memory: RwSignal::new(MEMORY),
             zero_shot: RwSignal::new(true),
+            for_spreadsheets: RwSignal::new(false),
             plan: RwSignal::default(),
             plan_error: RwSignal::default(),
             training: RwSignal::default(),
@@ -295,6 +298,7 @@ pub fn first_choices() -> DataChoices {
         rule: hearth_classifier::columns::LabelRule::AsIs,
         positive: None,
         drop_bad: true,
+        labels: hearth_classifier::columns::LabelChoices::default(),
         split: crate::protocol::SplitChoice::Auto,
         limit: None,
         validation_share: Recipe::default().validation_share,

@@ -1,7 +1,7 @@
 //! Models, data and choices in messages.
 
 use hearth_classifier::{
-    columns::{BadRows, ClassCount, LabelRule, Roles, TokenHistogram},
+    columns::{BadRows, ClassCount, LabelChoices, LabelFindings, LabelRule, Roles, TokenHistogram},
     metrics::Evaluation,
     prepare::SplitChoice,
     prompt::PromptSpec,
@@ -96,6 +96,10 @@ pub struct DataPreview {
     pub dialect: Dialect,
     /// What was overridden.
     pub options: TableOptions,
+    /// Each part of the reading: its name, what was found, and how sure that is.
+    pub reading: Vec<(String, String)>,
+    /// What is unusual or could be read otherwise, in words.
+    pub warnings: Vec<String>,
     /// Column names.
     pub columns: Vec<String>,
     /// Rows in all.
@@ -125,9 +129,12 @@ pub struct DataChoices {
     pub positive: Option<String>,
     /// Leave out rows without text or label.
     pub drop_bad: bool,
+    /// Labels to unite or to leave out.
+    #[serde(default)]
+    pub labels: LabelChoices,
     /// Parts.
     pub split: SplitChoice,
-    /// Use only the first so many training rows.
+    /// Use only so many training rows, of every class its share.
     pub limit: Option<usize>,
     /// Share of the training rows that choose; the recipe's counts once training starts.
     pub validation_share: f64,
@@ -160,6 +167,10 @@ pub struct DataReport {
     pub tokens: Option<TokenHistogram>,
     /// Rows whose text is cut to fit.
     pub cut: usize,
+    /// What stands out among the labels.
+    pub findings: LabelFindings,
+    /// The prompt's limit that the classes need, where it is more than the usual one.
+    pub max_tokens: Option<usize>,
     /// Warnings, in words.
     pub warnings: Vec<String>,
     /// Told while a run is gone on with: more follows.

@@ -126,6 +126,8 @@ pub enum ToEngine {
         options: TableOptions,
         /// The text's column; none: guessed.
         text: Option<TextSource>,
+        /// Guard cells that a spreadsheet would run as formulas.
+        for_spreadsheets: bool,
     },
     /// The classifier as one file: [`FromEngine::File`].
     ExportBundle {

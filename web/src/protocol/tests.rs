@@ -29,7 +29,7 @@ fn requests_survive_the_way() {
             // none and "some none" mean different things: guess, and no quotes
             options: TableOptions {
                 quote: Some(Some(b'"')),
-                delimiter: Some(b';'),
+                delimiter: Some(";".into()),
                 ..Default::default()
             },
         },

@@ -1,6 +1,11 @@
 //! Labelled rows for a classifier that already knows its classes.
 
-use super::{ColumnsError, Dataset, DatasetOptions, Example, Roles, class_names, texts};
+use std::collections::HashMap;
+
+use super::labels::resembling;
+use super::{
+    ColumnsError, Dataset, DatasetOptions, Example, Roles, Usable, class_names, example, usable,
+};
 use crate::table::Table;
 
 impl Dataset {
@@ -15,38 +20,42 @@ impl Dataset {
         options: &DatasetOptions,
         classes: &[String],
     ) -> Result<Vec<Example>, ColumnsError> {
-        let no_label = || ColumnsError::NoLabel { columns: table.columns.clone() };
-        let label = roles.label.ok_or_else(no_label)?;
-        let (texts, mut bad) = texts(table, roles);
-        let cell = |i: usize| table.rows[i].fields[label].trim();
-        bad.empty_label =
-            (0..table.rows.len()).filter(|&i| cell(i).is_empty()).map(|i| i + 1).collect();
-        if !bad.is_empty() && !options.drop_bad {
-            return Err(ColumnsError::BadRows(bad));
-        }
-        let usable = |i: &usize| !texts[*i].trim().is_empty() && !cell(*i).is_empty();
-        let kept: Vec<usize> = (0..table.rows.len()).filter(usable).collect();
-        if kept.is_empty() {
+        let Usable { rows, texts, cells, .. } = usable(table, roles, options)?;
+        if rows.is_empty() {
             return Err(ColumnsError::NoRows { labelled: true });
         }
-        let cells: Vec<(usize, &str)> = kept.iter().map(|&i| (i + 1, cell(i))).collect();
         let names = class_names(&cells, &options.rule)?;
-        let example = |(&i, name): (&usize, String)| {
-            let label = classes.iter().position(|c| *c == name);
-            let unknown = || ColumnsError::UnknownClass {
-                row: i + 1,
-                found: name.chars().take(60).collect(),
-                classes: classes.to_vec(),
-            };
-            Ok(Example {
-                row: i + 1,
-                text: texts[i].clone(),
-                label: label.ok_or_else(unknown)?,
-                split: roles.split.map(|c| table.rows[i].fields[c].clone()),
-                id: roles.id.map(|c| table.rows[i].fields[c].clone()),
+        let drop = &options.labels.drop;
+        let left_in = rows.into_iter().zip(cells).zip(names).filter(|(_, n)| !drop.contains(n));
+        let mut known: HashMap<String, usize> = HashMap::new();
+        left_in
+            .map(|((i, (line, _)), name)| {
+                let label = match known.get(&name) {
+                    Some(&label) => label,
+                    None => {
+                        let label = class_of(line, &name, options.labels.merge, classes)?;
+                        *known.entry(name).or_insert(label)
+                    }
+                };
+                Ok(example(table, roles, &texts, i, label))
             })
-        };
-        kept.iter().zip(names).map(example).collect()
+            .collect()
+    }
+}
+
+/// The class of a label: the one of that name or, where labels are united, the one that it resembles.
+fn class_of(line: u64, name: &str, merge: bool, classes: &[String]) -> Result<usize, ColumnsError> {
+    let place = |name: &str| classes.iter().position(|c| c == name);
+    if let Some(label) = place(name) {
+        return Ok(label);
+    }
+    let like = resembling(name, classes).cloned();
+    let found = name.chars().take(60).collect();
+    let unknown =
+        |like| ColumnsError::UnknownClass { line, found, classes: classes.to_vec(), like };
+    match like {
+        Some(class) if merge => place(&class).ok_or_else(|| unknown(None)),
+        like => Err(unknown(like)),
     }
 }
 
@@ -74,7 +83,7 @@ mod tests {
         let text = labels("text,label\nhello,polite\nno,nasty\n", false).unwrap_err().to_string();
         assert_eq!(
             text,
-            "row 2: the label \"nasty\" is none of the classifier's classes \"rude\", \"polite\"; correct the \
+            "line 3: the label \"nasty\" is none of the classifier's classes \"rude\", \"polite\"; correct the \
              label, or leave the row out"
         );
         assert!(matches!(
@@ -82,5 +91,19 @@ mod tests {
             Err(ColumnsError::BadRows(_))
         ));
         assert_eq!(labels("text,label\nhello,polite\nno,\n", true).unwrap(), [1]);
+    }
+
+    #[test]
+    fn labels_that_resemble_a_class() {
+        let csv = "text,label\nhello,Polite\nno,rude\n";
+        let error = labels(csv, false).unwrap_err().to_string();
+        assert!(error.contains("resembles \"polite\" (--merge-labels"), "{error}");
+        let table = table::read(csv.as_bytes(), Default::default(), &mut |_| {}).unwrap();
+        let united = super::super::LabelChoices { merge: true, ..Default::default() };
+        let options = DatasetOptions { labels: united, ..DatasetOptions::default() };
+        let classes = ["rude", "polite"].map(String::from);
+        let examples =
+            Dataset::labelled_as(&table, &guess_roles(&table), &options, &classes).unwrap();
+        assert_eq!(examples.iter().map(|e| e.label).collect::<Vec<_>>(), [1, 0]);
     }
 }

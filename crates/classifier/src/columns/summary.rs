@@ -4,6 +4,8 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::plain_form;
+
 /// Rows of one class.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClassCount {
@@ -32,16 +34,25 @@ const IMBALANCE: usize = 4;
 /// Fewer rows of a class than this teach little.
 const FEW: usize = 10;
 
+/// Classes of few rows that are named one by one.
+const NAMED: usize = 5;
+
 /// Warnings about the training rows' classes, in words.
 pub fn warnings(counts: &[ClassCount]) -> Vec<String> {
-    let mut found: Vec<String> = counts
+    let few: Vec<&ClassCount> = counts.iter().filter(|c| c.rows < FEW).collect();
+    let mut found: Vec<String> = few
         .iter()
-        .filter(|c| c.rows < FEW)
+        .take(NAMED)
         .map(|c| {
             let rows = if c.rows == 1 { "row" } else { "rows" };
             format!("class {:?} has only {} training {rows}", c.class, c.rows)
         })
         .collect();
+    if few.len() > NAMED {
+        let more = few.len() - NAMED;
+        let classes = if more == 1 { "class has" } else { "classes have" };
+        found.push(format!("{more} more {classes} fewer than {FEW} training rows"));
+    }
     let small = counts.iter().min_by_key(|c| c.rows);
     let large = counts.iter().max_by_key(|c| c.rows);
     if let (Some(small), Some(large)) = (small, large)
@@ -56,6 +67,45 @@ pub fn warnings(counts: &[ClassCount]) -> Vec<String> {
     found
 }
 
+/// What the parts cannot show for want of rows, in words: classes with one or two rows in all, and classes
+/// that the test part lacks.
+pub fn part_warnings(
+    train: &[ClassCount],
+    validation: &[ClassCount],
+    test: &[ClassCount],
+) -> Vec<String> {
+    let mut found = Vec::new();
+    let rows = |part: &[ClassCount], i: usize| part.get(i).map_or(0, |c| c.rows);
+    for (i, class) in train.iter().enumerate() {
+        let parts = [train, validation, test].map(|part| rows(part, i));
+        let all = parts.iter().sum::<usize>();
+        if all > 2 {
+            continue;
+        }
+        let only = if all == 1 { "row" } else { "rows" };
+        found.push(format!(
+            "class {:?} has only {all} {only} in the file: {} to learn from, {} to validate, {} to test; \
+             --drop-class {:?} leaves it out",
+            class.class, parts[0], parts[1], parts[2], class.class
+        ));
+    }
+    let names = |counts: Vec<&ClassCount>| {
+        let shown: Vec<String> =
+            counts.iter().take(NAMED).map(|c| format!("{:?}", c.class)).collect();
+        shown.join(", ") + if counts.len() > NAMED { ", …" } else { "" }
+    };
+    let lacking: Vec<&ClassCount> = test.iter().filter(|c| c.rows == 0).collect();
+    if !lacking.is_empty() && lacking.len() < test.len() {
+        let several = if lacking.len() == 1 { "it" } else { "them" };
+        found.push(format!(
+            "the test part has no row of {}: F1 and ROC-AUC of {several} cannot be measured, as they need rows \
+             of a class and of others",
+            names(lacking)
+        ));
+    }
+    found
+}
+
 /// The same text on both sides of a split.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Duplicate {
@@ -65,17 +115,16 @@ pub struct Duplicate {
     pub test: usize,
 }
 
-/// Test texts that also train, whatever their letter case and spacing; each with its first training twin.
+/// Test texts that also train, whatever their letter case, spacing and normal form; each with its first training twin.
 pub fn duplicates<'a>(
     train: impl IntoIterator<Item = &'a str>,
     test: impl IntoIterator<Item = &'a str>,
 ) -> Vec<Duplicate> {
-    let normal = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase();
     let mut first = HashMap::new();
     for (i, text) in train.into_iter().enumerate() {
-        first.entry(normal(text)).or_insert(i);
+        first.entry(plain_form(text)).or_insert(i);
     }
-    let twin = |(test, text)| first.get(&normal(text)).map(|&train| Duplicate { train, test });
+    let twin = |(test, text)| first.get(&plain_form(text)).map(|&train| Duplicate { train, test });
     test.into_iter().enumerate().filter_map(twin).collect()
 }
 

@@ -65,18 +65,20 @@ fn numbers_become_classes() {
     let options = DatasetOptions { rule: rule.clone(), ..positive("hate") };
     assert_eq!(dataset(text, options.clone()).unwrap().labels(), [1, 0, 0, 0]);
     let error = dataset("comment;isHate\na;1.0\nb;often\n", options).unwrap_err();
-    assert_eq!(error, ColumnsError::NotANumber { row: 2, found: "often".into() });
+    assert_eq!(error, ColumnsError::NotANumber { line: 3, found: "often".into() });
 }
 
 #[test]
 fn bad_rows_are_told_and_dropped_only_when_asked() {
-    let text = "text,label\na,x\n ,y\nc,\nd,y\n\"\",\n";
+    let text = "text,label,n\na,x,1\n ,y,2\nc,,3\n\"\",\"\",\nd,y,4\n\"\",,5\n";
     let error = dataset(text, positive("y")).unwrap_err();
-    let expected = "2 rows without text (2, 5) and 2 rows without label (3, 5); correct them, or choose to drop these rows";
+    let expected = "2 rows without text (lines 3, 7) and 2 rows without label (lines 4, 7); correct them, or drop these rows (--drop-bad)";
     assert_eq!(error.to_string(), expected);
     let data = dataset(text, DatasetOptions { drop_bad: true, ..positive("y") }).unwrap();
-    assert_eq!(data.examples.iter().map(|e| e.row).collect::<Vec<_>>(), [1, 4]);
-    assert_eq!(data.dropped, BadRows { empty_text: vec![2, 5], empty_label: vec![3, 5] });
+    assert_eq!(data.examples.iter().map(|e| (e.row, e.line)).collect::<Vec<_>>(), [(1, 2), (5, 6)]);
+    assert_eq!(data.dropped, BadRows { empty_text: vec![2, 6], empty_label: vec![3, 6] });
+    // a row that is wholly empty is none
+    assert_eq!(data.notes, ["1 empty row is passed over"]);
 }
 
 #[test]

@@ -223,3 +223,30 @@ fn wrong_prompts_say_why() {
     let long = error(PromptSpec { max_tokens: 12, ..lines() });
     assert!(long.contains("the limit is 12; shorten the question"), "{long}");
 }
+
+#[test]
+fn the_limit_follows_the_classes() {
+    let few = lines().limit_for(&classes(), &Toy, Some(2), 512).unwrap();
+    assert_eq!(few, PromptSpec::default().max_tokens);
+    let long: Vec<String> =
+        (0..12).map(|i| format!("a question about the number {i} of a long list")).collect();
+    assert!(matches!(Prompter::new(&lines(), &long, &Toy, None), Err(PromptError::TooLong { .. })));
+    let limit = lines().limit_for(&long, &Toy, None, 2048).unwrap();
+    let spec = PromptSpec { max_tokens: limit, ..lines() };
+    let made = Prompter::new(&spec, &long, &Toy, None).unwrap();
+    assert!(limit >= made.row("").ids.len() + USUAL_TEXT && limit < 2048, "{limit}");
+    assert_eq!(lines().limit_for(&long, &Toy, None, 300).unwrap(), 300);
+}
+
+#[test]
+fn words_of_labels_with_equals_signs() {
+    let classes = ["a=b", "a", "="].map(String::from);
+    let pair = |text: &str| PromptSpec::class_word(text, &classes).map(|w| (w.class, w.word));
+    let expect = |class: &str, word: &str| Some((class.to_owned(), word.to_owned()));
+    assert_eq!(pair("a=Yes"), expect("a", "Yes"));
+    assert_eq!(pair("a=b=Yes"), expect("a=b", "Yes"));
+    assert_eq!(pair("a=c=Yes"), expect("a", "c=Yes"));
+    assert_eq!(pair("==No"), expect("=", "No"));
+    assert_eq!(pair("x=y=z"), expect("x", "y=z"));
+    assert_eq!(pair("nothing"), None);
+}

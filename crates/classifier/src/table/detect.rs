@@ -1,77 +1,86 @@
-//! Guesses a table's dialect from its first text: format, delimiter, quotes, header.
+//! Guesses a table's dialect from its first text: format, delimiter, quotes, header. Several readings
+//! are made and compared by what is plausible; where two are, the user is told of both.
 
 use serde::{Deserialize, Serialize};
 
-use super::decode::EncodingChoice;
-use super::records::{FieldParser, Records};
-use super::{TableError, TableOptions};
+use super::header::{guess_header, is_known_name};
+use super::json;
+use super::reading::{KnownValues, Reading};
+use super::records::Rules;
+use super::{EncodingChoice, TableError, TableOptions};
 
-/// CSV and its relatives, or JSON lines.
+/// What a file consists of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Format {
     /// Fields separated by a delimiter.
     Delimited,
-    /// One JSON object a line.
+    /// One JSON value a line: an object, or an array with a cell for each column.
     JsonLines,
+    /// One JSON value that holds all rows.
+    Json,
+    /// One text a line, and no table.
+    Lines,
+}
+
+impl Format {
+    /// In words.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Delimited => "delimited text",
+            Self::JsonLines => "JSON lines",
+            Self::Json => "one JSON value",
+            Self::Lines => "a text in every line",
+        }
+    }
 }
 
 /// How the file was read; shown to the user, who can override each part.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dialect {
-    /// CSV or JSON lines.
+    /// What the file consists of.
     pub format: Format,
-    /// The delimiter; none for a file of one column and for JSON lines.
-    pub delimiter: Option<char>,
+    /// The delimiter; none for a file of one column and for JSON.
+    pub delimiter: Option<String>,
     /// The quote character; none where quotes are ordinary characters.
     pub quote: Option<char>,
+    /// The character that takes the next one as it is.
+    pub escape: Option<char>,
+    /// Blanks around quotes are passed over.
+    pub blanks: bool,
     /// Is the first line a header?
     pub header: bool,
-    /// The encoding, and whether it was guessed.
+    /// Lines passed over at the start.
+    pub skipped: usize,
+    /// The encoding, and how it is known.
     pub encoding: EncodingChoice,
+    /// How delimiter, quotes and header are known, in words.
+    pub why: Why,
 }
 
-impl Dialect {
-    /// The delimiter in words.
-    pub fn delimiter_name(&self) -> &'static str {
-        match self.delimiter {
-            Some(',') => "comma",
-            Some(';') => "semicolon",
-            Some('\t') => "tab",
-            Some('|') => "vertical bar",
-            Some(_) => "as given",
-            None => "none",
-        }
-    }
+/// How the parts of a dialect are known, in words.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Why {
+    /// The delimiter.
+    pub delimiter: String,
+    /// The quotes.
+    pub quote: String,
+    /// The header.
+    pub header: String,
+}
+
+/// A dialect and what the reader needs for it.
+pub(super) struct Guess {
+    pub dialect: Dialect,
+    pub rules: Rules,
+    pub known: Option<KnownValues>,
+    pub warnings: Vec<String>,
 }
 
 /// In the order in which they win a tie.
-const DELIMITERS: [u8; 4] = [b'\t', b',', b';', b'|'];
-/// Rows looked at.
-const SAMPLE_ROWS: usize = 200;
-/// Column names that are a header wherever they stand.
-const KNOWN_NAMES: [&str; 20] = [
-    "text",
-    "label",
-    "comment",
-    "class",
-    "category",
-    "sentence",
-    "review",
-    "message",
-    "id",
-    "split",
-    "target",
-    "content",
-    "body",
-    "title",
-    "tweet",
-    "labels",
-    "sentiment",
-    "ishate",
-    "document",
-    "query",
-];
+const DELIMITERS: [&str; 6] = ["\t", ",", ";", "||", "|", "::"];
+/// Delimiters of files that often have no quoting at all.
+const UNQUOTED: [&str; 5] = ["\t", "||", "|", "::", ""];
 
 /// The dialect of a file that starts with `sample`; `complete` says that the sample is the whole file.
 pub(super) fn detect(
@@ -79,168 +88,354 @@ pub(super) fn detect(
     complete: bool,
     options: &TableOptions,
     encoding: EncodingChoice,
-) -> Result<Dialect, TableError> {
+) -> Result<Guess, TableError> {
     let first = sample.trim_start().chars().next().ok_or(TableError::Empty)?;
-    let looks_json =
-        options.delimiter.is_none() && first == '{' && !sample.trim_start().starts_with("{{");
-    if options.format.is_none()
-        && options.delimiter.is_none()
-        && first == '['
-        && is_json_array(sample)
-    {
-        return Err(TableError::JsonArray);
-    }
-    if options.format == Some(Format::JsonLines) || (options.format.is_none() && looks_json) {
-        return Ok(Dialect {
-            format: Format::JsonLines,
+    let plain = |format| Guess {
+        dialect: Dialect {
+            format,
             delimiter: None,
             quote: None,
+            escape: None,
+            blanks: false,
             header: false,
+            skipped: 0,
             encoding,
+            why: Why::default(),
+        },
+        rules: Rules::default(),
+        known: None,
+        warnings: Vec::new(),
+    };
+    let delimited = options.delimiter.is_some() || options.format == Some(Format::Delimited);
+    if options.format == Some(Format::Lines) {
+        let returns = !sample.contains('\n');
+        let rules = Rules { keep_empty: true, returns, ..Rules::default() };
+        return Ok(Guess { rules, ..plain(Format::Lines) });
+    }
+    if let Some(format) = options.format.filter(|f| *f != Format::Delimited) {
+        return Ok(json_text(sample, plain(format), options));
+    }
+    if !delimited && (first == '{' || first == '[') {
+        if let Some(format) = json::form(sample, complete) {
+            return Ok(json_text(sample, plain(format), options));
+        }
+        if first == '{' && !sample.trim_start().starts_with("{{") {
+            return Ok(plain(Format::JsonLines));
+        }
+    }
+    if sample.lines().take(20).all(|l| l.starts_with("__label__")) {
+        return Err(TableError::Other {
+            kind: "a file in fastText's form (one column, each line begins with __label__ and its class)",
+            todo: "write a line of column names and two columns, such as text and label",
         });
     }
-    let quote = options.quote.unwrap_or(Some(b'"'));
-    let (delimiter, quote) = match options.delimiter {
-        Some(delimiter) => (Some(delimiter), quote),
-        None => choose_delimiter(sample, complete, quote, options.quote.is_some()),
+    delimited_text(sample, complete, options, encoding)
+}
+
+/// JSON needs no guess, but where rows are arrays: is the first of them a header?
+fn json_text(sample: &str, mut guess: Guess, options: &TableOptions) -> Guess {
+    let rows = json::array_rows(sample);
+    if rows.is_empty() {
+        return guess;
+    }
+    let found = guess_header(&rows);
+    let header = options.header.unwrap_or(found.header);
+    guess.dialect.header = header;
+    guess.dialect.why.header = match options.header {
+        Some(_) => "as given".to_owned(),
+        None => format!("guessed: {}", found.why),
     };
-    let rows = sample_rows(sample, complete, delimiter, quote).unwrap_or_default();
-    let header = options.header.unwrap_or_else(|| has_header(&rows));
-    let [delimiter, quote] = [delimiter, quote].map(|b| b.map(char::from));
-    Ok(Dialect { format: Format::Delimited, delimiter, quote, header, encoding })
+    if options.header.is_none() && found.unsure {
+        guess.warnings.push(header_warning(&rows, header, false));
+    }
+    guess
 }
 
-fn is_json_array(sample: &str) -> bool {
-    let inside = sample.trim_start().trim_start_matches('[').trim_start();
-    inside.starts_with('{')
-}
-
-/// The delimiter under which most rows have as many fields as the first; none for one column.
-fn choose_delimiter(
+fn delimited_text(
     sample: &str,
     complete: bool,
-    quote: Option<u8>,
-    quote_given: bool,
-) -> (Option<u8>, Option<u8>) {
-    let mut best = (0.0, None, quote);
-    for delimiter in DELIMITERS {
-        // tab-separated files often write quotes as they are
-        let quotes =
-            if delimiter == b'\t' && !quote_given { vec![quote, None] } else { vec![quote] };
-        let rows = quotes
-            .into_iter()
-            .find_map(|q| Some((q, sample_rows(sample, complete, Some(delimiter), q)?)));
-        let Some((quote, rows)) = rows else { continue };
-        let width = rows.first().map_or(0, Vec::len);
-        if width < 2 {
-            continue;
-        }
-        let score = rows.iter().filter(|r| r.len() == width).count() as f64 / rows.len() as f64;
-        if score > best.0 {
-            best = (score, Some(delimiter), quote);
-        }
-    }
-    if best.0 > 0.5 { (best.1, best.2) } else { choose_by_header(sample, quote) }
-}
-
-/// Where quotes gone wrong spoil every guess, the header alone decides, so that the error names the row.
-fn choose_by_header(sample: &str, quote: Option<u8>) -> (Option<u8>, Option<u8>) {
-    let header = sample.lines().find(|l| !l.is_empty()).unwrap_or_default();
-    let names: Vec<Vec<String>> = DELIMITERS
-        .iter()
-        .map(|&d| FieldParser::new(Some(d), quote).fields(header.as_bytes()))
-        .collect();
-    let known = |names: &Vec<String>| names.len() > 1 && names.iter().any(|n| is_known_name(n));
-    let delimiter = names.iter().position(known).map(|i| DELIMITERS[i]);
-    (delimiter, quote)
-}
-
-fn is_known_name(name: &str) -> bool {
-    KNOWN_NAMES.contains(&name.trim().to_lowercase().as_str())
-}
-
-/// The first rows as fields, without the one that the sample's end cuts; none where the quotes are wrong.
-fn sample_rows(
-    sample: &str,
-    complete: bool,
-    delimiter: Option<u8>,
-    quote: Option<u8>,
-) -> Option<Vec<Vec<String>>> {
-    let mut records = Records::new(delimiter, quote);
-    let mut parser = FieldParser::new(delimiter, quote);
-    let mut rows: Vec<Vec<String>> = Vec::new();
-    let mut each = |_: u64, record: &[u8]| {
-        if rows.len() < SAMPLE_ROWS {
-            rows.push(parser.fields(record));
-        }
-        Ok(())
+    options: &TableOptions,
+    encoding: EncodingChoice,
+) -> Result<Guess, TableError> {
+    let mut warnings = Vec::new();
+    let named = separator_line(sample);
+    let given = options.delimiter.clone();
+    let (delimiter, said) = match (given, named) {
+        (Some(given), _) => (Some(given), "as given"),
+        (None, Some(named)) => (Some(named.to_string()), "by the file's first line, sep="),
+        (None, None) => (None, ""),
     };
-    records.push(sample, &mut each).ok()?;
-    if complete {
-        records.finish(&mut each).ok()?;
-    }
-    Some(rows)
-}
-
-/// A header names things: no numbers, no blanks, no repeats, nothing that recurs below it.
-fn has_header(rows: &[Vec<String>]) -> bool {
-    let Some((first, below)) = rows.split_first() else { return true };
-    if first.iter().any(|name| is_known_name(name)) {
-        return true;
-    }
-    let unlike_a_name = |name: &String| {
-        name.trim().is_empty() || name.trim().parse::<f64>().is_ok() || name.len() > 80
+    let mut skipped = options.skip_lines.unwrap_or(usize::from(named.is_some()));
+    let returns = ends_by_returns(sample);
+    let base = Rules { returns, quote: Some(b'"'), ..Rules::default() };
+    let rest = |skipped: usize| after_lines(sample, skipped, returns);
+    let read = |skipped: usize, rules: Rules| Reading::of(rest(skipped), complete, rules);
+    let whole = |delimiter: &str| {
+        let rules = Rules { delimiter: delimiter.to_owned(), ..base.clone() };
+        best_quotes(&|rules| read(skipped, rules), rest(skipped), rules, options)
     };
-    let repeats = (1..first.len()).any(|i| first[..i].contains(&first[i]));
-    let recurs = |i: usize| below.iter().any(|row| row.get(i) == Some(&first[i]));
-    !(first.iter().any(unlike_a_name) || repeats || (0..first.len()).any(recurs))
+    let (chosen, why_delimiter) = match delimiter {
+        Some(delimiter) => (whole(&delimiter), said.to_owned()),
+        None => {
+            let all = DELIMITERS.iter().filter(|d| rest(skipped).contains(**d)).map(|d| whole(d));
+            choose(all.collect(), &mut warnings)
+                .unwrap_or_else(|| (whole(""), "no delimiter divides the lines alike".to_owned()))
+        }
+    };
+    let (mut reading, why_quote, told) = chosen;
+    warnings.extend(told);
+    if options.skip_lines.is_none() && named.is_none() {
+        let before = lines_before(&reading);
+        if before > 0 {
+            let line = sample.lines().next().unwrap_or_default();
+            let shown: String = line.chars().take(60).collect();
+            warnings.push(format!(
+                "{} before the table passed over, the first is {shown:?}; --skip-lines 0 reads it as a row",
+                if before == 1 { "a line is".to_owned() } else { format!("{before} lines are") }
+            ));
+            skipped = before;
+            reading = read(skipped, reading.rules.clone());
+        }
+    }
+    if let Some(line) = reading.single_quotes().filter(|_| options.quote.is_none()) {
+        let line = line + skipped as u64;
+        warnings.push(format!(
+            "line {line}: single quotes around a cell are kept as text; --quote \"'\" takes them for quotes"
+        ));
+    }
+    let guess = guess_header(&reading.rows);
+    let (header, why_header) = match options.header {
+        Some(header) => (header, "as given".to_owned()),
+        None => (guess.header, format!("guessed: {}", guess.why)),
+    };
+    if options.header.is_none() && guess.unsure {
+        warnings.push(header_warning(&reading.rows, header, complete));
+    }
+    let rules = reading.rules.clone();
+    let dialect = Dialect {
+        format: Format::Delimited,
+        delimiter: Some(rules.delimiter.clone()).filter(|d| !d.is_empty()),
+        quote: rules.quote.map(char::from),
+        escape: rules.escape.map(char::from),
+        blanks: rules.blanks,
+        header,
+        skipped,
+        encoding,
+        why: Why { delimiter: why_delimiter, quote: why_quote, header: why_header },
+    };
+    let known = options.quote.is_none().then_some(reading.known);
+    Ok(Guess { dialect, rules, known, warnings })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::super::TextEncoding;
-    use super::*;
-
-    fn check(sample: &str) -> (Option<char>, Option<char>, bool) {
-        let encoding = EncodingChoice { encoding: TextEncoding::Utf8, guessed: true };
-        let d = detect(sample, true, &TableOptions::default(), encoding).unwrap();
-        (d.delimiter, d.quote, d.header)
+/// Both readings of the first line, with their rows.
+fn header_warning(all: &[Vec<String>], header: bool, complete: bool) -> String {
+    let cells: Vec<String> = all
+        .first()
+        .map(|row| row.iter().take(6).map(|c| c.chars().take(40).collect()).collect())
+        .unwrap_or_default();
+    let rows = all.len();
+    let counts = if complete {
+        [format!(" ({} rows)", rows.saturating_sub(1)), format!(" ({rows} rows)")]
+    } else {
+        [String::new(), String::new()]
+    };
+    let [with, without] = counts;
+    if header {
+        format!(
+            "the first line is read as column names{with}: {cells:?}; --header no reads it as a row{without}"
+        )
+    } else {
+        format!(
+            "the first line is read as a row{without}: {cells:?}; --header yes reads it as column names{with}"
+        )
     }
+}
 
-    #[test]
-    fn delimiters() {
-        assert_eq!(check("comment;isHate\nyes, but, no;1.0\nmaybe;0.0\n").0, Some(';'));
-        assert_eq!(check("text,label\n\"a; b\nc\",x\nd,y\n").0, Some(','));
-        assert_eq!(check("a\tb\n1,5\tx\n2,5\ty\n").0, Some('\t'));
-        assert_eq!(check("a|b\nx|y\n").0, Some('|'));
-        assert_eq!(check("text\none, two\nthree\n").0, None);
-        // one bad row does not change the guess
-        assert_eq!(check("text,label\na,b\nc,d,e\nf,g\n").0, Some(','));
-        assert_eq!(check("text,label\n\"a\"b,c\n").0, Some(','));
-    }
+/// A quoting, with why and what to tell.
+type Quoted = (Reading, String, Vec<String>);
 
-    #[test]
-    fn tab_files_with_bare_quotes() {
-        assert_eq!(check("text\tlabel\n\"so\" he said\tx\n"), (Some('\t'), None, true));
-        assert_eq!(check("text\tlabel\n\"a\nb\"\tx\n"), (Some('\t'), Some('"'), true));
+/// The reading whose quotes are plausible.
+fn best_quotes(
+    read: &dyn Fn(Rules) -> Reading,
+    text: &str,
+    rules: Rules,
+    options: &TableOptions,
+) -> Quoted {
+    let escape = options.escape;
+    let blanks_possible = |text: &str, delimiter: &str, quote: u8| {
+        let quote = char::from(quote);
+        let near = [format!("{delimiter} {quote}"), format!("{quote} {delimiter}")];
+        near.iter().any(|n| text.contains(n.as_str()))
+            || text.starts_with(&format!(" {quote}"))
+            || text.contains(&format!("\n {quote}"))
+    };
+    let with = |quote: Option<u8>, escape: Option<u8>, blanks: bool| {
+        read(Rules { quote, escape, blanks, ..rules.clone() })
+    };
+    if let Some(quote) = options.quote {
+        let plain = with(quote, escape, false);
+        let possible = quote.is_some_and(|q| blanks_possible(text, &rules.delimiter, q));
+        if possible {
+            let blanks = with(quote, escape, true);
+            if blanks.is_good() && (!plain.is_good() || blanks.left_quotes < plain.left_quotes) {
+                return (blanks, "as given".into(), vec![]);
+            }
+        }
+        return (plain, "as given".into(), vec![]);
     }
+    let plain = with(Some(b'"'), escape, false);
+    let usual = "the usual ones".to_owned();
+    let why = if text.contains('"') { usual } else { "the usual ones, though none occur".into() };
+    if blanks_possible(text, &rules.delimiter, b'"') {
+        let blanks = with(Some(b'"'), escape, true);
+        let better = !plain.is_good() || blanks.left_quotes < plain.left_quotes;
+        if blanks.is_good() && better {
+            return (blanks, "blanks around them are passed over".into(), vec![]);
+        }
+    }
+    if escape.is_none() && text.contains("\\\"") {
+        let escaped = with(Some(b'"'), Some(b'\\'), false);
+        if escaped.is_good() && !plain.is_good() {
+            return (escaped, "a quote behind a backslash is text".into(), vec![]);
+        }
+        if escaped.is_good() && escaped.rows != plain.rows {
+            let told = two_readings(
+                "a backslash",
+                "as text",
+                &plain,
+                "as an escape (--escape '\\')",
+                &escaped,
+            );
+            return (plain, why, vec![told]);
+        }
+    }
+    if plain.left_quotes > 0.5 || !plain.is_good() {
+        let single = with(Some(b'\''), escape, false);
+        let fewer = single.left_quotes < plain.left_quotes;
+        if single.is_good() && fewer && text.contains('\'') {
+            return (single, "most rows have them around a field".into(), vec![]);
+        }
+    }
+    if !plain.is_good() && UNQUOTED.contains(&rules.delimiter.as_str()) {
+        let none = with(None, escape, false);
+        if none.is_good() {
+            let why =
+                "quotes are plain characters: as quotes they would not fit the lines".to_owned();
+            let told = two_readings(
+                "quotes",
+                "as plain characters",
+                &none,
+                "as quotes (--quote '\"')",
+                &plain,
+            );
+            return (none, why, vec![told]);
+        }
+    }
+    (plain, why, vec![])
+}
 
-    #[test]
-    fn headers() {
-        assert!(check("text,label\na,b\n").2);
-        assert!(check("Beitrag,Art\nHallo,gut\nTag,böse\n").2);
-        assert!(!check("you are nice,good\nyou are bad,bad\nwell done,good\n").2);
-        assert!(!check("hello,1\nbye,0\n").2);
-        assert!(!check("a,\nb,c\n").2);
-    }
+fn two_readings(what: &str, one: &str, a: &Reading, other: &str, b: &Reading) -> String {
+    format!(
+        "{what} can be read in two ways: {one} {}, which is taken; {other} {}",
+        a.says(),
+        b.says()
+    )
+}
 
-    #[test]
-    fn json() {
-        let encoding = EncodingChoice { encoding: TextEncoding::Utf8, guessed: true };
-        let run = |s: &str| detect(s, true, &TableOptions::default(), encoding);
-        assert_eq!(run("{\"text\": \"a\"}\n").unwrap().format, Format::JsonLines);
-        assert_eq!(run(" [\n {\"text\": 1}]").unwrap_err(), TableError::JsonArray);
-        assert_eq!(run("[tag],x\n[b],y\n").unwrap().format, Format::Delimited);
-        assert_eq!(run(" \n\n").unwrap_err(), TableError::Empty);
+/// The delimiter under which most rows have as many fields; none for one column.
+fn choose(mut all: Vec<Quoted>, warnings: &mut Vec<String>) -> Option<(Quoted, String)> {
+    all.retain(|(reading, ..)| reading.score() > 0.5);
+    // the first of equals wins: sorting is stable
+    let rank = |(r, ..): &Quoted| {
+        let names = if r.error.is_none() { r.known_names() } else { 0 };
+        let good = u8::from(r.is_good());
+        let fit = if r.is_good() { 1.0 } else { r.score() };
+        (good, names, fit, r.label_like(), std::cmp::Reverse(r.fewest_values()))
+    };
+    all.sort_by(|a, b| rank(b).partial_cmp(&rank(a)).unwrap_or(std::cmp::Ordering::Equal));
+    let first = all.first()?;
+    if let Some((other, ..)) = all.get(1).filter(|(r, ..)| r.is_good())
+        && first.0.is_good()
+        && first.0.known_names() == other.known_names()
+        && !first.0.rules.delimiter.contains(&other.rules.delimiter)
+    {
+        let name = |r: &Reading| delimiter_name(Some(&r.rules.delimiter));
+        warnings.push(format!(
+            "two delimiters divide the lines alike: {} {}, which is taken; {} {} (--delimiter '{}')",
+            name(&first.0),
+            first.0.says(),
+            name(other),
+            other.says(),
+            other.rules.delimiter.escape_default()
+        ));
     }
+    let fits = (first.0.fit * first.0.rows.len() as f64).round();
+    let why =
+        format!("guessed: {fits} of {} lines have {} fields", first.0.rows.len(), first.0.width);
+    Some((all.swap_remove(0), why))
+}
+
+/// The delimiter in words.
+pub(super) fn delimiter_name(delimiter: Option<&str>) -> String {
+    match delimiter {
+        Some(",") => "comma".into(),
+        Some(";") => "semicolon".into(),
+        Some("\t") => "tab".into(),
+        Some("|") => "vertical bar".into(),
+        Some(other) => format!("'{}'", other.escape_debug()),
+        None => "none".into(),
+    }
+}
+
+/// Excel's first line that names the delimiter, `sep=;`.
+fn separator_line(sample: &str) -> Option<char> {
+    let line = sample.split(['\n', '\r']).next()?.trim_matches('"');
+    let named = line.get(..4).filter(|start| start.eq_ignore_ascii_case("sep="))?;
+    let mut rest = line[named.len()..].chars();
+    rest.next().filter(|_| rest.next().is_none())
+}
+
+/// Old Macs end lines by a carriage return. Where a line feed stands outside quotes, a return is text.
+fn ends_by_returns(sample: &str) -> bool {
+    let (mut quoted, mut feeds) = (false, 0);
+    for byte in sample.bytes() {
+        quoted ^= byte == b'"';
+        feeds += usize::from(byte == b'\n' && !quoted);
+    }
+    sample.contains('\r') && (feeds == 0 && !sample.contains("\r\n") || !sample.contains('\n'))
+}
+
+/// The text behind so many lines.
+pub(super) fn after_lines(text: &str, lines: usize, returns: bool) -> &str {
+    let mut rest = text;
+    for _ in 0..lines {
+        let end = if returns { rest.find(['\r', '\n']) } else { rest.find('\n') };
+        let Some(end) = end else { return "" };
+        rest = &rest[end + 1..];
+        if returns && text.as_bytes().get(text.len() - rest.len() - 1) == Some(&b'\r') {
+            rest = rest.strip_prefix('\n').unwrap_or(rest);
+        }
+    }
+    rest
+}
+
+/// Lines of one field before rows of several: a title, a remark.
+fn lines_before(reading: &Reading) -> usize {
+    if reading.width < 2 || reading.rows.len() < 4 || reading.fit < 0.8 {
+        return 0;
+    }
+    // remarks with delimiters in them, before a header of usual names
+    let remark = |row: &&Vec<String>| row[0].starts_with('#');
+    let marked = reading.rows.iter().take(10).take_while(remark).count();
+    let names = reading.rows.get(marked).is_some_and(|row| row.iter().any(|n| is_known_name(n)));
+    if marked > 0 && names {
+        return (reading.lines[marked] - 1) as usize;
+    }
+    let start = reading.rows.iter().take(10).position(|row| row.len() == reading.width);
+    let Some(start) = start.filter(|&start| start > 0) else { return 0 };
+    let before = &reading.rows[..start];
+    let remarks = before.iter().all(|row| {
+        row.len() == 1 && !is_known_name(&row[0]) || row[1..].iter().all(|c| c.trim().is_empty())
+    });
+    if remarks { (reading.lines[start] - 1) as usize } else { 0 }
 }

@@ -1,4 +1,4 @@
-//! What can be wrong with a data file, said so that a person can mend it.
+//! What can be wrong with a data file, said so that a person can correct it.
 
 use thiserror::Error;
 
@@ -14,10 +14,24 @@ pub enum TableError {
         kind: &'static str,
     },
     /// Bytes that are no text.
-    #[error("this file is binary{}, not text: expected CSV, TSV or JSON lines", kind.map(|k| format!(" ({k})")).unwrap_or_default())]
+    #[error(
+        "{}this file is binary{}, not text: expected CSV, TSV or JSON lines",
+        line.map(|l| format!("line {l}: NUL characters: ")).unwrap_or_default(),
+        kind.map(|k| format!(" ({k})")).unwrap_or_default()
+    )]
     Binary {
         /// What the first bytes say it is, where they do.
         kind: Option<&'static str>,
+        /// Line of the first NUL character, where that is the reason.
+        line: Option<u64>,
+    },
+    /// Text of another kind.
+    #[error("this is {kind}, not a table: {todo}")]
+    Other {
+        /// What it is.
+        kind: &'static str,
+        /// What to do.
+        todo: &'static str,
     },
     /// Nothing but blank lines.
     #[error("the file is empty: expected a header line and at least one row")]
@@ -27,7 +41,7 @@ pub enum TableError {
     NoRows,
     /// Bytes that the encoding does not allow.
     #[error(
-        "line {line}: bytes that are not {encoding}; save the file as UTF-8, or name its encoding (Windows-1252 accepts every byte)"
+        "line {line}: bytes that are not {encoding}; save the file as UTF-8, or name its encoding (--encoding NAME, or \"Letters\" on the page; windows-1252 accepts every byte)"
     )]
     Encoding {
         /// Line of the first bad byte, from 1.
@@ -35,9 +49,31 @@ pub enum TableError {
         /// The encoding in use.
         encoding: &'static str,
     },
+    /// Letters that are none in the encoding that looks likeliest.
+    #[error(
+        "line {line}: it cannot be told in which encoding the letters beyond ASCII are written; save the file as UTF-8, or name its encoding (--encoding NAME, or \"Letters\" on the page)"
+    )]
+    UnknownEncoding {
+        /// Line of the first strange letter, from 1.
+        line: u64,
+    },
+    /// Some lines in UTF-8, some in another encoding.
+    #[error(
+        "line {line}: the file mixes encodings: {utf8} lines have letters in UTF-8, {other} have letters that are not UTF-8 (perhaps {guess}), so one of the two would show wrong letters; save all of it as UTF-8, or insist on one encoding (--encoding {guess}, or \"Letters\" on the page)"
+    )]
+    MixedEncodings {
+        /// First line of the rarer kind, from 1.
+        line: u64,
+        /// Lines that are valid UTF-8 beyond ASCII.
+        utf8: u64,
+        /// Lines that are not.
+        other: u64,
+        /// What the others look like.
+        guess: &'static str,
+    },
     /// A quoted field that never ends.
     #[error(
-        "line {line}: the quote {quote:?} that opens a field here is never closed; close it, write a quote inside a field twice, or read the file without quoting"
+        "line {line}: the quote {quote:?} that opens a field here is never closed; close it, write a quote inside a field twice, or read quotes as plain characters (--quote none, or \"Around texts\" on the page)"
     )]
     QuoteOpen {
         /// Line of the opening quote, from 1.
@@ -47,7 +83,7 @@ pub enum TableError {
     },
     /// Text after a closing quote.
     #[error(
-        "line {line}: {found:?} follows a closing quote (the field was opened in line {opened}); expected a delimiter or the end of the line; write a quote inside a quoted field twice, or read the file without quoting"
+        "line {line}: {found:?} follows a closing quote (the field was opened in line {opened}); expected a delimiter or the end of the line; write a quote inside a quoted field twice, name the character before such quotes (--escape '\\'), or read quotes as plain characters (--quote none, or \"Around texts\" on the page)"
     )]
     QuoteClosed {
         /// Line of the closing quote, from 1.
@@ -57,9 +93,23 @@ pub enum TableError {
         /// The character found.
         found: char,
     },
+    /// A quoted field that holds what looks like rows.
+    #[error(
+        "line {line}: the quote that opens a field here is closed in line {to} only, and the {rows} lines between look like rows of their own; close the quote, or say how it is meant: plain characters (--quote none), or quotes around one long text (--quote '{quote}')"
+    )]
+    RowsInQuotes {
+        /// Line of the opening quote, from 1.
+        line: u64,
+        /// Line of the closing quote.
+        to: u64,
+        /// Lines that look like rows.
+        rows: usize,
+        /// The quote character.
+        quote: char,
+    },
     /// A row with too few or too many fields.
     #[error(
-        "line {line}: {found} fields, expected {expected} as in the header (delimiter {delimiter}); check the quotes near this line, or choose another delimiter"
+        "line {line}: {found} fields, expected {expected} as in the header (delimiter {delimiter}); {hint}"
     )]
     Ragged {
         /// First line of the row, from 1.
@@ -69,7 +119,9 @@ pub enum TableError {
         /// Number of fields in this row.
         found: usize,
         /// The delimiter in words.
-        delimiter: &'static str,
+        delimiter: String,
+        /// What is probably wrong, and what to do.
+        hint: &'static str,
     },
     /// A row that never seems to end.
     #[error(
@@ -98,12 +150,17 @@ pub enum TableError {
     Json {
         /// Line, from 1.
         line: u64,
-        /// What the JSON reader said.
+        /// What is wrong.
         why: String,
     },
-    /// A JSON array instead of JSON lines.
-    #[error("this is one JSON array; save it as JSON lines (one object a line) or as CSV")]
-    JsonArray,
+    /// JSON in a form that is not read.
+    #[error(
+        "{why}; read are JSON lines (one object a line), an array of objects, pandas' forms records, columns, list and split, and one list of objects inside an object"
+    )]
+    JsonShape {
+        /// What was found.
+        why: String,
+    },
     /// The file could not be read.
     #[error("cannot read the file: {0}")]
     Io(String),

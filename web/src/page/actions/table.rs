@@ -3,7 +3,7 @@
 use std::{cell::Cell, time::Duration};
 
 use hearth_classifier::{
-    columns::{ClassCount, LabelRule},
+    columns::{ClassCount, LabelRule, unite_counts},
     prompt::PromptSpec,
     table::TableOptions,
 };
@@ -114,8 +114,15 @@ pub fn expected_classes(preview: &DataPreview, choices: &DataChoices) -> Option<
     match &choices.rule {
         LabelRule::AsIs => {
             let values = preview.values.get(choices.roles.label?)?.as_ref()?;
-            let named = values.iter().filter(|(value, _)| !value.is_empty());
-            Some(named.map(|(value, rows)| count(value, *rows)).collect())
+            let labels = &choices.labels;
+            let left_out = |value: &String| {
+                let missing = labels.missing.iter().any(|m| m.trim().eq_ignore_ascii_case(value));
+                value.is_empty() || missing
+            };
+            let named = values.iter().filter(|(value, _)| !left_out(value));
+            let all: Vec<ClassCount> = named.map(|(value, rows)| count(value, *rows)).collect();
+            let all = if labels.merge { unite_counts(&all) } else { all };
+            Some(all.into_iter().filter(|c| !labels.drop.contains(&c.class)).collect())
         }
         LabelRule::Threshold { above, below, .. } | LabelRule::Median { above, below } => {
             Some(vec![count(below, 0), count(above, 0)])
@@ -166,6 +173,9 @@ pub fn prepare(app: App) {
     let id = ask_quietly(app, body, &[], move |message, _| match message {
         FromEngine::Prepared(report) => {
             let pruned = forget_other_classes(app, &report.classes);
+            if let Some(limit) = report.max_tokens {
+                app.spec.update(|spec| spec.max_tokens = limit);
+            }
             app.report.set(Some(report));
             if pruned {
                 prepare(app);

@@ -87,7 +87,12 @@ pub fn classify_file(app: App, file: File) {
     let name = file.name();
     let blob: Blob = file.unchecked_into();
     app.busy.set(Some(Busy::Reading { name: name.clone(), bytes: 0, total: 0, rows: 0 }));
-    let body = ToEngine::ClassifyFile { name, options: TableOptions::default(), text: None };
+    let body = ToEngine::ClassifyFile {
+        name,
+        options: TableOptions::default(),
+        text: None,
+        for_spreadsheets: app.for_spreadsheets.get_untracked(),
+    };
     ask(app, body, &[blob], move |message, blobs| match message {
         FromEngine::Scoring { what, done, of } => {
             app.busy.set(Some(Busy::Scoring { what, done, of }));

@@ -99,7 +99,8 @@ fn braces(name: &str) -> String {
 
 fn template(data: &DataPreview, text: &str) -> Result<TextSource, String> {
     let columns = data.columns.clone();
-    let table = Table { columns, rows: Vec::new(), dialect: data.dialect.clone() };
+    let dialect = data.dialect.clone();
+    let table = Table { columns, rows: Vec::new(), dialect, warnings: Vec::new() };
     parse_template(text, &table).map_err(|error| error.to_string())
 }
 

@@ -2,7 +2,7 @@
 
 use hearth_classifier::{
     columns::Roles,
-    table::{Dialect, Format, TableOptions, TextEncoding},
+    table::{Dialect, ENCODINGS, Format, TableOptions, TextEncoding},
 };
 use leptos::prelude::*;
 
@@ -10,19 +10,12 @@ use super::Settings;
 use crate::{
     page::{
         actions,
-        format::{bytes, of},
+        format::{bytes, of, sentence},
         state::App,
-        widgets::Select,
+        widgets::{Field, More, Select, value_of},
     },
     protocol::DataPreview,
 };
-
-const ENCODINGS: [(&str, &str, TextEncoding); 4] = [
-    ("utf-8", "UTF-8 (most files)", TextEncoding::Utf8),
-    ("windows-1252", "Windows-1252 (older Excel files)", TextEncoding::Windows1252),
-    ("utf-16-le", "UTF-16 (\"Unicode text\" of Excel)", TextEncoding::Utf16Le),
-    ("utf-16-be", "UTF-16, high byte first", TextEncoding::Utf16Be),
-];
 
 /// Cells with a role are named so in the head of the preview.
 fn role(roles: &Roles, column: usize) -> Option<&'static str> {
@@ -54,6 +47,7 @@ pub fn Reading(data: StoredValue<DataPreview>) -> impl IntoView {
                     {data.with_value(|data| data.name.clone())}
                 </h2>
                 <p class="quiet number" data-test="data-facts">{facts}</p>
+                <Read data=data />
                 <Preview data=data />
                 <Settings>
     <Dialects data=data />
@@ -99,23 +93,60 @@ fn Preview(data: StoredValue<DataPreview>) -> impl IntoView {
     }
 }
 
+/// How the file was read, part by part, and what could be read otherwise.
+#[component]
+fn Read(data: StoredValue<DataPreview>) -> impl IntoView {
+    let (reading, warnings) = data.with_value(|data| (data.reading.clone(), data.warnings.clone()));
+    let part = |(name, words): (String, String)| {
+        view! {
+            <dt>{name}</dt>
+            <dd>{words}</dd>
+        }
+    };
+    view! {
+        <div data-test="read-warnings" aria-live="polite">
+            {(!warnings.is_empty())
+                .then(|| {
+                    view! {
+                        <ul class="remarks">
+                            {warnings.into_iter().map(|w| view! { <li>{sentence(&w)}</li> }).collect_view()}
+                        </ul>
+                    }
+                })}
+        </div>
+        <More summary="How it was read">
+            <dl data-test="read-as">
+                {reading.into_iter().map(part).collect_view()}
+            </dl>
+        </More>
+    }
+}
+
 /// The guess, each part of it to be corrected.
 #[component]
 fn Dialects(data: StoredValue<DataPreview>) -> impl IntoView {
     let app = App::here();
-    let dialect = data.with_value(|data| data.dialect.clone());
+    let (dialect, given) = data.with_value(|data| (data.dialect.clone(), data.options.clone()));
     let again = move |how: &dyn Fn(&mut TableOptions)| {
         let mut options = data.with_value(|data| data.options.clone());
         how(&mut options);
         actions::read_again(app, options);
     };
-    let json = dialect.format == Format::JsonLines;
-    let encoding =
-        ENCODINGS.iter().find(|e| e.2 == dialect.encoding.encoding).unwrap_or(&ENCODINGS[0]).0;
-    let guessed =
-        if dialect.encoding.guessed { "Guessed: look for broken letters above." } else { "" };
+    let delimited = dialect.format == Format::Delimited;
+    let guessed = if dialect.encoding.known.is_guess() {
+        "Guessed: look for broken letters above."
+    } else {
+        ""
+    };
+    let encodings = ENCODINGS.map(|name| (name.to_owned(), name.to_owned())).to_vec();
     let header = if dialect.header { "yes" } else { "no" };
-    let quote = dialect.quote.map_or_else(|| "none".to_owned(), String::from);
+    let own = |c: Option<char>| c.map_or_else(|| "none".to_owned(), String::from);
+    let [quote, escape] = [dialect.quote, dialect.escape].map(own);
+    let skipped = dialect.skipped.to_string();
+    let typed = match &given.delimiter {
+        Some(delimiter) => delimiter.escape_default().to_string(),
+        None => String::new(),
+    };
     view! {
         <div class="fields reading">
             <Select
@@ -125,9 +156,20 @@ fn Dialects(data: StoredValue<DataPreview>) -> impl IntoView {
                 chosen=delimiter(&dialect)
                 on_choose=move |value: String| again(&|options| set_delimiter(options, &value))
             />
-            {(!json)
+            {delimited
                 .then(|| {
                     view! {
+                        <Field id="delimiter-typed" label="Another character between columns">
+                            <input
+                                id="delimiter-typed"
+                                data-test="delimiter-typed"
+                                prop:value=typed
+                                on:change=move |event| {
+                                    let value = value_of(&event).replace("\\t", "\t");
+                                    again(&|options| options.delimiter = Some(value.clone()).filter(|v| !v.is_empty()));
+                                }
+                            />
+                        </Field>
                         <Select
                             id="header"
                             label="First line"
@@ -138,28 +180,58 @@ fn Dialects(data: StoredValue<DataPreview>) -> impl IntoView {
                         <Select
                             id="quotes"
                             label="Around texts"
-                            options=pairs(&[("\"", "double quotes \""), ("'", "single quotes '"), ("none", "nothing")])
+                            options=characters(&[("\"", "double quotes \""), ("'", "single quotes '"), ("none", "nothing: quotes are plain characters")], &quote)
                             chosen=quote
                             on_choose=move |value: String| {
                                 let quote = value.bytes().next().filter(|_| value != "none");
                                 again(&|options| options.quote = Some(quote));
                             }
                         />
+                        <Select
+                            id="escape"
+                            label="Before a quote in a text"
+                            options=characters(&[("none", "the quote once more"), ("\\", "a backslash \\")], &escape)
+                            chosen=escape
+                            on_choose=move |value: String| {
+                                let escape = value.bytes().next().filter(|_| value != "none");
+                                again(&|options| options.escape = escape);
+                            }
+                        />
+                        <Field id="skip-lines" label="Lines before the table">
+                            <input
+                                id="skip-lines"
+                                data-test="skip-lines"
+                                type="number"
+                                min="0"
+                                step="1"
+                                prop:value=skipped
+                                on:change=move |event| {
+                                    let lines = value_of(&event).trim().parse().ok();
+                                    again(&|options| options.skip_lines = lines);
+                                }
+                            />
+                        </Field>
                     }
                 })}
             <Select
                 id="encoding"
                 label="Letters"
                 hint=guessed
-                options=ENCODINGS.map(|(value, text, _)| (value.to_owned(), text.to_owned())).to_vec()
-                chosen=encoding.to_owned()
-                on_choose=move |value: String| {
-                    let found = ENCODINGS.iter().find(|e| e.0 == value).map(|e| e.2);
-                    again(&|options| options.encoding = found);
-                }
+                options=encodings
+                chosen=dialect.encoding.encoding.name().to_owned()
+                on_choose=move |value: String| again(&|options| options.encoding = TextEncoding::named(&value))
             />
         </div>
     }
+}
+
+/// Characters to choose from, and the one in use where it is another.
+fn characters(known: &[(&str, &str)], own: &str) -> Vec<(String, String)> {
+    let mut all = pairs(known);
+    if !known.iter().any(|(value, _)| *value == own) {
+        all.push((own.to_owned(), own.to_owned()));
+    }
+    all
 }
 
 fn pairs(all: &[(&str, &str)]) -> Vec<(String, String)> {
@@ -167,10 +239,12 @@ fn pairs(all: &[(&str, &str)]) -> Vec<(String, String)> {
 }
 
 fn delimiter(dialect: &Dialect) -> String {
-    match (dialect.format, dialect.delimiter) {
+    match (dialect.format, &dialect.delimiter) {
+        (Format::Json, _) => "one-json".to_owned(),
         (Format::JsonLines, _) => "json".to_owned(),
-        (_, Some(delimiter)) => delimiter.to_string(),
-        (_, None) => "none".to_owned(),
+        (Format::Lines, _) => "lines".to_owned(),
+        (Format::Delimited, Some(delimiter)) => delimiter.clone(),
+        (Format::Delimited, None) => "none".to_owned(),
     }
 }
 
@@ -181,6 +255,8 @@ fn delimiters(dialect: &Dialect) -> Vec<(String, String)> {
         ("\t", "tab"),
         ("|", "vertical bar |"),
         ("json", "JSON, one object a line"),
+        ("one-json", "JSON, one value with all rows"),
+        ("lines", "nothing: a text in every line"),
     ]);
     let own = delimiter(dialect);
     if !all.iter().any(|(value, _)| *value == own) {
@@ -191,11 +267,12 @@ fn delimiters(dialect: &Dialect) -> Vec<(String, String)> {
 }
 
 fn set_delimiter(options: &mut TableOptions, value: &str) {
-    match value {
-        "json" => (options.format, options.delimiter) = (Some(Format::JsonLines), None),
-        "none" => (options.format, options.delimiter) = (Some(Format::Delimited), None),
-        value => {
-            (options.format, options.delimiter) = (Some(Format::Delimited), value.bytes().next());
-        }
-    }
+    let (format, delimiter) = match value {
+        "json" => (Format::JsonLines, None),
+        "one-json" => (Format::Json, None),
+        "lines" => (Format::Lines, None),
+        "none" => (Format::Delimited, None),
+        value => (Format::Delimited, Some(value.to_owned())),
+    };
+    (options.format, options.delimiter) = (Some(format), delimiter);
 }

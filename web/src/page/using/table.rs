@@ -30,11 +30,19 @@ pub fn Tables() -> impl IntoView {
                 <FileDrop
                     id="classify-drop"
                     label="Drop a table to sort, or pick one"
-                    hint="It comes back with the class and its probabilities in columns of their own. Cells that a \
-                          spreadsheet would take for formulas get an apostrophe in front."
+                    hint="It comes back with the class and its probabilities in columns of their own, and its texts unchanged."
                     accept=".csv,.tsv,.txt,.jsonl,.ndjson"
                     on_files=open
                 />
+                <label class="check">
+                    <input
+                        type="checkbox"
+                        data-test="for-spreadsheets"
+                        prop:checked=move || app.for_spreadsheets.get()
+                        on:change=move |event| app.for_spreadsheets.set(event_target_checked(&event))
+                    />
+                    "For a spreadsheet: put an apostrophe before cells that it would run as formulas"
+                </label>
             </fieldset>
             <h3>"Measure it on the loaded data"</h3>
             <p>

@@ -1,0 +1,301 @@
+//! Labels as a set: values that look alike or are the same number, words for a missing value. They are
+//! pointed out, and united or left out only when asked.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use unicode_normalization::UnicodeNormalization;
+
+use super::{ClassCount, ColumnsError};
+
+/// What to do with labels beside taking them as they are.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LabelChoices {
+    /// Unite labels that look alike or are the same number.
+    pub merge: bool,
+    /// Rows with these labels are left out, as if they had none.
+    pub missing: Vec<String>,
+    /// Rows of these classes are left out.
+    pub drop: Vec<String>,
+}
+
+/// What stands out among the labels.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LabelFindings {
+    /// Labels that differ by letter case, width, invisible characters, normal form or blanks only.
+    pub alike: Vec<Vec<ClassCount>>,
+    /// Labels that are the same number or truth value.
+    pub equal: Vec<Vec<ClassCount>>,
+    /// Words for a missing value.
+    pub missing: Vec<ClassCount>,
+    /// Numbers with a decimal comma.
+    pub decimal_commas: Vec<ClassCount>,
+    /// Different numbers, where the labels are numbers and many.
+    pub numbers: Option<usize>,
+    /// Whether labels that look alike or are equal were united.
+    pub merged: bool,
+}
+
+/// Words that programs write for a missing value, in small letters.
+const MISSING: [&str; 13] =
+    ["nan", "none", "null", "na", "n/a", "#n/a", "<na>", "nil", "n.a.", "missing", "-", "--", "?"];
+/// More different numbers than this are measurements, not classes.
+const MANY_NUMBERS: usize = 10;
+
+/// Characters that nobody sees.
+fn is_invisible(c: char) -> bool {
+    matches!(c,
+        '\u{AD}' | '\u{61C}' | '\u{180E}' | '\u{200B}'..='\u{200F}' | '\u{202A}'..='\u{202E}'
+        | '\u{2060}'..='\u{2069}' | '\u{FE00}'..='\u{FE0F}' | '\u{FEFF}')
+}
+
+/// A text without what the eye does not tell apart: width and normal form (NFKC), letter case,
+/// invisible characters, kinds and numbers of blanks.
+pub fn plain_form(text: &str) -> String {
+    let seen: String = text.nfkc().filter(|c| !is_invisible(*c)).collect();
+    // lower case may need composing again
+    let lower: String = seen.to_lowercase().nfkc().collect();
+    lower.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// A finite number, with a decimal point or a decimal comma.
+pub fn number(cell: &str) -> Option<f64> {
+    let cell = cell.trim();
+    let point = cell.parse::<f64>().ok().filter(|x| x.is_finite());
+    point.or_else(|| has_decimal_comma(cell).then(|| cell.replace(',', ".").parse().ok())?)
+}
+
+fn has_decimal_comma(cell: &str) -> bool {
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    cell.trim_start_matches(['-', '+'])
+        .split_once(',')
+        .is_some_and(|(whole, part)| digits(whole) && digits(part))
+}
+
+/// What labels of one class share: the number that they are, or the form that the eye sees.
+fn key(label: &str, with_numbers: bool) -> String {
+    let form = plain_form(label);
+    match (number(&form), form.as_str()) {
+        (Some(value), _) => format!("#{}", value + 0.0),
+        (None, "true") if with_numbers => "#1".to_owned(),
+        (None, "false") if with_numbers => "#0".to_owned(),
+        _ => form,
+    }
+}
+
+fn any_number<'a>(labels: impl IntoIterator<Item = &'a str>) -> bool {
+    labels.into_iter().any(|label| number(&plain_form(label)).is_some())
+}
+
+/// Labels with their rows, in their natural order.
+fn counts<'a>(labels: impl IntoIterator<Item = &'a str>) -> Vec<ClassCount> {
+    let mut rows: BTreeMap<&str, usize> = BTreeMap::new();
+    labels.into_iter().for_each(|label| *rows.entry(label).or_default() += 1);
+    rows.into_iter().map(|(class, rows)| ClassCount { class: class.to_owned(), rows }).collect()
+}
+
+fn groups(all: &[ClassCount]) -> Vec<Vec<ClassCount>> {
+    let with_numbers = any_number(all.iter().map(|c| c.class.as_str()));
+    let mut groups: BTreeMap<String, Vec<ClassCount>> = BTreeMap::new();
+    for count in all {
+        groups.entry(key(&count.class, with_numbers)).or_default().push(count.clone());
+    }
+    groups.into_values().filter(|group| group.len() > 1).collect()
+}
+
+impl LabelFindings {
+    /// Of the labels of all rows.
+    pub fn of<'a>(labels: impl IntoIterator<Item = &'a str>) -> Self {
+        let all = counts(labels);
+        let (alike, equal) = groups(&all).into_iter().partition(|group: &Vec<ClassCount>| {
+            group.iter().all(|c| plain_form(&c.class) == plain_form(&group[0].class))
+        });
+        let chosen = |test: &dyn Fn(&ClassCount) -> bool| -> Vec<ClassCount> {
+            all.iter().filter(|c| test(c)).cloned().collect()
+        };
+        let numeric = all.iter().all(|c| number(&c.class).is_some());
+        Self {
+            alike,
+            equal,
+            missing: chosen(&|c| MISSING.contains(&plain_form(&c.class).as_str())),
+            decimal_commas: chosen(&|c| has_decimal_comma(&c.class)),
+            numbers: (numeric && all.len() > MANY_NUMBERS).then_some(all.len()),
+            merged: false,
+        }
+    }
+
+    /// In words, one for each kind of finding.
+    pub fn words(&self) -> Vec<String> {
+        let mut all = Vec::new();
+        let mut several = |groups: &[Vec<ClassCount>], what: &str| {
+            let shown: Vec<String> = groups.iter().take(5).map(|g| shown(g)).collect();
+            let more = if groups.len() > 5 { "; …" } else { "" };
+            if groups.is_empty() {
+            } else if self.merged {
+                all.push(format!("united labels that {what}: {}{more}", shown.join("; ")));
+            } else {
+                all.push(format!(
+                    "labels {what}, and each is a class of its own: {}{more}; --merge-labels unites them",
+                    shown.join("; ")
+                ));
+            }
+        };
+        several(&self.alike, "look alike (letter case, invisible characters, width, normal form)");
+        several(&self.equal, "are equal in value");
+        if !self.missing.is_empty() {
+            let names: Vec<&str> = self.missing.iter().map(|c| c.class.as_str()).collect();
+            all.push(format!(
+                "labels that are usual words for a missing value count as classes: {}; --missing {} leaves these rows out",
+                shown(&self.missing),
+                names.join(",")
+            ));
+        }
+        if !self.decimal_commas.is_empty() {
+            all.push(format!(
+                "labels are numbers with a decimal comma: {}",
+                shown(&self.decimal_commas)
+            ));
+        }
+        if let Some(numbers) = self.numbers {
+            all.push(format!(
+                "the labels are {numbers} different numbers, each a class of its own; --median or --cut makes two classes of them"
+            ));
+        }
+        all
+    }
+}
+
+/// Labels with their rows. What cannot be seen or told apart is shown by its codes too.
+fn shown(counts: &[ClassCount]) -> String {
+    let codes = |c: char| {
+        if c.is_ascii() { c.to_string() } else { c.escape_unicode().to_string() }
+    };
+    let one = |c: &ClassCount| {
+        let rows = if c.rows == 1 { "row" } else { "rows" };
+        let name = match c.class.is_ascii() {
+            true => format!("{:?}", c.class),
+            false => {
+                format!("{:?} = {}", c.class, c.class.chars().map(codes).collect::<String>())
+            }
+        };
+        format!("{name} ({} {rows})", c.rows)
+    };
+    let all: Vec<String> = counts.iter().take(8).map(one).collect();
+    all.join(", ") + if counts.len() > 8 { ", …" } else { "" }
+}
+
+/// The name under which each label counts when labels are united: the most frequent of its group.
+pub(super) fn united(labels: &[String]) -> Vec<String> {
+    let all = counts(labels.iter().map(String::as_str));
+    let mut names: BTreeMap<String, String> = BTreeMap::new();
+    for group in groups(&all) {
+        let Some(most) = group.iter().map(|c| c.rows).max() else { continue };
+        let Some(name) = group.iter().find(|c| c.rows == most) else { continue };
+        for count in &group {
+            names.insert(count.class.clone(), name.class.clone());
+        }
+    }
+    labels.iter().map(|label| names.get(label).unwrap_or(label).clone()).collect()
+}
+
+/// Labels with their rows, united: each group under its most frequent name.
+pub fn unite_counts(all: &[ClassCount]) -> Vec<ClassCount> {
+    let groups = groups(all);
+    let in_group = |c: &&ClassCount| groups.iter().flatten().any(|g| g.class == c.class);
+    let mut left: Vec<ClassCount> = all.iter().filter(|c| !in_group(c)).cloned().collect();
+    for group in &groups {
+        let most = group.iter().map(|c| c.rows).max().unwrap_or(0);
+        if let Some(name) = group.iter().find(|c| c.rows == most) {
+            let rows = group.iter().map(|c| c.rows).sum();
+            left.push(ClassCount { class: name.class.clone(), rows });
+        }
+    }
+    left
+}
+
+/// The one class that a name equals or resembles.
+pub(super) fn resembling<'c>(name: &str, classes: &'c [String]) -> Option<&'c String> {
+    let with_numbers = any_number(classes.iter().map(String::as_str));
+    let wanted = key(name, with_numbers && number(&plain_form(name)).is_some());
+    let mut like = classes.iter().filter(|class| key(class, false) == wanted);
+    like.next().filter(|_| like.next().is_none())
+}
+
+impl LabelChoices {
+    /// Whether a row with this label is left out.
+    pub(super) fn is_missing(&self, label: &str) -> bool {
+        self.missing.iter().any(|word| word.trim().eq_ignore_ascii_case(label))
+    }
+
+    /// Classes to leave out that there are none of.
+    pub(super) fn check_dropped(&self, classes: &[String]) -> Result<(), ColumnsError> {
+        match self.drop.iter().find(|name| !classes.contains(name)) {
+            Some(name) => {
+                Err(ColumnsError::UnknownDropped { name: name.clone(), classes: classes.to_vec() })
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(groups: &[Vec<ClassCount>]) -> Vec<Vec<&str>> {
+        groups.iter().map(|g| g.iter().map(|c| c.class.as_str()).collect()).collect()
+    }
+
+    #[test]
+    fn labels_that_look_alike() {
+        let labels =
+            ["grün", "gru\u{308}n", "Grün", "rot", "ro\u{200B}t", "ＲＯＴ", "blau", "blau"];
+        let found = LabelFindings::of(labels);
+        assert_eq!(
+            names(&found.alike),
+            [vec!["Grün", "gru\u{308}n", "grün"], vec!["rot", "ro\u{200B}t", "ＲＯＴ"]]
+        );
+        assert!(found.equal.is_empty() && found.missing.is_empty());
+        let words = found.words().join("\n");
+        assert!(words.contains("look alike") && words.contains("--merge-labels"), "{words}");
+        assert!(words.contains("\\u{308}") && words.contains("\\u{200b}"), "{words}");
+        assert_eq!(LabelFindings::of(["a", "b", "a"]), LabelFindings::default());
+    }
+
+    #[test]
+    fn labels_of_one_value() {
+        let found = LabelFindings::of(["2", "2.0", "02", "0", "true", "1", "2,0", "False"]);
+        let expected = [vec!["0", "False"], vec!["1", "true"], vec!["02", "2", "2,0", "2.0"]];
+        assert_eq!(names(&found.equal), expected);
+        // without numbers truth values are words
+        assert_eq!(names(&LabelFindings::of(["True", "TRUE", "no"]).alike), [vec!["TRUE", "True"]]);
+        let found = LabelFindings::of(["1,5", "2,5", "1,5"]);
+        assert_eq!(found.decimal_commas.iter().map(|c| c.rows).collect::<Vec<_>>(), [2, 1]);
+    }
+
+    #[test]
+    fn words_for_missing_values_and_many_numbers() {
+        let found = LabelFindings::of(["NaN", "x", "n/a", "None", "y", "NaN"]);
+        assert_eq!(names(&[found.missing.clone()]), [vec!["NaN", "None", "n/a"]]);
+        assert!(found.words()[0].contains("--missing NaN,None,n/a"), "{:?}", found.words());
+        let many: Vec<String> = (0..12).map(|i| format!("{i}.5")).collect();
+        assert_eq!(LabelFindings::of(many.iter().map(String::as_str)).numbers, Some(12));
+    }
+
+    #[test]
+    fn united_labels_take_the_most_frequent_name() {
+        let labels = ["Yes", "yes", "YES", "yes", "no", "1", "1.0"].map(String::from);
+        assert_eq!(united(&labels), ["yes", "yes", "yes", "yes", "no", "1", "1"]);
+    }
+
+    #[test]
+    fn a_name_resembles_one_class_or_none() {
+        let classes = ["0", "1", "Maybe"].map(String::from);
+        assert_eq!(resembling("1.0", &classes), Some(&classes[1]));
+        assert_eq!(resembling("MAYBE", &classes), Some(&classes[2]));
+        assert_eq!(resembling("True", &classes), None);
+        assert_eq!(resembling("x", &["X".into(), "ｘ".into()]), None);
+    }
+}
