@@ -88,7 +88,11 @@ test("from a model to a classifier and back", async () => {
   await part(page, "try-result").getByText("happy").waitFor();
   const first = await predictions(page);
   assert.equal(first.trim().split("\n").length > 40, true);
-  assert.match(first, /'=/, "formulas are disarmed");
+  assert.match(first, /"=1\+1/, "texts come back as they were");
+  assert.doesNotMatch(first, /'=/);
+  await part(page, "for-spreadsheets").check();
+  assert.match(await predictions(page), /"'=1\+1/, "formulas are disarmed where asked");
+  await part(page, "for-spreadsheets").uncheck();
   const [bundle] = await downloads(page, 1, () => part(page, "export-bundle").click());
   assert.match(bundle.name, /\.hearth$/);
   const adapter = await downloads(page, 2, () => part(page, "export-peft").click());

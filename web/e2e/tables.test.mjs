@@ -1,0 +1,72 @@
+// Tables as people have them: the page says how it read them, and lets the user say otherwise.
+
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { launch, open } from "./browser.mjs";
+import { go, part } from "./steps.mjs";
+
+let browser;
+before(async () => { browser = await launch(); });
+after(() => browser?.close());
+
+const FRONTS = ["the train was", "my seat is", "the ride was", "this coach is"];
+/** Twenty-four rows of a text and a label. */
+const rows = (between, labels, end = "\n") =>
+  Array.from({ length: 24 }, (_, i) => `${FRONTS[i % 4]} number ${i}${between}${labels[i % labels.length]}${end}`).join("");
+
+/** Drops a table and waits until it was read. */
+async function drop(page, name, buffer) {
+  await go(page, "data");
+  await page.locator("#data-drop").setInputFiles({ name, mimeType: "text/plain", buffer });
+  await part(page, "data-name").getByText(name).waitFor({ timeout: 30_000 });
+}
+const facts = (page, words) => part(page, "data-facts").filter({ hasText: words }).waitFor({ timeout: 30_000 });
+const warned = (page, words) => part(page, "read-warnings").filter({ hasText: words }).waitFor({ timeout: 30_000 });
+
+test("a guessed encoding is told and can be named", async () => {
+  const { context, page } = await open(browser);
+  const letters = { "х": 0xf5, "о": 0xee, "р": 0xf0, "ш": 0xf8, "п": 0xef, "л": 0xeb, "е": 0xe5, "з": 0xe7, "д": 0xe4, "а": 0xe0, "т": 0xf2, " ": 0x20 };
+  const text = `text,label\n${rows(" поезд ,", ["хорошо", "плохо"])}`;
+  await drop(page, "trains.csv", Buffer.from([...text].map((c) => letters[c] ?? c.charCodeAt(0))));
+  await warned(page, /encoding is guessed: windows-1251/);
+  await part(page, "preview").filter({ hasText: "хорошо" }).waitFor();
+  await part(page, "encoding").selectOption("KOI8-R");
+  await part(page, "preview").filter({ hasNotText: "хорошо" }).waitFor();
+  await part(page, "encoding").selectOption("windows-1251");
+  await part(page, "preview").filter({ hasText: "хорошо" }).waitFor();
+  assert.equal(await part(page, "read-warnings").locator("li").count(), 0, "what is named is no guess");
+  await context.close();
+});
+
+test("quotes in a tab file swallow no rows", async () => {
+  const { context, page } = await open(browser);
+  const lines = `text\tlabel\n${rows("\t", ["fine", "dull"])}`.split("\n");
+  lines[3] = `"${lines[3]}`;
+  lines[8] = lines[8].replace("\t", '"\t');
+  await drop(page, "rides.tsv", Buffer.from(lines.join("\n")));
+  await facts(page, /24 rows/);
+  await warned(page, /two ways/);
+  await part(page, "quotes").selectOption('"');
+  await facts(page, /19 rows/);
+  await part(page, "quotes").selectOption("none");
+  await facts(page, /24 rows/);
+  await part(page, "header").selectOption("no");
+  await facts(page, /25 rows/);
+  await context.close();
+});
+
+test("labels that look alike are united and left out by buttons only", async () => {
+  const { context, page } = await open(browser);
+  const labels = ["fine", "dull", "Fine", "dull", "fine", "n/a"];
+  await drop(page, "rides.csv", Buffer.from(`text,label\n${rows(",", labels)}`));
+  const bars = part(page, "class-bars");
+  const classes = (count) => bars.locator("tbody tr").nth(count - 1).waitFor({ timeout: 30_000 });
+  await part(page, "labels").filter({ hasText: "fine (8 rows)" }).waitFor({ timeout: 30_000 });
+  await classes(4);
+  await part(page, "leave-out-labels").click();
+  await part(page, "class-n/a").waitFor({ state: "detached" });
+  await part(page, "merge-labels").click();
+  await part(page, "class-Fine").waitFor({ state: "detached" });
+  assert.equal(await bars.locator("tbody tr").count(), 2);
+  await context.close();
+});
