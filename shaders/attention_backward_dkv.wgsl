@@ -27,7 +27,7 @@ fn attention_backward_dkv(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let index = group.y * groups.x + group.x;
+    let index = p.first_group + group.y * groups.x + group.x;
     let key = index / p.kv_heads * KEYS;
     if key >= p.tokens {
         return;

@@ -25,7 +25,7 @@ fn attention_backward_dq(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let packs = p.heads / HEADS;
-    let index = group.y * groups.x + group.x;
+    let index = p.first_group + group.y * groups.x + group.x;
     if index >= p.tokens * packs {
         return;
     }

@@ -10,6 +10,8 @@ struct Params {
     n4: u32,          // N / 4
     scale: f32,       // s
     p_stride4: u32,   // vec4s from one token of P to the next
+    first_group_x: u32, // index of the first workgroup, where a launch is cut
+    first_group_y: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -22,7 +24,9 @@ override WM: u32 = 1u;     // and along M
 
 @compute @workgroup_size(WN, WM)
 fn lora_grad(@builtin(global_invocation_id) id: vec3<u32>) {
-    if id.x >= p.n4 || id.y >= p.m4 {
+    let n = p.first_group_x * WN + id.x;
+    let m = p.first_group_y * WM + id.y;
+    if n >= p.n4 || m >= p.m4 {
         return;
     }
     var g0 = vec4<f32>();
@@ -30,14 +34,14 @@ fn lora_grad(@builtin(global_invocation_id) id: vec3<u32>) {
     var g2 = vec4<f32>();
     var g3 = vec4<f32>();
     for (var t = 0u; t < p.tokens; t++) {
-        let l = left[t * p.p_stride4 + id.y];
-        let r = right[t * p.n4 + id.x];
+        let l = left[t * p.p_stride4 + m];
+        let r = right[t * p.n4 + n];
         g0 += l.x * r;
         g1 += l.y * r;
         g2 += l.z * r;
         g3 += l.w * r;
     }
-    let at = 4u * id.y * p.n4 + id.x;
+    let at = 4u * m * p.n4 + n;
     dg[at] += p.scale * g0;
     dg[at + p.n4] += p.scale * g1;
     dg[at + 2u * p.n4] += p.scale * g2;

@@ -15,6 +15,8 @@ struct Params {
     first_column4: u32, // column of dY / 4 that belongs to row_start
     rank4: u32,         // R / 4
     scale: f32,         // on dY · W
+    first_group_x: u32, // index of the first workgroup, where a launch is cut
+    first_group_y: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -42,8 +44,8 @@ fn d_store(t: u32, c: u32, value: vec4<f32>) {
 
 @compute @workgroup_size(WK, WT)
 fn matmul_backward(@builtin(global_invocation_id) id: vec3<u32>) {
-    let c = id.x;
-    let t = TM * id.y;
+    let c = p.first_group_x * WK + id.x;
+    let t = TM * (p.first_group_y * WT + id.y);
     if c >= p.k4 || t >= p.tokens {
         return;
     }

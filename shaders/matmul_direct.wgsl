@@ -11,8 +11,8 @@ override TM: u32 = 8u;    // tokens an invocation: 1, 2, 4 or 8
 
 @compute @workgroup_size(WN, WT)
 fn matmul_direct(@builtin(global_invocation_id) id: vec3<u32>) {
-    let n = p.row_start + 4u * id.x;
-    let t = TM * id.y;
+    let n = p.row_start + 4u * (p.first_group_x * WN + id.x);
+    let t = TM * (p.first_group_y * WT + id.y);
     if n >= p.row_end || t >= p.tokens {
         return;
     }

@@ -36,8 +36,8 @@ fn matmul_tiled(
     @builtin(local_invocation_id) local: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let n0 = p.row_start + group.x * 8u * GN;
-    let t0 = group.y * 8u * GM;
+    let n0 = p.row_start + (p.first_group_x + group.x) * 8u * GN;
+    let t0 = (p.first_group_y + group.y) * 8u * GM;
     let x_row = 2u * GM + 1u;
     let w_row = 2u * GN + 1u;
 

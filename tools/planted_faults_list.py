@@ -313,7 +313,7 @@ FAULTS = [
         ],
         [
             "hearth-kernels/lib::matmul::tests::a_range_of_rows_crosses_slabs",
-            "hearth-kernels/lib::matmul::tests::slabs_and_row_splits_give_the_same_bits",
+            "hearth-kernels/lib::matmul::tests::slabs_and_parts_give_the_same_bits",
         ],
     ),
     Fault(
@@ -330,7 +330,7 @@ FAULTS = [
         ],
         [
             "hearth-kernels/lib::matmul::tests::a_range_of_rows_crosses_slabs",
-            "hearth-kernels/lib::matmul::tests::slabs_and_row_splits_give_the_same_bits",
+            "hearth-kernels/lib::matmul::tests::slabs_and_parts_give_the_same_bits",
             "hearth-kernels/lib::matmul_backward::tests::backward_over_slabs_adds_up",
         ],
     ),

@@ -9,6 +9,7 @@ struct Params {
     window: u32,      // a token attends to keys less than this many positions back; 0: all
     scale: f32,
     softcap: f32,     // 0: none
+    first_group: u32, // index of the first workgroup, where a launch is cut
 }
 
 @group(0) @binding(0) var<uniform> p: Params;

@@ -10,6 +10,8 @@ struct Params {
     first_row: u32,     // row of W, and so column of Y and row of B, that is the slab's row 0
     rank4: u32,         // R / 4
     lora_scale: f32,    // s
+    first_group_x: u32, // index of the first workgroup, where a launch is cut
+    first_group_y: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;

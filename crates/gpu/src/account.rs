@@ -1,9 +1,9 @@
-//! Bytes that Hearth holds on the device.
+//! Bytes of device memory that Hearth holds.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Running account of device memory. Cheap to share; exact for what Hearth allocates, while the
-/// driver may round up.
+/// Counts device memory. It is exact for the buffers that Hearth creates; wgpu adds staging memory
+/// of its own, and drivers round sizes up.
 #[derive(Debug, Default)]
 pub struct Account {
     in_use: AtomicU64,
@@ -28,7 +28,7 @@ impl Account {
         self.in_use.load(Ordering::Relaxed)
     }
 
-    /// The most bytes that were ever live at once, since the last [`Account::reset_peak`].
+    /// The most bytes that were live at once since the last [`Account::reset_peak`].
     pub fn peak(&self) -> u64 {
         self.peak.load(Ordering::Relaxed)
     }
@@ -44,7 +44,7 @@ impl Account {
     }
 }
 
-/// What wgpu's own allocator says, where the backend tells (natively).
+/// What wgpu's own allocator reports, natively.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemoryReport {
     /// Bytes handed out to resources.

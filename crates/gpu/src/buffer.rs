@@ -1,7 +1,7 @@
-//! Device buffers that keep their own account.
+//! Device buffers that are given back when their last user drops them.
 
 use std::sync::{
-    Arc,
+    Arc, Mutex, PoisonError,
     atomic::{AtomicU64, Ordering},
 };
 
@@ -9,31 +9,72 @@ use crate::Account;
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
-struct Inner {
+/// Ids of buffers that were freed and may still have cached bind groups.
+#[derive(Debug, Default)]
+pub(crate) struct Freed(Mutex<Vec<u64>>);
+
+impl Freed {
+    fn push(&self, id: u64) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(id);
+    }
+
+    /// The ids since the last call.
+    pub(crate) fn take(&self) -> Vec<u64> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// A raw buffer in the account of memory, destroyed when it is dropped. In the browser, dropping
+/// wgpu's handle frees nothing before the next garbage collection; natively, bind groups would keep
+/// the memory. Work that was submitted before still finishes.
+pub(crate) struct Owned {
     raw: wgpu::Buffer,
-    id: u64,
     account: Arc<Account>,
 }
 
-impl Drop for Inner {
+impl Owned {
+    pub(crate) fn new(raw: wgpu::Buffer, account: Arc<Account>) -> Self {
+        account.add(raw.size());
+        Self { raw, account }
+    }
+
+    pub(crate) fn raw(&self) -> &wgpu::Buffer {
+        &self.raw
+    }
+}
+
+impl Drop for Owned {
     fn drop(&mut self) {
+        self.raw.destroy();
         self.account.remove(self.raw.size());
     }
 }
 
-/// A storage buffer on the device. Clones share the same memory; the last one frees it.
+struct Inner {
+    owned: Owned,
+    id: u64,
+    freed: Arc<Freed>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.freed.push(self.id);
+    }
+}
+
+/// A storage buffer on the device. Clones share the same memory. Dropping the last clone frees it,
+/// also where recorded but unsubmitted work is dropped with it.
 #[derive(Clone)]
 pub struct Buffer(Arc<Inner>);
 
 impl Buffer {
-    pub(crate) fn new(raw: wgpu::Buffer, account: Arc<Account>) -> Self {
-        account.add(raw.size());
+    pub(crate) fn new(owned: Owned, freed: Arc<Freed>) -> Self {
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::new(Inner { raw, id, account }))
+        Self(Arc::new(Inner { owned, id, freed }))
     }
 
     pub(crate) fn raw(&self) -> &wgpu::Buffer {
-        &self.0.raw
+        self.0.owned.raw()
     }
 
     /// Unique for the life of the program: bind groups are cached by it.
@@ -43,7 +84,7 @@ impl Buffer {
 
     /// Size in bytes.
     pub fn bytes(&self) -> u64 {
-        self.0.raw.size()
+        self.raw().size()
     }
 
     /// The whole buffer as a binding.

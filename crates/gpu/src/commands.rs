@@ -5,6 +5,25 @@ use crate::{Kernel, Slice};
 /// The value of a WGSL `override`.
 pub type Constant = (&'static str, u32);
 
+/// How a launch may be cut into several. Each part gets the index of its first workgroup in `u32`
+/// fields of `Params`, which the kernel adds to its own; recorded, they are 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Split {
+    /// Workgroups are one line, `y * num_workgroups.x + x`.
+    Line {
+        /// Byte offset of the field in `Params`.
+        field: usize,
+        /// Workgroups at the front that take more than their share, and the operations of all of
+        /// them: (0, 0) where the work is even.
+        front: (u32, u64),
+    },
+    /// Workgroups are a plane of x and y.
+    Plane {
+        /// Byte offset of the field for x in `Params`; that for y follows it.
+        field: usize,
+    },
+}
+
 /// One kernel launch.
 #[derive(Debug, Clone)]
 pub struct Dispatch {
@@ -20,6 +39,27 @@ pub struct Dispatch {
     pub workgroups: [u32; 3],
     /// Rough number of arithmetic operations, by which submissions are sized.
     pub cost: u64,
+    /// How to cut it where it is more work than one submission may hold; `None`: not at all.
+    pub split: Option<Split>,
+}
+
+impl Dispatch {
+    /// Workgroups in all.
+    pub(crate) fn groups(&self) -> u64 {
+        self.workgroups.iter().map(|&n| u64::from(n)).product()
+    }
+}
+
+/// A launch that was just recorded.
+pub struct Launch<'a>(Option<&'a mut Dispatch>);
+
+impl Launch<'_> {
+    /// Lets the launch be cut. Every kernel that can outlast a submission says how.
+    pub fn split(self, split: Split) {
+        if let Some(dispatch) = self.0 {
+            dispatch.split = Some(split);
+        }
+    }
 }
 
 /// One recorded step.
@@ -40,7 +80,7 @@ pub enum Command {
     },
     /// Fill a range with zeros.
     Clear(Slice),
-    /// A good place to end a submission: the end of a layer.
+    /// The end of a layer. A submission ends here while the device's speed is not yet known.
     Boundary,
 }
 
@@ -66,9 +106,9 @@ impl Commands {
         bindings: &[Slice],
         workgroups: [u32; 3],
         cost: u64,
-    ) {
+    ) -> Launch<'_> {
         if workgroups.contains(&0) {
-            return;
+            return Launch(None);
         }
         self.items.push(Command::Dispatch(Dispatch {
             kernel,
@@ -77,7 +117,12 @@ impl Commands {
             bindings: bindings.to_vec(),
             workgroups,
             cost,
+            split: None,
         }));
+        match self.items.last_mut() {
+            Some(Command::Dispatch(dispatch)) => Launch(Some(dispatch)),
+            _ => Launch(None),
+        }
     }
 
     /// Records a copy of the first `bytes` of a range into another buffer's range, `to_offset` bytes
@@ -100,7 +145,7 @@ impl Commands {
         self.items.push(Command::Clear(range.into()));
     }
 
-    /// Marks the end of a layer, where a submission may be cut.
+    /// Marks the end of a layer.
     pub fn boundary(&mut self) {
         self.items.push(Command::Boundary);
     }

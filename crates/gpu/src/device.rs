@@ -1,13 +1,17 @@
 //! The open device.
 
 use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+    Arc, Mutex,
+    atomic::{AtomicU64, Ordering},
 };
 
 use crate::{
     Account, AdapterDescription, Buffer, GpuError, GpuOptions, MemoryReport, Profile, Slice,
-    adapter, pipelines::Pipelines, submit::Queue,
+    adapter,
+    buffer::{Freed, Owned},
+    failure::Failure,
+    pipelines::Pipelines,
+    submit::Queue,
 };
 
 /// What this device offers beyond WebGPU's defaults.
@@ -19,11 +23,12 @@ pub struct Capabilities {
     pub subgroups: bool,
     /// Kernels can be timed on the device.
     pub timestamps: bool,
-    /// A CPU pretends to be a GPU: tile shapes that load directly do better there.
+    /// The adapter is a CPU rasterizer, where tile shapes that load directly are faster.
     pub software: bool,
 }
 
-/// An open device with its pipelines and its account of memory. Cheap to clone.
+/// An open device with its pipelines and its account of memory. Cheap to clone; natively, threads
+/// may share it.
 #[derive(Clone)]
 pub struct Gpu {
     pub(crate) shared: Arc<Shared>,
@@ -35,34 +40,12 @@ pub(crate) struct Shared {
     pub(crate) pipelines: Mutex<Pipelines>,
     pub(crate) pending: Mutex<Queue>,
     pub(crate) readbacks: AtomicU64,
+    pub(crate) failure: Arc<Failure>,
     account: Arc<Account>,
-    failure: Arc<Failure>,
+    freed: Arc<Freed>,
     adapter: AdapterDescription,
     profile: Profile,
     capabilities: Capabilities,
-}
-
-/// The first error that wgpu reported outside of any call's own result.
-#[derive(Default)]
-struct Failure {
-    error: Mutex<Option<GpuError>>,
-    lost: AtomicBool,
-}
-
-impl Failure {
-    fn report(&self, error: GpuError) {
-        let mut slot = self.error.lock().unwrap_or_else(PoisonError::into_inner);
-        // The loss of the device explains everything after it, so it replaces what was there.
-        if slot.is_none() || matches!(error, GpuError::Lost(_)) {
-            *slot = Some(error);
-        }
-    }
-}
-
-impl Shared {
-    pub(crate) fn account_handle(&self) -> Arc<Account> {
-        self.account.clone()
-    }
 }
 
 impl Gpu {
@@ -100,8 +83,8 @@ impl Gpu {
         })?;
 
         let account = Arc::new(Account::default());
-        let failure = Arc::new(Failure::default());
-        watch(&device, &failure, &account);
+        let failure = Failure::watch(&device, &account);
+        let freed = Arc::new(Freed::default());
         let capabilities = Capabilities {
             f16: features.contains(wgpu::Features::SHADER_F16),
             subgroups: features.contains(wgpu::Features::SUBGROUP),
@@ -110,13 +93,14 @@ impl Gpu {
         };
         Ok(Self {
             shared: Arc::new(Shared {
-                pipelines: Mutex::new(Pipelines::default()),
-                pending: Mutex::new(Queue::default()),
+                pipelines: Mutex::new(Pipelines::new(freed.clone())),
+                pending: Mutex::new(Queue::new(software)),
                 device,
                 queue,
                 readbacks: AtomicU64::new(0),
-                account,
                 failure,
+                account,
+                freed,
                 adapter: description,
                 profile: options.profile,
                 capabilities,
@@ -124,7 +108,7 @@ impl Gpu {
         })
     }
 
-    /// The adapter in words.
+    /// What is known of the adapter.
     pub fn adapter(&self) -> &AdapterDescription {
         &self.shared.adapter
     }
@@ -134,7 +118,7 @@ impl Gpu {
         self.shared.profile
     }
 
-    /// Optional features at hand.
+    /// Optional features that are available.
     pub fn capabilities(&self) -> Capabilities {
         self.shared.capabilities
     }
@@ -148,11 +132,6 @@ impl Gpu {
     /// Most workgroups in one dimension of a dispatch.
     pub fn max_workgroups(&self) -> u32 {
         self.shared.device.limits().max_compute_workgroups_per_dimension
-    }
-
-    /// Most invocations in one workgroup.
-    pub fn max_invocations(&self) -> u32 {
-        self.shared.device.limits().max_compute_invocations_per_workgroup
     }
 
     /// Bytes in use, as Hearth counts them.
@@ -194,7 +173,7 @@ impl Gpu {
                 | wgpu::BufferUsages::COPY_DST,
             mapped_at_creation: false,
         });
-        let buffer = Buffer::new(raw, self.shared.account.clone());
+        let buffer = Buffer::new(self.owned(raw), self.shared.freed.clone());
         // Natively errors are reported before `create_buffer` returns; in the browser they
         // surface at the next await.
         self.check()?;
@@ -231,41 +210,38 @@ impl Gpu {
         }
     }
 
-    /// Readbacks started since the device was opened: tests hold training steps to one.
+    /// Number of readbacks started since the device was opened. Tests check that a training step
+    /// starts one.
     pub fn readbacks(&self) -> u64 {
         self.shared.readbacks.load(Ordering::Relaxed)
     }
 
-    /// Whether the device is gone.
+    /// Destroys the device and all its memory. Every call that waits, and every later one, gets
+    /// [`GpuError::Lost`].
+    pub fn destroy(&self) {
+        self.shared.device.destroy();
+        self.lose("it was destroyed");
+    }
+
+    /// Whether the device is lost.
     pub fn is_lost(&self) -> bool {
-        self.shared.failure.lost.load(Ordering::Relaxed)
+        self.shared.failure.is_lost()
     }
 
     /// Returns, once, the first error reported since the last call. A lost device stays lost.
     pub(crate) fn check(&self) -> Result<(), GpuError> {
-        let mut slot = self.shared.failure.error.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = if self.is_lost() { slot.clone() } else { slot.take() };
-        found.map_or(Ok(()), Err)
+        self.shared.failure.check().map_err(|error| self.explained(error))
     }
-}
 
-/// Turns what wgpu would panic on into errors of the next call.
-fn watch(device: &wgpu::Device, failure: &Arc<Failure>, account: &Arc<Account>) {
-    let (slot, held) = (failure.clone(), account.clone());
-    device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
-        slot.report(match error {
-            wgpu::Error::OutOfMemory { .. } => {
-                GpuError::OutOfMemory { in_use: held.in_use(), reason: error.to_string() }
-            }
-            other => GpuError::Invalid(other.to_string()),
-        });
-    }));
-    let slot = failure.clone();
-    device.set_device_lost_callback(move |reason, message| {
-        // Dropping the device is a loss too, but nobody is left to be told.
-        slot.lost.store(true, Ordering::Relaxed);
-        slot.report(GpuError::Lost(format!("{reason:?}: {message}")));
-    });
+    /// Notes that the device is lost, unless that is known with a better reason, and gives the error.
+    pub(crate) fn lose(&self, reason: &str) -> GpuError {
+        self.shared.failure.lose(reason)
+    }
+
+    /// Puts a raw buffer into the account.
+    pub(crate) fn owned(&self, raw: wgpu::Buffer) -> Owned {
+        Owned::new(raw, self.shared.account.clone())
+    }
 }
 
 impl std::fmt::Debug for Gpu {

@@ -1,8 +1,9 @@
-//! What can go wrong between Hearth and a GPU, in words.
+//! Errors of the device layer.
 
 use thiserror::Error;
 
-/// Errors of the device layer. Each message says what was wanted, what was found, and what helps.
+/// What can go wrong with a device. Each message says what was expected, what was found, and what
+/// to do.
 #[derive(Debug, Clone, Error)]
 pub enum GpuError {
     /// There is no adapter at all.
@@ -50,7 +51,7 @@ pub enum GpuError {
         /// The driver's text.
         reason: String,
     },
-    /// The device is gone: driver reset, watchdog, unplugged, tab in the background too long.
+    /// The device was lost: driver reset, watchdog, unplugged, tab in the background for too long.
     #[error(
         "the GPU device was lost: {0}. Reload the page or start the program again; a training run resumes from its snapshot"
     )]

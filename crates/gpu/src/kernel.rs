@@ -27,6 +27,24 @@ pub struct Kernel {
     pub bindings: &'static [Access],
 }
 
+/// A kernel's identity: which static it is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct KernelId(pub(crate) &'static Kernel);
+
+impl PartialEq for KernelId {
+    fn eq(&self, other: &Self) -> bool {
+        std::ptr::eq(self.0, other.0)
+    }
+}
+
+impl Eq for KernelId {}
+
+impl std::hash::Hash for KernelId {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        std::ptr::hash(self.0, state);
+    }
+}
+
 impl Kernel {
     /// The whole WGSL text: the pieces, then the kernel's own file.
     pub fn wgsl(&self) -> String {

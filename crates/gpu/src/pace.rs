@@ -1,67 +1,118 @@
 //! How much work goes into one submission.
 //!
-//! A GPU that works for seconds on one submission is killed by the browser's watchdog or by the
+//! A GPU that works for seconds on one submission is reset by the browser's watchdog or by the
 //! system's two-second limit, and the page's own drawing waits behind it. So the engine measures
-//! how many operations a millisecond this device does with this work, and cuts accordingly.
+//! how many operations this device does in a millisecond, and sizes submissions by that.
+//!
+//! Only what was timed counts against the device: the host has to have been waiting when a
+//! submission ended, and no new pipeline may have been compiled in it. Otherwise the time is an upper
+//! bound, which can raise the estimate and never lower it. A time that is out of all proportion is
+//! a machine that slept or a process that was stopped, unless the next one says the same.
 
-/// A submission should keep the GPU busy for about this long, in milliseconds.
+use std::time::Duration;
+
+use crate::cut::Budget;
+
+/// How long a submission should keep the device busy, in milliseconds.
 const TARGET_MS: f64 = 50.0;
-/// Weight of the newest measurement. A slow one counts at once, a fast one gradually.
+/// Operations a millisecond assumed of a GPU before anything was timed: a tenth of what 200 GFLOP/s
+/// are, so that kernels far from the peak stay within the target there too.
+const GPU_GUESS: f64 = 2e7;
+/// The same for a CPU rasterizer.
+const CPU_GUESS: f64 = 1e6;
+/// Weight of a measurement that is faster than the estimate; one that is slower counts in full.
 const GAIN: f64 = 0.3;
+/// The estimate grows at most by this factor at once: clocks are coarse.
+const MOST_GROWTH: f64 = 2.0;
+/// Submissions of a smaller share of the budget say little about speed.
+const LEAST_SHARE: f64 = 0.25;
+/// Shorter submissions are overhead for the most part, and no reason to slow down.
+const LEAST_MS: f64 = 10.0;
 /// Never fewer operations than this in a submission: below, the overhead of submitting dominates.
 const FLOOR: f64 = 1e6;
+/// A submission so many times longer than expected, and longer than [`GAP_MS`], is a gap.
+const GAP_FACTOR: f64 = 20.0;
+/// See [`GAP_FACTOR`].
+const GAP_MS: f64 = 1000.0;
+/// The host was waiting for the end of a submission if it waited at least this long.
+const WAITED_MS: f64 = 1.0;
+
+/// A submission that ended, with times on one clock that never runs backwards.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Finished {
+    /// Operations.
+    pub(crate) cost: u64,
+    /// When it was handed over.
+    pub(crate) submitted: Duration,
+    /// When the host began to wait for it.
+    pub(crate) waited_from: Duration,
+    /// When the host learned of its end.
+    pub(crate) done: Duration,
+    /// It compiled a pipeline.
+    pub(crate) fresh: bool,
+}
 
 /// Estimates throughput from finished submissions.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Pace {
-    per_ms: Option<f64>,
+    /// Operations a millisecond.
+    rate: f64,
+    measured: bool,
+    /// The last measurement looked like a gap.
+    gap: bool,
+    /// End of the submission before, and whether the host was waiting for it.
+    last: Option<(Duration, bool)>,
 }
 
 impl Pace {
-    /// Operations that fit the target. `None` until something was measured: then a submission ends
-    /// at the first layer boundary.
-    pub(crate) fn budget(&self) -> Option<u64> {
-        self.per_ms.map(|rate| (rate * TARGET_MS).max(FLOOR) as u64)
+    pub(crate) fn new(software: bool) -> Self {
+        let rate = if software { CPU_GUESS } else { GPU_GUESS };
+        Self { rate, measured: false, gap: false, last: None }
     }
 
-    /// Notes that `cost` operations took `ms` milliseconds.
-    pub(crate) fn measured(&mut self, cost: u64, ms: f64) {
-        // Very short submissions measure the overhead, not the device.
-        if cost == 0 || ms < 0.5 {
+    /// What the next submission may hold.
+    pub(crate) fn budget(&self) -> Budget {
+        let operations = (self.rate * TARGET_MS).max(FLOOR) as u64;
+        Budget { operations, one_layer: !self.measured }
+    }
+
+    /// Learns from a submission. They are told in the order in which they were handed over.
+    pub(crate) fn finished(&mut self, f: Finished) {
+        let ms = |time: Duration| time.as_secs_f64() * 1e3;
+        let awaited = ms(f.done.saturating_sub(f.waited_from)) >= WAITED_MS;
+        // A submission starts when the one before ends. Where that end is not known, from when it
+        // was handed over is an upper bound of its time.
+        let (start, start_known) = match self.last {
+            Some((end, known)) if end > f.submitted => {
+                (if known { end } else { f.submitted }, known)
+            }
+            _ => (f.submitted, true),
+        };
+        self.last = Some((f.done, awaited));
+        if f.cost == 0 {
             return;
         }
-        let rate = cost as f64 / ms;
-        self.per_ms = Some(match self.per_ms {
-            Some(old) if rate > old => old + GAIN * (rate - old),
-            _ => rate,
-        });
+        let cost = f.cost as f64;
+        let took = ms(f.done.saturating_sub(start));
+        let rate = cost / took.max(1e-3);
+        if rate > self.rate {
+            self.gap = false;
+            if cost >= LEAST_SHARE * self.budget().operations as f64 {
+                self.rate = (self.rate + GAIN * (rate - self.rate)).min(MOST_GROWTH * self.rate);
+                self.measured = true;
+            }
+        } else if awaited && start_known && !f.fresh && took >= LEAST_MS {
+            let is_gap = took > GAP_MS && took > GAP_FACTOR * cost / self.rate;
+            if is_gap && !self.gap {
+                self.gap = true;
+                return;
+            }
+            self.gap = false;
+            self.rate = rate;
+            self.measured = true;
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{FLOOR, Pace, TARGET_MS};
-
-    #[test]
-    fn slow_counts_at_once_and_fast_gradually() {
-        let mut pace = Pace::default();
-        assert_eq!(pace.budget(), None);
-        pace.measured(1_000_000_000, 100.0);
-        let first = pace.budget().unwrap();
-        assert_eq!(first, (1e7 * TARGET_MS) as u64);
-        pace.measured(1_000_000_000, 10.0);
-        let faster = pace.budget().unwrap();
-        assert!(faster > first && faster < 10 * first);
-        pace.measured(1_000_000_000, 1000.0);
-        assert_eq!(pace.budget().unwrap(), (1e6 * TARGET_MS) as u64);
-        pace.measured(1_000, 1000.0);
-        assert_eq!(pace.budget().unwrap(), FLOOR as u64);
-    }
-
-    #[test]
-    fn overhead_is_not_a_measurement() {
-        let mut pace = Pace::default();
-        pace.measured(10, 0.01);
-        assert_eq!(pace.budget(), None);
-    }
-}
+mod tests;

@@ -1,57 +1,59 @@
-//! Pipelines and bind groups, each made once.
+//! Compute pipelines and their layouts, each made once.
 
 use std::{collections::HashMap, sync::Arc};
 
-use crate::{Access, Buffer, Constant, Dispatch, Gpu, GpuError, Kernel, commands::Command};
+use crate::{
+    Access, Buffer, Constant, Dispatch, Gpu, GpuError, Kernel, bindings::BindGroups, buffer::Freed,
+    cut::MAX_LAUNCHES, kernel::KernelId,
+};
 
-/// Parameters of all dispatches live in one buffer, at this stride: the largest alignment of
-/// dynamic uniform offsets that a device may ask for.
+/// Parameters of all launches of a submission are in one buffer, at this stride: the largest
+/// alignment of dynamic uniform offsets that a device may ask for.
 pub(crate) const PARAMS_STRIDE: u64 = 256;
-/// Bind groups are forgotten beyond this number, so that they cannot pin freed buffers for long.
-const MAX_BIND_GROUPS: usize = 8192;
 
-type PipelineKey = (*const Kernel, Vec<Constant>);
-type BindKey = (*const Kernel, u64, Vec<(u64, u64, u64)>);
-
+/// What launches need and share. The lock around it is held from writing parameters until they are
+/// submitted, so that two threads cannot write over each other's.
 #[derive(Default)]
 pub(crate) struct Pipelines {
     layouts: HashMap<Vec<Access>, wgpu::BindGroupLayout>,
-    pipelines: HashMap<PipelineKey, Arc<wgpu::ComputePipeline>>,
-    bind_groups: HashMap<BindKey, wgpu::BindGroup>,
+    pipelines: HashMap<(KernelId, Vec<Constant>), Arc<wgpu::ComputePipeline>>,
+    pub(crate) bind_groups: BindGroups,
     params: Option<Buffer>,
+    freed: Arc<Freed>,
 }
 
-// The kernel pointers are addresses of statics, used as identities only.
-#[expect(unsafe_code, reason = "raw pointers to statics as map keys")]
-// SAFETY: the pointers are never dereferenced.
-unsafe impl Send for Pipelines {}
-
-/// What one dispatch needs at encoding time.
+/// What one launch needs at encoding time.
 pub(crate) struct Prepared {
     pub(crate) pipeline: Arc<wgpu::ComputePipeline>,
     pub(crate) bind_group: wgpu::BindGroup,
+    /// Its pipeline is new: the driver may compile it inside the submission.
+    pub(crate) fresh: bool,
 }
 
 impl Pipelines {
-    /// Makes room for the parameters of `count` dispatches and returns the buffer.
-    pub(crate) fn params(&mut self, gpu: &Gpu, count: usize) -> Result<Buffer, GpuError> {
-        let bytes = (count as u64).next_power_of_two().max(64) * PARAMS_STRIDE;
-        if let Some(buffer) = &self.params
-            && buffer.bytes() >= bytes
-        {
-            return Ok(buffer.clone());
+    pub(crate) fn new(freed: Arc<Freed>) -> Self {
+        Self { freed, ..Self::default() }
+    }
+
+    /// Forgets bind groups of buffers that were freed.
+    pub(crate) fn evict_freed(&mut self) {
+        self.bind_groups.evict(&self.freed.take());
+    }
+
+    /// The buffer for the parameters of a submission's launches.
+    pub(crate) fn params(&mut self, gpu: &Gpu) -> Buffer {
+        if let Some(buffer) = &self.params {
+            return buffer.clone();
         }
         let raw = gpu.shared.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("params"),
-            size: bytes,
+            size: MAX_LAUNCHES as u64 * PARAMS_STRIDE,
             usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
             mapped_at_creation: false,
         });
-        // Bind groups of the old buffer are of no use any more.
-        self.bind_groups.clear();
-        let buffer = Buffer::new(raw, gpu.shared_account());
+        let buffer = Buffer::new(gpu.owned(raw), self.freed.clone());
         self.params = Some(buffer.clone());
-        Ok(buffer)
+        buffer
     }
 
     pub(crate) fn prepare(
@@ -74,54 +76,19 @@ impl Pipelines {
                 limit,
             });
         }
+        let device = &gpu.shared.device;
         let layout = self
             .layouts
             .entry(kernel.bindings.to_vec())
-            .or_insert_with(|| bind_group_layout(&gpu.shared.device, kernel.bindings))
-            .clone();
+            .or_insert_with(|| bind_group_layout(device, kernel.bindings));
+        let known = self.pipelines.len();
         let pipeline = self
             .pipelines
-            .entry((std::ptr::from_ref(kernel), dispatch.constants.clone()))
-            .or_insert_with(|| Arc::new(pipeline(gpu, kernel, &dispatch.constants, &layout)))
+            .entry((KernelId(kernel), dispatch.constants.clone()))
+            .or_insert_with(|| Arc::new(pipeline(device, kernel, &dispatch.constants, layout)))
             .clone();
-        let ranges = dispatch.bindings.iter().map(|b| (b.buffer.id(), b.offset, b.bytes)).collect();
-        if self.bind_groups.len() >= MAX_BIND_GROUPS {
-            self.bind_groups.clear();
-        }
-        let bind_group = self
-            .bind_groups
-            .entry((std::ptr::from_ref(kernel), params.id(), ranges))
-            .or_insert_with(|| bind_group(&gpu.shared.device, dispatch, params, &layout))
-            .clone();
-        Ok(Prepared { pipeline, bind_group })
-    }
-
-    /// Forgets all bind groups, which keep their buffers alive.
-    pub(crate) fn forget_bindings(&mut self) {
-        self.bind_groups.clear();
-    }
-}
-
-impl Gpu {
-    /// Compiles whatever `commands` will need, so that the first step is not the slow one.
-    ///
-    /// # Errors
-    /// When the driver refuses a shader.
-    pub fn warm_up(&self, commands: &crate::Commands) -> Result<(), GpuError> {
-        let mut pipelines = self.lock_pipelines();
-        let params = pipelines.params(self, 1)?;
-        for command in commands.items() {
-            if let Command::Dispatch(dispatch) = command {
-                pipelines.prepare(self, dispatch, &params)?;
-            }
-        }
-        self.check()
-    }
-
-    /// Lets go of cached bind groups, and so of buffers that only they still hold. Call it after
-    /// dropping large buffers.
-    pub fn release_bindings(&self) {
-        self.lock_pipelines().forget_bindings();
+        let bind_group = self.bind_groups.get(device, dispatch, params, layout);
+        Ok(Prepared { pipeline, bind_group, fresh: self.pipelines.len() > known })
     }
 }
 
@@ -152,12 +119,11 @@ fn bind_group_layout(device: &wgpu::Device, bindings: &[Access]) -> wgpu::BindGr
 
 #[expect(unsafe_code, reason = "loop bounding costs up to a third on CPU rasterizers")]
 fn pipeline(
-    gpu: &Gpu,
+    device: &wgpu::Device,
     kernel: &Kernel,
     constants: &[Constant],
     layout: &wgpu::BindGroupLayout,
 ) -> wgpu::ComputePipeline {
-    let device = &gpu.shared.device;
     let descriptor = wgpu::ShaderModuleDescriptor {
         label: Some(kernel.label),
         source: wgpu::ShaderSource::Wgsl(kernel.wgsl().into()),
@@ -184,37 +150,5 @@ fn pipeline(
             zero_initialize_workgroup_memory: false,
         },
         cache: None,
-    })
-}
-
-fn bind_group(
-    device: &wgpu::Device,
-    dispatch: &Dispatch,
-    params: &Buffer,
-    layout: &wgpu::BindGroupLayout,
-) -> wgpu::BindGroup {
-    let size = wgpu::BufferSize::new((dispatch.params.len() as u64).next_multiple_of(16));
-    let mut entries = vec![wgpu::BindGroupEntry {
-        binding: 0,
-        resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-            buffer: params.raw(),
-            offset: 0,
-            size,
-        }),
-    }];
-    entries.extend(dispatch.bindings.iter().zip(1..).map(|(slice, binding)| {
-        wgpu::BindGroupEntry {
-            binding,
-            resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-                buffer: slice.buffer.raw(),
-                offset: slice.offset,
-                size: wgpu::BufferSize::new(slice.bytes),
-            }),
-        }
-    }));
-    device.create_bind_group(&wgpu::BindGroupDescriptor {
-        label: Some(dispatch.kernel.label),
-        layout,
-        entries: &entries,
     })
 }

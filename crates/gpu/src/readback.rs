@@ -2,7 +2,9 @@
 
 use std::sync::atomic::Ordering;
 
-use crate::{Gpu, GpuError, Slice, signal::signal};
+use futures_channel::oneshot;
+
+use crate::{Gpu, GpuError, Slice, buffer::Owned};
 
 impl Gpu {
     /// Reads a range back as numbers, after everything handed over before.
@@ -27,10 +29,12 @@ impl Gpu {
             usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
             mapped_at_creation: false,
         });
+        let owned = self.owned(raw);
         let mut encoder = self.shared.device.create_command_encoder(&Default::default());
-        encoder.copy_buffer_to_buffer(range.buffer.raw(), range.offset, &raw, 0, Some(range.bytes));
+        let (from, to) = (range.buffer.raw(), owned.raw());
+        encoder.copy_buffer_to_buffer(from, range.offset, to, 0, Some(range.bytes));
         let index = self.shared.queue.submit([encoder.finish()]);
-        Staging { raw, index }
+        Staging { owned, index }
     }
 
     /// Collects what [`Gpu::start_read`] queued.
@@ -41,26 +45,34 @@ impl Gpu {
         &self,
         staging: Staging,
     ) -> Result<Vec<T>, GpuError> {
-        let (sender, done) = signal();
-        staging.raw.map_async(wgpu::MapMode::Read, .., move |result| sender.send(result));
-        self.poll_for(Some(staging.index));
-        let mapped = done.await;
+        self.map(&staging.owned, staging.index).await
+    }
+
+    /// Maps a buffer for reading and copies its numbers.
+    pub(crate) async fn map<T: bytemuck::AnyBitPattern>(
+        &self,
+        owned: &Owned,
+        index: wgpu::SubmissionIndex,
+    ) -> Result<Vec<T>, GpuError> {
+        let (sender, done) = oneshot::channel();
+        owned.raw().map_async(wgpu::MapMode::Read, .., move |result| {
+            // Nobody may be waiting any more.
+            let _ = sender.send(result);
+        });
+        let mapped = self.wait(Some(index), done).await?;
         self.check()?;
-        mapped.map_err(|e| GpuError::Lost(format!("reading back failed: {e}")))?;
-        let view = staging
-            .raw
-            .get_mapped_range(..)
-            .map_err(|e| GpuError::Lost(format!("reading back failed: {e}")))?;
+        let failed = |error: &dyn std::fmt::Display| {
+            GpuError::Invalid(format!("a buffer could not be mapped for reading: {error}"))
+        };
+        mapped.map_err(|e| failed(&e))?;
+        let view = owned.raw().get_mapped_range(..).map_err(|e| failed(&e))?;
         // `view` may be unaligned for T in the browser, so copy element by element.
-        let numbers = view.chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned).collect();
-        drop(view);
-        staging.raw.unmap();
-        Ok(numbers)
+        Ok(view.chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned).collect())
     }
 }
 
-/// A queued readback.
+/// A queued readback. Dropping it gives its memory back.
 pub struct Staging {
-    raw: wgpu::Buffer,
+    owned: Owned,
     index: wgpu::SubmissionIndex,
 }

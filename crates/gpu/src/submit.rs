@@ -2,55 +2,114 @@
 
 use std::{
     collections::VecDeque,
-    ops::Range,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
+use futures_channel::oneshot;
+use futures_util::{FutureExt, future::Shared};
 use web_time::Instant;
 
 use crate::{
-    Account, Command, Commands, Gpu, GpuError,
-    pace::Pace,
+    Command, Commands, Gpu, GpuError,
+    cut::{Budget, Piece, Rest},
+    pace::{Finished, Pace},
     pipelines::{PARAMS_STRIDE, Pipelines, Prepared},
-    signal::{Signal, signal},
 };
 
 /// Two keep the device busy while the host records; more would only make stopping slower.
 const MAX_IN_FLIGHT: usize = 2;
 
 /// A submission that the device still works on.
+#[derive(Clone)]
 struct InFlight {
+    number: u64,
     index: wgpu::SubmissionIndex,
-    done: Signal<Instant>,
-    started: Instant,
+    done: Shared<oneshot::Receiver<Instant>>,
+    submitted: Instant,
     cost: u64,
+    fresh: bool,
 }
 
-#[derive(Default)]
+/// Submissions in the order in which they were handed over.
 pub(crate) struct Queue {
     in_flight: VecDeque<InFlight>,
     pace: Pace,
-    last_done: Option<Instant>,
+    opened: Instant,
+    next: u64,
+}
+
+impl Queue {
+    pub(crate) fn new(software: bool) -> Self {
+        Self {
+            in_flight: VecDeque::new(),
+            pace: Pace::new(software),
+            opened: Instant::now(),
+            next: 0,
+        }
+    }
+
+    fn since_opened(&self, at: Instant) -> Duration {
+        at.saturating_duration_since(self.opened)
+    }
+
+    /// Takes a finished submission off, unless another thread did, and learns from it.
+    fn finished(&mut self, submission: &InFlight, waited_from: Instant, done: Option<Instant>) {
+        if self.in_flight.front().is_none_or(|first| first.number != submission.number) {
+            return;
+        }
+        self.in_flight.pop_front();
+        if let Some(done) = done {
+            self.pace.finished(Finished {
+                cost: submission.cost,
+                submitted: self.since_opened(submission.submitted),
+                waited_from: self.since_opened(waited_from),
+                done: self.since_opened(done),
+                fresh: submission.fresh,
+            });
+        }
+    }
+}
+
+/// What [`Gpu::hand_over`] gave to the device.
+pub(crate) struct Submitted {
+    pub(crate) index: wgpu::SubmissionIndex,
+    /// A pipeline was made for it.
+    fresh: bool,
 }
 
 impl Gpu {
-    /// Runs the commands in order. Returns when all are handed to the device and at most two
-    /// submissions are unfinished.
+    /// Runs the commands in order. Returns when all are handed to the device and at most one
+    /// submission is unfinished.
     ///
     /// # Errors
     /// Anything that the device reported up to now: refused commands, memory, loss.
     pub async fn run(&self, commands: &Commands) -> Result<(), GpuError> {
-        let mut rest = commands.items();
-        while !rest.is_empty() {
-            let budget = self.lock_queue().pace.budget();
-            let (range, cost) = cut(rest, budget);
-            let now = &rest[range.clone()];
-            self.submit(now, cost)?;
-            rest = &rest[range.end..];
-            self.wait_until(MAX_IN_FLIGHT - 1).await;
+        self.run_with(commands, |pace| pace.budget()).await
+    }
+
+    /// The same in submissions of at most so many operations, whatever was measured. What a kernel
+    /// computes does not depend on how it is cut; kernel tests hold it to that.
+    ///
+    /// # Errors
+    /// As [`Gpu::run`].
+    pub async fn run_in_parts(&self, commands: &Commands, operations: u64) -> Result<(), GpuError> {
+        self.run_with(commands, |_| Budget { operations, one_layer: false }).await
+    }
+
+    async fn run_with(
+        &self,
+        commands: &Commands,
+        budget: impl Fn(&Pace) -> Budget,
+    ) -> Result<(), GpuError> {
+        let mut rest = Rest::new(commands.items());
+        loop {
+            let budget = budget(&self.lock_queue().pace);
+            let Some((pieces, cost)) = rest.next(budget) else { return Ok(()) };
+            self.submit(&pieces, cost)?;
+            self.wait_until(MAX_IN_FLIGHT - 1).await?;
             self.check()?;
         }
-        Ok(())
     }
 
     /// Waits until the device has nothing left to do.
@@ -58,7 +117,7 @@ impl Gpu {
     /// # Errors
     /// Anything that the device reported up to now.
     pub async fn finish(&self) -> Result<(), GpuError> {
-        self.wait_until(0).await;
+        self.wait_until(0).await?;
         self.check()
     }
 
@@ -71,137 +130,81 @@ impl Gpu {
         self.finish().await
     }
 
-    /// Hands over a few small commands without waiting for anything.
-    ///
-    /// # Errors
-    /// Anything that the device reported up to now.
-    pub fn enqueue(&self, commands: &Commands) -> Result<(), GpuError> {
-        let encoder = self.encode(commands.items(), None)?;
-        self.shared.queue.submit([encoder.finish()]);
+    fn submit(&self, pieces: &[Piece], cost: u64) -> Result<(), GpuError> {
+        let (sender, done) = oneshot::channel();
+        // Locked from here on, so that submissions queue up in the order in which they are listed.
+        let mut pipelines = self.lock_pipelines();
+        let submitted = Instant::now();
+        let Submitted { index, fresh } = self.hand_over(&mut pipelines, pieces, None, |_| {})?;
+        self.shared.queue.on_submitted_work_done(move || {
+            // Nobody may be waiting any more.
+            let _ = sender.send(Instant::now());
+        });
+        let mut queue = self.lock_queue();
+        let number = queue.next;
+        queue.next += 1;
+        let done = done.shared();
+        queue.in_flight.push_back(InFlight { number, index, done, submitted, cost, fresh });
+        drop((queue, pipelines));
         self.check()
     }
 
-    fn submit(&self, items: &[Command], cost: u64) -> Result<(), GpuError> {
-        let encoder = self.encode(items, None)?;
-        let index = self.shared.queue.submit([encoder.finish()]);
-        let (sender, done) = signal();
-        self.shared.queue.on_submitted_work_done(move || sender.send(Instant::now()));
-        let started = Instant::now();
-        self.lock_queue().in_flight.push_back(InFlight { index, done, started, cost });
-        self.check()
-    }
-
-    /// Encodes commands; with `queries` each dispatch gets a pass of its own and two timestamps.
-    pub(crate) fn encode(
+    /// Writes parameters, encodes the pieces and submits them, all under the caller's lock. With
+    /// `queries` each launch gets a pass of its own and two timestamps; `then` encodes what follows.
+    pub(crate) fn hand_over(
         &self,
-        items: &[Command],
+        pipelines: &mut Pipelines,
+        pieces: &[Piece],
         queries: Option<&wgpu::QuerySet>,
-    ) -> Result<wgpu::CommandEncoder, GpuError> {
-        let (prepared, params) = self.prepare(items)?;
+        then: impl FnOnce(&mut wgpu::CommandEncoder),
+    ) -> Result<Submitted, GpuError> {
+        let prepared = self.prepare(pipelines, pieces)?;
+        let fresh = prepared.iter().any(|one| one.fresh);
         let mut encoder = self.shared.device.create_command_encoder(&Default::default());
-        let mut next = 0;
-        let mut at = 0;
-        while at < items.len() {
-            match &items[at] {
-                Command::Dispatch(_) => {
-                    let run = dispatch_run(&items[at..], queries.is_some());
-                    let timestamp_writes =
-                        queries.map(|query_set| wgpu::ComputePassTimestampWrites {
-                            query_set,
-                            beginning_of_pass_write_index: Some(2 * next),
-                            end_of_pass_write_index: Some(2 * next + 1),
-                        });
-                    let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
-                        label: None,
-                        timestamp_writes,
-                    });
-                    for item in &items[at..at + run] {
-                        if let Command::Dispatch(dispatch) = item {
-                            let ready = &prepared[next as usize];
-                            let [x, y, z] = dispatch.workgroups;
-                            pass.set_pipeline(&ready.pipeline);
-                            let offset = next * PARAMS_STRIDE as u32;
-                            pass.set_bind_group(0, &ready.bind_group, &[offset]);
-                            pass.dispatch_workgroups(x, y, z);
-                            next += 1;
-                        }
-                    }
-                    at += run;
-                }
-                Command::Copy { from, to, to_offset, bytes } => {
-                    encoder.copy_buffer_to_buffer(
-                        from.buffer.raw(),
-                        from.offset,
-                        to.buffer.raw(),
-                        to.offset + to_offset,
-                        Some(*bytes),
-                    );
-                    at += 1;
-                }
-                Command::Clear(range) => {
-                    encoder.clear_buffer(range.buffer.raw(), range.offset, Some(range.bytes));
-                    at += 1;
-                }
-                Command::Boundary => at += 1,
-            }
-        }
-        drop(params);
-        Ok(encoder)
+        encode(&mut encoder, pieces, &prepared, queries);
+        then(&mut encoder);
+        let index = self.shared.queue.submit([encoder.finish()]);
+        Ok(Submitted { index, fresh })
     }
 
     /// Uploads all parameters in one write, and looks up pipelines and bind groups.
-    fn prepare(&self, items: &[Command]) -> Result<(Vec<Prepared>, crate::Buffer), GpuError> {
-        let dispatches: Vec<_> = items
-            .iter()
-            .filter_map(|item| match item {
-                Command::Dispatch(dispatch) => Some(dispatch),
-                _ => None,
-            })
-            .collect();
-        let mut pipelines = self.lock_pipelines();
-        let params = pipelines.params(self, dispatches.len())?;
-        let mut bytes = vec![0; dispatches.len() * PARAMS_STRIDE as usize];
-        let mut prepared = Vec::with_capacity(dispatches.len());
-        for (slot, dispatch) in bytes.chunks_mut(PARAMS_STRIDE as usize).zip(&dispatches) {
-            slot[..dispatch.params.len()].copy_from_slice(&dispatch.params);
+    fn prepare(
+        &self,
+        pipelines: &mut Pipelines,
+        pieces: &[Piece],
+    ) -> Result<Vec<Prepared>, GpuError> {
+        pipelines.evict_freed();
+        let params = pipelines.params(self);
+        let mut bytes = Vec::new();
+        let mut prepared = Vec::new();
+        for piece in pieces {
+            let Command::Dispatch(dispatch) = piece.command else { continue };
+            let start = bytes.len();
+            bytes.extend_from_slice(&dispatch.params);
+            piece.write_first(&mut bytes[start..]);
+            bytes.resize(start + PARAMS_STRIDE as usize, 0);
             prepared.push(pipelines.prepare(self, dispatch, &params)?);
         }
         // Ordered before the submission that follows, and after all earlier ones.
         self.shared.queue.write_buffer(params.raw(), 0, &bytes);
-        Ok((prepared, params))
+        Ok(prepared)
     }
 
     /// Waits until at most `left` submissions are unfinished.
-    async fn wait_until(&self, left: usize) {
+    async fn wait_until(&self, left: usize) -> Result<(), GpuError> {
         loop {
-            let Some(oldest) = ({
-                let mut queue = self.lock_queue();
-                if queue.in_flight.len() > left { queue.in_flight.pop_front() } else { None }
-            }) else {
-                return;
+            let oldest = {
+                let queue = self.lock_queue();
+                match queue.in_flight.front() {
+                    Some(oldest) if queue.in_flight.len() > left => oldest.clone(),
+                    _ => return Ok(()),
+                }
             };
-            self.poll_for(Some(oldest.index));
-            let at = oldest.done.await;
-            let mut queue = self.lock_queue();
-            let from = queue.last_done.map_or(oldest.started, |last| last.max(oldest.started));
-            let ms = at.saturating_duration_since(from).as_secs_f64() * 1e3;
-            queue.last_done = Some(at);
-            queue.pace.measured(oldest.cost, ms);
+            let waited_from = Instant::now();
+            let done = self.wait(Some(oldest.index.clone()), oldest.done.clone()).await;
+            self.lock_queue().finished(&oldest, waited_from, done.as_ref().ok().copied());
+            done?;
         }
-    }
-
-    /// Natively blocks until the submission (or all work) is done and callbacks have run. The
-    /// browser runs callbacks from its own event loop.
-    pub(crate) fn poll_for(&self, index: Option<wgpu::SubmissionIndex>) {
-        let wait = wgpu::PollType::Wait { submission_index: index, timeout: None };
-        // A lost device fails here; its callback reports that with more words than this error has.
-        let _ = self.shared.device.poll(wait);
-    }
-
-    /// Operations that one dispatch may hold to stay well inside a submission; larger ones are
-    /// split by rows when recorded.
-    pub fn dispatch_budget(&self) -> u64 {
-        self.lock_queue().pace.budget().unwrap_or(1 << 33)
     }
 
     fn lock_queue(&self) -> MutexGuard<'_, Queue> {
@@ -211,79 +214,64 @@ impl Gpu {
     pub(crate) fn lock_pipelines(&self) -> MutexGuard<'_, Pipelines> {
         lock(&self.shared.pipelines)
     }
-
-    pub(crate) fn shared_account(&self) -> Arc<Account> {
-        self.shared.account_handle()
-    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// How many of the leading items go into one compute pass.
-fn dispatch_run(items: &[Command], one_each: bool) -> usize {
-    if one_each {
-        return 1;
-    }
-    items.iter().take_while(|i| matches!(i, Command::Dispatch(_) | Command::Boundary)).count()
-}
-
-/// The leading part of `items` for one submission, and its cost. Without a budget it ends at the
-/// first boundary.
-fn cut(items: &[Command], budget: Option<u64>) -> (Range<usize>, u64) {
-    let mut cost = 0;
-    for (at, item) in items.iter().enumerate() {
-        match item {
-            Command::Dispatch(dispatch) => {
-                if cost > 0 && budget.is_some_and(|budget| cost + dispatch.cost > budget) {
-                    return (0..at, cost);
+fn encode(
+    encoder: &mut wgpu::CommandEncoder,
+    pieces: &[Piece],
+    prepared: &[Prepared],
+    queries: Option<&wgpu::QuerySet>,
+) {
+    let mut next = 0;
+    let mut rest = pieces;
+    while let Some((piece, after)) = rest.split_first() {
+        match piece.command {
+            Command::Dispatch(_) => {
+                let (run, after) = rest.split_at(launches_in_front(rest, queries.is_some()));
+                let timestamp_writes = queries.map(|query_set| wgpu::ComputePassTimestampWrites {
+                    query_set,
+                    beginning_of_pass_write_index: Some(2 * next),
+                    end_of_pass_write_index: Some(2 * next + 1),
+                });
+                let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+                    label: None,
+                    timestamp_writes,
+                });
+                for piece in run {
+                    let ready = &prepared[next as usize];
+                    let [x, y, z] = piece.workgroups();
+                    pass.set_pipeline(&ready.pipeline);
+                    pass.set_bind_group(0, &ready.bind_group, &[next * PARAMS_STRIDE as u32]);
+                    pass.dispatch_workgroups(x, y, z);
+                    next += 1;
                 }
-                cost += dispatch.cost;
+                rest = after;
+                continue;
             }
-            Command::Boundary if budget.is_none() && cost > 0 => return (0..at + 1, cost),
-            _ => {}
+            Command::Copy { from, to, to_offset, bytes } => {
+                encoder.copy_buffer_to_buffer(
+                    from.buffer.raw(),
+                    from.offset,
+                    to.buffer.raw(),
+                    to.offset + to_offset,
+                    Some(*bytes),
+                );
+            }
+            Command::Clear(range) => {
+                encoder.clear_buffer(range.buffer.raw(), range.offset, Some(range.bytes));
+            }
+            Command::Boundary => {}
         }
+        rest = after;
     }
-    (0..items.len(), cost)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::cut;
-    use crate::{Access, Command, Dispatch, Kernel};
-
-    static NOTHING: Kernel = Kernel {
-        name: "nothing",
-        label: "nothing",
-        pieces: &[],
-        source: "",
-        bindings: &[Access::Params],
-    };
-
-    fn work(cost: u64) -> Command {
-        Command::Dispatch(Dispatch {
-            kernel: &NOTHING,
-            constants: vec![],
-            params: vec![],
-            bindings: vec![],
-            workgroups: [1, 1, 1],
-            cost,
-        })
-    }
-
-    #[test]
-    fn a_submission_ends_at_the_first_layer_until_the_pace_is_known() {
-        let items = [work(1), work(2), Command::Boundary, work(4)];
-        assert_eq!(cut(&items, None), (0..3, 3));
-        assert_eq!(cut(&items[3..], None), (0..1, 4));
-    }
-
-    #[test]
-    fn a_submission_stays_within_the_budget_but_never_empty() {
-        let items = [work(5), work(5), work(100), work(1)];
-        assert_eq!(cut(&items, Some(10)), (0..2, 10));
-        assert_eq!(cut(&items[2..], Some(10)), (0..1, 100));
-        assert_eq!(cut(&items, Some(1000)), (0..4, 111));
-    }
+/// How many of the leading pieces go into one compute pass.
+fn launches_in_front(pieces: &[Piece], one_each: bool) -> usize {
+    let launches = pieces.iter().take_while(|p| matches!(p.command, Command::Dispatch(_))).count();
+    if one_each { launches.min(1) } else { launches }
 }

@@ -2,7 +2,10 @@
 
 use web_time::Instant;
 
-use crate::{Command, Commands, Gpu, GpuError, signal::signal};
+use crate::{
+    Command, Commands, Gpu, GpuError,
+    cut::{MAX_LAUNCHES, Piece},
+};
 
 /// How long one dispatch took.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,8 +50,8 @@ impl Gpu {
 
     async fn time_on_device(&self, commands: &Commands) -> Result<Vec<Timing>, GpuError> {
         let mut timings = Vec::new();
-        // A query set holds at most 4096 queries, two a dispatch.
-        for items in commands.items().chunks(2048) {
+        // Two queries per launch; a query set holds 4096.
+        for items in commands.items().chunks(MAX_LAUNCHES) {
             let dispatches: Vec<_> = items
                 .iter()
                 .filter_map(|item| match item {
@@ -78,25 +81,24 @@ impl Gpu {
             count,
         });
         let buffer = |usage| {
-            device.create_buffer(&wgpu::BufferDescriptor {
+            self.owned(device.create_buffer(&wgpu::BufferDescriptor {
                 label: Some("timestamps"),
                 size: u64::from(count) * 8,
                 usage,
                 mapped_at_creation: false,
-            })
+            }))
         };
         let resolved = buffer(wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC);
         let staging = buffer(wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST);
-        let mut encoder = self.encode(items, Some(&queries))?;
-        encoder.resolve_query_set(&queries, 0..2 * dispatches, &resolved, 0);
-        encoder.copy_buffer_to_buffer(&resolved, 0, &staging, 0, None);
-        let index = self.shared.queue.submit([encoder.finish()]);
-        let (sender, done) = signal();
-        staging.map_async(wgpu::MapMode::Read, .., move |result| sender.send(result));
-        self.poll_for(Some(index));
-        done.await.map_err(|e| GpuError::Lost(e.to_string()))?;
-        self.check()?;
-        let view = staging.get_mapped_range(..).map_err(|e| GpuError::Lost(e.to_string()))?;
-        Ok(view.chunks_exact(8).map(bytemuck::pod_read_unaligned).collect())
+        let pieces: Vec<Piece> = items.iter().map(Piece::from).collect();
+        let then = |encoder: &mut wgpu::CommandEncoder| {
+            encoder.resolve_query_set(&queries, 0..2 * dispatches, resolved.raw(), 0);
+            encoder.copy_buffer_to_buffer(resolved.raw(), 0, staging.raw(), 0, None);
+        };
+        let submitted =
+            self.hand_over(&mut self.lock_pipelines(), &pieces, Some(&queries), then)?;
+        let ticks = self.map(&staging, submitted.index).await;
+        queries.destroy();
+        ticks
     }
 }

@@ -6,8 +6,10 @@
 //! A batch is a packed tree: the keys before it are a prefix that its rows share. `tokens_meta[t]` says
 //! which keys token t attends to: see [`TokenMeta`].
 
+use std::mem::offset_of;
+
 use bytemuck::{Pod, Zeroable};
-use hearth_gpu::{Commands, Slice};
+use hearth_gpu::{Commands, Slice, Split};
 
 use crate::{grid::grid, shader::kernel};
 
@@ -49,7 +51,7 @@ pub struct Shape {
     /// Bound of the scores; 0: none.
     pub softcap: f32,
     /// What [`visible_pairs`] counts, by which submissions are sized.
-    pub pairs: u64,
+    pub pairs: Pairs,
 }
 
 #[repr(C)]
@@ -63,6 +65,14 @@ pub(crate) struct Params {
     window: u32,
     scale: f32,
     softcap: f32,
+    first_group: u32,
+}
+
+impl Params {
+    /// How launches are cut; the first workgroups may take more than their share.
+    pub(crate) fn split(front: (u32, u64)) -> Split {
+        Split::Line { field: offset_of!(Self, first_group), front }
+    }
 }
 
 impl Shape {
@@ -76,6 +86,7 @@ impl Shape {
             window: self.window,
             scale: self.scale,
             softcap: self.softcap,
+            first_group: 0,
         }
     }
 
@@ -95,7 +106,12 @@ impl Shape {
 
     /// Operations of a kernel that takes `dots` products of length D for each pair and head.
     pub(crate) fn cost(&self, dots: u64) -> u64 {
-        2 * dots * self.pairs * u64::from(self.heads) * u64::from(self.head_dim)
+        self.cost_of(self.pairs.all, dots)
+    }
+
+    /// The same for some of the pairs.
+    pub(crate) fn cost_of(&self, pairs: u64, dots: u64) -> u64 {
+        2 * dots * pairs * u64::from(self.heads) * u64::from(self.head_dim)
     }
 
     /// Whether token `t` sees key `j`.
@@ -108,15 +124,34 @@ impl Shape {
     }
 }
 
-/// How many (token, key) pairs a batch has.
-pub fn visible_pairs(meta: &[TokenMeta], cached: u32, window: u32) -> u64 {
+/// Numbers of (token, key) pairs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pairs {
+    /// Pairs in which the token sees the key.
+    pub all: u64,
+    /// Tokens of the batch that are its shared prefix; 0 where the prefix is cached.
+    pub prefix_keys: u32,
+    /// Pairs with a key of these: every row of the batch sees them, so they are most of the work.
+    pub of_prefix: u64,
+}
+
+/// Counts the pairs of a batch.
+pub fn visible_pairs(meta: &[TokenMeta], cached: u32, window: u32) -> Pairs {
     let window = if window == 0 { u32::MAX } else { window };
-    let pairs = |(own, m): (u32, &TokenMeta)| {
-        let prefix = m.prefix_end - m.prefix_end.min((m.position + 1).saturating_sub(window));
-        let own = (own + 1 - m.own_start).min(window);
-        u64::from(prefix) + u64::from(own)
+    let prefix_keys = match cached {
+        0 => meta.iter().map(|m| m.prefix_end).max().unwrap_or(0),
+        _ => 0,
     };
-    (cached..).zip(meta).map(pairs).sum()
+    let mut pairs = Pairs { prefix_keys, ..Pairs::default() };
+    for (own, m) in (cached..).zip(meta) {
+        let prefix = m.prefix_end - m.prefix_end.min((m.position + 1).saturating_sub(window));
+        let row = (own + 1 - m.own_start).min(window);
+        pairs.all += u64::from(prefix) + u64::from(row);
+        if cached == 0 {
+            pairs.of_prefix += u64::from(if own < prefix_keys { row } else { prefix });
+        }
+    }
+    pairs
 }
 
 /// Operands of [`record`]. Buffers may be larger than their shapes.
@@ -141,14 +176,16 @@ pub struct Attention<'a> {
 pub fn record(commands: &mut Commands, op: &Attention) {
     let shape = &op.shape;
     let heads = shape.heads_together();
-    commands.dispatch(
-        &KERNEL,
-        &[("WG", shape.workgroup()), ("HEADS", heads)],
-        &shape.params(),
-        &[op.q, op.k, op.v, op.tokens_meta, op.o, op.lse].map(Slice::clone),
-        grid(shape.tokens * (shape.heads / heads)),
-        shape.cost(2),
-    );
+    commands
+        .dispatch(
+            &KERNEL,
+            &[("WG", shape.workgroup()), ("HEADS", heads)],
+            &shape.params(),
+            &[op.q, op.k, op.v, op.tokens_meta, op.o, op.lse].map(Slice::clone),
+            grid(shape.tokens * (shape.heads / heads)),
+            shape.cost(2),
+        )
+        .split(Params::split((0, 0)));
 }
 
 /// Scores of one token and head against every key, in f64; `None` where it does not attend to the key.

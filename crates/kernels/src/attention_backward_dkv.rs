@@ -6,7 +6,7 @@
 use hearth_gpu::{Commands, Slice};
 
 use crate::{
-    attention::{Shape, TokenMeta},
+    attention::{Params, Shape, TokenMeta},
     attention_backward_dq::pairs,
     grid::grid,
     shader::kernel,
@@ -46,14 +46,17 @@ const KEYS: u32 = 4;
 /// Records `d_k =` and `d_v =`.
 pub fn record(commands: &mut Commands, op: &AttentionBackwardDkv) {
     let shape = &op.shape;
-    commands.dispatch(
-        &KERNEL,
-        &[("WG", shape.workgroup()), ("KEYS", KEYS)],
-        &shape.params(),
-        &[op.q, op.k, op.v, op.tokens_meta, op.d_o, op.rows, op.d_k, op.d_v].map(Slice::clone),
-        grid(shape.tokens.div_ceil(KEYS) * shape.kv_heads),
-        shape.cost(4),
-    );
+    let front = shape.pairs.prefix_keys.div_ceil(KEYS) * shape.kv_heads;
+    commands
+        .dispatch(
+            &KERNEL,
+            &[("WG", shape.workgroup()), ("KEYS", KEYS)],
+            &shape.params(),
+            &[op.q, op.k, op.v, op.tokens_meta, op.d_o, op.rows, op.d_k, op.d_v].map(Slice::clone),
+            grid(shape.tokens.div_ceil(KEYS) * shape.kv_heads),
+            shape.cost(4),
+        )
+        .split(Params::split((front, shape.cost_of(shape.pairs.of_prefix, 4))));
 }
 
 /// The same on the CPU in f64, from q, k, v and d_o alone: d_k and d_v, `(T, G, D)`.

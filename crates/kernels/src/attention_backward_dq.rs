@@ -5,7 +5,7 @@
 use hearth_gpu::{Commands, Slice};
 
 use crate::{
-    attention::{self, Shape, TokenMeta, dot, scores},
+    attention::{self, Params, Shape, TokenMeta, dot, scores},
     attention_backward_dot,
     grid::grid,
     shader::kernel,
@@ -41,14 +41,16 @@ pub struct AttentionBackwardDq<'a> {
 pub fn record(commands: &mut Commands, op: &AttentionBackwardDq) {
     let shape = &op.shape;
     let heads = shape.heads_together();
-    commands.dispatch(
-        &KERNEL,
-        &[("WG", shape.workgroup()), ("HEADS", heads)],
-        &shape.params(),
-        &[op.q, op.k, op.v, op.tokens_meta, op.d_o, op.rows, op.d_q].map(Slice::clone),
-        grid(shape.tokens * (shape.heads / heads)),
-        shape.cost(3),
-    );
+    commands
+        .dispatch(
+            &KERNEL,
+            &[("WG", shape.workgroup()), ("HEADS", heads)],
+            &shape.params(),
+            &[op.q, op.k, op.v, op.tokens_meta, op.d_o, op.rows, op.d_q].map(Slice::clone),
+            grid(shape.tokens * (shape.heads / heads)),
+            shape.cost(3),
+        )
+        .split(Params::split((0, 0)));
 }
 
 /// One token and head with one key that it attends to.

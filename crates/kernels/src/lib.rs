@@ -26,6 +26,8 @@ pub mod loss_sum;
 pub mod matmul;
 pub mod matmul_backward;
 pub mod matrix;
+#[cfg(test)]
+mod parts;
 pub mod rms_norm;
 pub mod rms_norm_backward;
 pub mod rope;

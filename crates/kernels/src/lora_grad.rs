@@ -2,8 +2,10 @@
 //!
 //! Source: the chain rule on `y = x Wᵀ + s (x Aᵀ) Bᵀ`; dZ = s·dY·B carries the scale already.
 
+use std::mem::offset_of;
+
 use bytemuck::{Pod, Zeroable};
-use hearth_gpu::{Commands, Slice};
+use hearth_gpu::{Commands, Slice, Split};
 
 use crate::{shader::kernel, variants::direct_workgroup};
 
@@ -17,6 +19,8 @@ pub(crate) struct Params {
     n4: u32,
     scale: f32,
     p_stride4: u32,
+    first_group_x: u32,
+    first_group_y: u32,
 }
 
 /// Operands of [`record`]. M and N are multiples of 4.
@@ -43,15 +47,25 @@ pub struct LoraGrad<'a> {
 pub fn record(commands: &mut Commands, op: &LoraGrad) {
     let (m4, n4) = (op.m / 4, op.n / 4);
     let (wn, wm) = direct_workgroup(n4, m4);
-    let params = Params { tokens: op.tokens, m4, n4, scale: op.scale, p_stride4: op.p_stride / 4 };
-    commands.dispatch(
-        &KERNEL,
-        &[("WN", wn), ("WM", wm)],
-        &params,
-        &[op.p.clone(), op.q.clone(), op.d_g.clone()],
-        [n4.div_ceil(wn), m4.div_ceil(wm), 1],
-        2 * u64::from(op.tokens) * u64::from(op.m) * u64::from(op.n),
-    );
+    let params = Params {
+        tokens: op.tokens,
+        m4,
+        n4,
+        scale: op.scale,
+        p_stride4: op.p_stride / 4,
+        first_group_x: 0,
+        first_group_y: 0,
+    };
+    commands
+        .dispatch(
+            &KERNEL,
+            &[("WN", wn), ("WM", wm)],
+            &params,
+            &[op.p.clone(), op.q.clone(), op.d_g.clone()],
+            [n4.div_ceil(wn), m4.div_ceil(wm), 1],
+            2 * u64::from(op.tokens) * u64::from(op.m) * u64::from(op.n),
+        )
+        .split(Split::Plane { field: offset_of!(Params, first_group_x) });
 }
 
 /// `s · Pᵀ·Q` on the CPU in f64; `p` is `(T, M)`, `q` `(T, N)`, the result `(M, N)`.

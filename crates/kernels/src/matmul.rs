@@ -3,10 +3,10 @@
 //!
 //! Source: `torch.nn.Linear`, and LoRA (Hu et al. 2021, section 4.1) with `s = alpha / r`.
 
-use std::ops::Range;
+use std::{mem::offset_of, ops::Range};
 
 use bytemuck::{Pod, Zeroable};
-use hearth_gpu::{Commands, Kernel, Slice};
+use hearth_gpu::{Commands, Kernel, Slice, Split};
 
 use crate::{
     matrix::{Matrix, Slab},
@@ -25,6 +25,8 @@ pub(crate) struct Params {
     first_row: u32,
     rank4: u32,
     lora_scale: f32,
+    first_group_x: u32,
+    first_group_y: u32,
 }
 
 static DIRECT: KernelByLayout = kernel_by_layout!(
@@ -76,15 +78,10 @@ pub struct Matmul<'a> {
     pub add: bool,
 }
 
-/// Records the matmul: `Y =`, or `Y +=` with `add`. One dispatch per slab, or several where a slab
-/// exceeds the dispatch budget.
+/// Records the matmul: `Y =`, or `Y +=` with `add`. One dispatch per slab.
 pub fn record(commands: &mut Commands, variants: &Variants, op: &Matmul) {
-    let row_cost = 2 * u64::from(op.tokens.max(1)) * u64::from(op.w.columns);
-    let most = (variants.dispatch_budget / row_cost / 64 * 64).clamp(64, 1 << 30) as u32;
     for (slab, rows) in op.w.slabs_in(&op.rows) {
-        for start in rows.clone().step_by(most as usize) {
-            record_rows(commands, variants, op, slab, start, (start + most).min(rows.end));
-        }
+        record_rows(commands, variants, op, slab, rows.start, rows.end);
     }
 }
 
@@ -123,22 +120,26 @@ fn record_rows(
         first_row: slab.first_row.wrapping_sub(op.rows.start),
         rank4: low.rank / 4,
         lora_scale: low.scale,
+        first_group_x: 0,
+        first_group_y: 0,
     };
-    commands.dispatch(
-        kernel.of(op.w.layout),
-        &constants,
-        &params,
-        &[
-            op.x.clone(),
-            slab.quants.clone(),
-            slab.scales.clone(),
-            low.z.clone(),
-            low.b.clone(),
-            op.y.clone(),
-        ],
-        workgroups,
-        2 * u64::from(op.tokens) * u64::from(rows) * u64::from(op.w.columns),
-    );
+    commands
+        .dispatch(
+            kernel.of(op.w.layout),
+            &constants,
+            &params,
+            &[
+                op.x.clone(),
+                slab.quants.clone(),
+                slab.scales.clone(),
+                low.z.clone(),
+                low.b.clone(),
+                op.y.clone(),
+            ],
+            workgroups,
+            2 * u64::from(op.tokens) * u64::from(rows) * u64::from(op.w.columns),
+        )
+        .split(Split::Plane { field: offset_of!(Params, first_group_x) });
 }
 
 /// `X · Wᵀ` on the CPU in f64; `x` is `(T, K)`, `w` `(N, K)`, the result `(T, N)`.

@@ -1,10 +1,10 @@
 //! `dX[T,K] = c · dY[T,N] · W[N,K] + dZ[T,R] · A[R,K]`, the twin of [`crate::matmul`] over the same
 //! weight buffers. dZ = s · dY·B is the same kernel with B as f32 weights and c = s; elsewhere c = 1.
 
-use std::ops::Range;
+use std::{mem::offset_of, ops::Range};
 
 use bytemuck::{Pod, Zeroable};
-use hearth_gpu::{Commands, Kernel, Slice};
+use hearth_gpu::{Commands, Kernel, Slice, Split};
 
 use crate::{
     matrix::Matrix,
@@ -23,6 +23,8 @@ pub(crate) struct Params {
     first_column4: u32,
     rank4: u32,
     scale: f32,
+    first_group_x: u32,
+    first_group_y: u32,
 }
 
 static KERNEL: KernelByLayout =
@@ -94,22 +96,27 @@ pub fn record(commands: &mut Commands, op: &MatmulBackward) {
             first_column4: (slab.first_row + rows.start - op.rows.start) / 4,
             rank4: low.rank / 4,
             scale: op.scale,
+            first_group_x: 0,
+            first_group_y: 0,
         };
-        commands.dispatch(
-            KERNEL.of(op.w.layout),
-            &constants,
-            &params,
-            &[
-                op.d_y.clone(),
-                slab.quants.clone(),
-                slab.scales.clone(),
-                low.d_z.clone(),
-                low.a.clone(),
-                op.d_x.clone(),
-            ],
-            [across.div_ceil(wk), down.div_ceil(wt), 1],
-            2 * u64::from(op.tokens) * u64::from(rows.end - rows.start) * u64::from(op.w.columns),
-        );
+        let count = rows.end - rows.start;
+        commands
+            .dispatch(
+                KERNEL.of(op.w.layout),
+                &constants,
+                &params,
+                &[
+                    op.d_y.clone(),
+                    slab.quants.clone(),
+                    slab.scales.clone(),
+                    low.d_z.clone(),
+                    low.a.clone(),
+                    op.d_x.clone(),
+                ],
+                [across.div_ceil(wk), down.div_ceil(wt), 1],
+                2 * u64::from(op.tokens) * u64::from(count) * u64::from(op.w.columns),
+            )
+            .split(Split::Plane { field: offset_of!(Params, first_group_x) });
         first = false;
     }
 }

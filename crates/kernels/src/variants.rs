@@ -39,8 +39,6 @@ pub const TILES: &[Tile] = &[
 pub struct Variants {
     /// A CPU rasterizer: only direct loads are fast there.
     pub software: bool,
-    /// Largest number of operations of one dispatch; a larger matmul is split by rows.
-    pub dispatch_budget: u64,
     /// Overrides the choice of [`Variants::tile`]; `hearth bench` and the tests set it.
     pub forced: Option<Tile>,
 }
@@ -48,11 +46,7 @@ pub struct Variants {
 impl Variants {
     /// The choices for a device, without measuring.
     pub fn of(gpu: &Gpu) -> Self {
-        Self {
-            software: gpu.capabilities().software,
-            dispatch_budget: gpu.dispatch_budget(),
-            forced: None,
-        }
+        Self { software: gpu.capabilities().software, forced: None }
     }
 
     /// The tile for a matmul of so many tokens and outputs.

@@ -43,6 +43,8 @@ pub(crate) struct Case {
     pub(crate) k: Vec<f32>,
     pub(crate) v: Vec<f32>,
     pub(crate) d_o: Vec<f32>,
+    /// Most operations per submission.
+    pub(crate) operations: u64,
 }
 
 impl Case {
@@ -59,7 +61,7 @@ impl Case {
         let pairs = visible_pairs(&meta, cached, 0);
         let shape =
             Shape { tokens, heads, kv_heads, head_dim, cached, window, scale, softcap, pairs };
-        Self { shape, meta, q, k, v, d_o }
+        Self { shape, meta, q, k, v, d_o, operations: u64::MAX }
     }
 
     pub(crate) fn window(mut self, window: u32) -> Self {
@@ -90,7 +92,7 @@ impl Case {
             lse: &lse,
         };
         record(&mut commands, &op);
-        gpu.run(&commands).await.unwrap();
+        gpu.run_in_parts(&commands, self.operations).await.unwrap();
         (gpu.read(o).await.unwrap(), gpu.read(lse).await.unwrap())
     }
 
@@ -117,7 +119,7 @@ impl Case {
             &mut c,
             &AttentionBackwardDkv { shape, q, k, v, tokens_meta, d_o, rows, d_k: &d_k, d_v: &d_v },
         );
-        gpu.run(&c).await.unwrap();
+        gpu.run_in_parts(&c, self.operations).await.unwrap();
         [gpu.read(d_q).await.unwrap(), gpu.read(d_k).await.unwrap(), gpu.read(d_v).await.unwrap()]
     }
 
@@ -298,10 +300,18 @@ fn pairs_are_counted_as_they_are_seen() {
         let meta = tree(11, &[3, 1, 9], cached > 0);
         let case = Case::new(meta, cached, [1, 1, 4]).window(window);
         let tokens = case.meta.len();
-        let seen = (0..tokens)
-            .flat_map(|t| (0..tokens + cached as usize).map(move |j| (t, j)))
-            .filter(|&(t, j)| case.shape.sees(&case.meta, t, j))
-            .count();
-        assert_eq!(visible_pairs(&case.meta, cached, window), seen as u64);
+        let seen = |keys: usize| {
+            (0..tokens)
+                .flat_map(|t| (0..keys).map(move |j| (t, j)))
+                .filter(|&(t, j)| case.shape.sees(&case.meta, t, j))
+                .count() as u64
+        };
+        let prefix_keys = if cached == 0 { 11 } else { 0 };
+        let want = Pairs {
+            all: seen(tokens + cached as usize),
+            prefix_keys,
+            of_prefix: seen(prefix_keys as usize),
+        };
+        assert_eq!(visible_pairs(&case.meta, cached, window), want);
     }
 }

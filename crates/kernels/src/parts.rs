@@ -1,0 +1,97 @@
+//! Kernels that can outlast a submission, whole and in parts: the bits are the same.
+
+use hearth_formats::layout::WeightLayout;
+use hearth_gpu::{Command, Commands, Gpu, Slice};
+
+use crate::{
+    attention::tests::{Case, tree},
+    lora_grad::{self, LoraGrad},
+    matmul::{self, LowRank, Matmul},
+    matmul_backward::{self, LowRankBackward, MatmulBackward},
+    testing::{Numbers, for_each_profile, gpu_test, quantized},
+    variants::{TILES, Variants},
+};
+
+/// Budgets as shares of the launch: a workgroup at a time for most, and a few parts.
+const SHARES: [u64; 2] = [20, 3];
+
+/// Runs one launch whole and in parts, over the same numbers in `out`.
+async fn check(gpu: &Gpu, commands: &Commands, out: &Slice, before: &[f32], what: &str) {
+    let [Command::Dispatch(dispatch)] = commands.items() else { panic!("one launch: {what}") };
+    assert!(dispatch.split.is_some(), "{what} cannot be cut");
+    let run = async |operations| {
+        gpu.write(out, 0, before);
+        gpu.run_in_parts(commands, operations).await.unwrap();
+        gpu.read::<u32>(out).await.unwrap()
+    };
+    let whole = run(u64::MAX).await;
+    for share in SHARES {
+        assert_eq!(run(dispatch.cost / share).await, whole, "{what}, in parts of 1/{share}");
+    }
+}
+
+gpu_test! {
+    async fn matmuls_in_parts_give_the_same_bits() {
+        for_each_profile(async |gpu| {
+            let mut numbers = Numbers::new(3);
+            let (t, n, k, r) = (37, 136, 256, 4);
+            let mut buffer = |len: u32| gpu.buffer_from("test", &numbers.normal(len as usize, 1.0)).unwrap().all();
+            let [x, y, z, b, a] = [t * k, t * n, t * r, n * r, r * k].map(&mut buffer);
+            let before = Numbers::new(4).normal((t * n) as usize, 1.0);
+            let before_x = Numbers::new(5).normal((t * k) as usize, 1.0);
+            let d_y = gpu.buffer_from("test", &before).unwrap().all();
+            for layout in [WeightLayout::F32, WeightLayout::Q4] {
+                let (w, _) = quantized(&gpu, &mut Numbers::new(6), n, k, layout);
+                for &tile in TILES {
+                    let low_rank = Some(LowRank { z: &z, b: &b, rank: r, scale: 0.5 });
+                    let op = Matmul { x: &x, w: &w, y: &y, tokens: t, rows: 0..n, y_stride: n, low_rank, add: true };
+                    let variants = Variants { forced: Some(tile), ..Variants::of(&gpu) };
+                    let mut commands = Commands::new();
+                    matmul::record(&mut commands, &variants, &op);
+                    check(&gpu, &commands, &y, &before, &format!("{tile:?}, {layout:?}")).await;
+                }
+                let low_rank = Some(LowRankBackward { d_z: &z, a: &a, rank: r });
+                let op = MatmulBackward {
+                    d_y: &d_y, w: &w, d_x: &x, tokens: t, rows: 0..n, y_stride: n, scale: 2.0, low_rank, add: true,
+                };
+                let mut commands = Commands::new();
+                matmul_backward::record(&mut commands, &op);
+                check(&gpu, &commands, &x, &before_x, "matmul_backward").await;
+            }
+        })
+        .await;
+    }
+
+    async fn lora_grad_in_parts_gives_the_same_bits() {
+        for_each_profile(async |gpu| {
+            let mut numbers = Numbers::new(8);
+            for (t, m, n) in [(33, 8, 640), (5, 260, 4)] {
+                let mut buffer = |len: u32| gpu.buffer_from("test", &numbers.normal(len as usize, 1.0)).unwrap().all();
+                let [p, q, d_g] = [t * m, t * n, m * n].map(&mut buffer);
+                let op = LoraGrad { p: &p, q: &q, d_g: &d_g, tokens: t, m, n, p_stride: m, scale: 2.0 };
+                let mut commands = Commands::new();
+                lora_grad::record(&mut commands, &op);
+                let before = Numbers::new(9).normal((m * n) as usize, 1.0);
+                check(&gpu, &commands, &d_g, &before, "lora_grad").await;
+            }
+        })
+        .await;
+    }
+
+    async fn attention_in_parts_gives_the_same_bits() {
+        for_each_profile(async |gpu| {
+            for dims in [[4, 1, 32], [4, 2, 16], [3, 3, 4]] {
+                let case = Case::new(tree(21, &[8, 1, 40, 3], false), 0, dims).window(16);
+                let (o, lse) = case.run(&gpu).await;
+                let gradients = case.gradients(&gpu).await;
+                for share in SHARES {
+                    let operations = case.shape.cost(2) / share;
+                    let parts = Case { operations, ..case.clone() };
+                    assert_eq!(parts.run(&gpu).await, (o.clone(), lse.clone()), "{dims:?}, 1/{share}");
+                    assert_eq!(parts.gradients(&gpu).await, gradients, "{dims:?}, 1/{share}");
+                }
+            }
+        })
+        .await;
+    }
+}
