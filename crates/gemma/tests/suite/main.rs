@@ -2,6 +2,7 @@
 //! whole engine, and in the browser be prepared, loaded and compiled anew.
 
 mod browser_native;
+mod device;
 mod ethos_lengths;
 mod generation;
 mod golden;

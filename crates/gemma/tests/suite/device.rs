@@ -1,0 +1,152 @@
+//! What training needs of a device: memory that is given back, and a run that outlives its device.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
+
+use std::rc::Rc;
+
+use hearth_formats::{
+    checkpoint::Checkpoint,
+    source::{ByteSource, MemorySource},
+};
+use hearth_gemma::{
+    Model, ModelError, Precision,
+    score::Scorer,
+    targets::Loss,
+    train::{StepReport, Trainer},
+};
+use hearth_gpu::{Gpu, GpuOptions, Profile};
+use wasm_bindgen_test::wasm_bindgen_test;
+
+use crate::twins::{GEMMA2, GEMMA3, config, plan, rows};
+
+async fn open() -> Gpu {
+    Gpu::open(&GpuOptions::with_profile(Profile::Full)).await.unwrap()
+}
+
+async fn load(gpu: &Gpu, files: &[(&str, &'static [u8])]) -> Model {
+    let sources = files
+        .iter()
+        .map(|&(name, bytes)| Rc::new(MemorySource::new(name, bytes)) as Rc<dyn ByteSource>)
+        .collect();
+    let checkpoint = Checkpoint::open(sources).await.unwrap();
+    Model::load(gpu, &checkpoint, Precision::Exact, |_| true).await.unwrap()
+}
+
+/// Trains a little on batches that differ in length, and scores with what came of it.
+async fn train_and_score(model: &Model, seed: u64) {
+    let mut config = config(Loss::Choice);
+    config.lora.rank = 4 + 4 * (seed as u32 % 3);
+    let mut trainer = Trainer::new(model, config, plan(200), None).await.unwrap();
+    for step in 0..2 {
+        let batch = rows(3 + step as usize, 5, 8, Loss::Choice, seed + step);
+        trainer.step(&batch).await.unwrap();
+    }
+    trainer.last_report().await.unwrap();
+    let texts: Vec<_> = rows(3, 5, 8, Loss::Choice, seed).into_iter().map(|e| e.tokens).collect();
+    let mut scorer = Scorer::new(model, Some(trainer.lora()), &[7, 9], &[], 64).await.unwrap();
+    scorer.score(model, Some(trainer.lora()), &texts, |_| true).await.unwrap();
+}
+
+/// Bytes that Hearth counts, and those that wgpu's allocator reports where it does.
+async fn held(gpu: &Gpu) -> [u64; 2] {
+    gpu.flush().await.unwrap();
+    let counted = gpu.account().in_use();
+    [counted, gpu.allocator_report().map_or(counted, |report| report.allocated)]
+}
+
+/// A browser's rasterizer takes minutes for all.
+const ROUNDS: u64 = if cfg!(target_arch = "wasm32") { 3 } else { 10 };
+
+#[wasm_bindgen_test(unsupported = pollster::test)]
+async fn rounds_of_training_scoring_and_loading_take_the_memory_of_one() {
+    let gpu = open().await;
+    let model = load(&gpu, &GEMMA3).await;
+    let mut first = None;
+    for round in 0..ROUNDS {
+        train_and_score(&model, 10 * round).await;
+        let second = load(&gpu, &GEMMA2).await;
+        train_and_score(&second, 10 * round + 1).await;
+        drop(second);
+        for run in 0..3 {
+            train_and_score(&model, 10 * round + 3 + run).await;
+        }
+        let now = held(&gpu).await;
+        println!("round {round}: {now:?} bytes, counted and by the allocator");
+        for (now, first) in now.into_iter().zip(*first.get_or_insert(now)) {
+            let off = now as f64 / first as f64 - 1.0;
+            assert!(off.abs() <= 0.02, "round {round}: {now} bytes, {first} after the first");
+        }
+    }
+}
+
+const STEPS: u32 = 8;
+
+async fn step(trainer: &mut Trainer<'_>, step: u32) -> Result<Option<StepReport>, ModelError> {
+    trainer.step(&rows(4, 5, 8, Loss::Choice, 100 + u64::from(step))).await
+}
+
+async fn finish(trainer: &mut Trainer<'_>, from: u32) -> Vec<u32> {
+    for n in from..STEPS {
+        step(trainer, n).await.unwrap();
+    }
+    trainer.params().await.unwrap().iter().map(|p| p.to_bits()).collect()
+}
+
+/// Runs steps while the device is destroyed, until one fails.
+#[cfg(not(target_arch = "wasm32"))]
+async fn lose_within_a_step(trainer: &mut Trainer<'_>, gpu: &Gpu, from: u32) -> ModelError {
+    let other = gpu.clone();
+    let thread = std::thread::spawn(move || other.destroy());
+    let mut n = from;
+    let error = loop {
+        match step(trainer, n).await {
+            Ok(_) => n += 1,
+            Err(error) => break error,
+        }
+    };
+    thread.join().unwrap();
+    error
+}
+
+/// The same on one thread: the device goes at the step's first wait.
+#[cfg(target_arch = "wasm32")]
+async fn lose_within_a_step(trainer: &mut Trainer<'_>, gpu: &Gpu, from: u32) -> ModelError {
+    let destroy = async { gpu.destroy() };
+    let (result, ()) = futures_util::future::join(step(trainer, from), destroy).await;
+    match result {
+        Ok(_) => step(trainer, from + 1).await.unwrap_err(),
+        Err(error) => error,
+    }
+}
+
+#[wasm_bindgen_test(unsupported = pollster::test)]
+async fn a_run_whose_device_is_lost_resumes_on_another_to_the_same_bits() {
+    let gpu = open().await;
+    let model = load(&gpu, &GEMMA3).await;
+    let mut whole = Trainer::new(&model, config(Loss::Choice), plan(200), None).await.unwrap();
+    let want = finish(&mut whole, 0).await;
+    let losses = [(3, true), (5, false), (0, false), (7, true)];
+    let losses = if cfg!(target_arch = "wasm32") { &losses[..2] } else { &losses };
+    for &(lost_at, within) in losses {
+        let gpu = open().await;
+        let model = load(&gpu, &GEMMA3).await;
+        let mut first = Trainer::new(&model, config(Loss::Choice), plan(200), None).await.unwrap();
+        for n in 0..lost_at {
+            step(&mut first, n).await.unwrap();
+        }
+        let snapshot = first.buffers().await.unwrap();
+        let error = if within {
+            lose_within_a_step(&mut first, &gpu, lost_at).await
+        } else {
+            gpu.destroy();
+            step(&mut first, lost_at).await.unwrap_err()
+        };
+        assert!(error.to_string().contains("lost"), "lost at {lost_at}: {error}");
+        assert!(gpu.is_lost());
+
+        let gpu = open().await;
+        let model = load(&gpu, &GEMMA3).await;
+        let mut second = Trainer::new(&model, config(Loss::Choice), plan(200), None).await.unwrap();
+        second.restore(lost_at, &snapshot).unwrap();
+        assert_eq!(finish(&mut second, lost_at).await, want, "lost at {lost_at}");
+    }
+}
