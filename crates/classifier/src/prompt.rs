@@ -97,7 +97,7 @@ impl PromptSpec {
     pub fn class_word(pair: &str, classes: &[String]) -> Option<ClassWord> {
         let split = |(at, _): (usize, &str)| (&pair[..at], &pair[at + 1..]);
         let mut all = pair.match_indices('=').map(split);
-        let known = all.clone().filter(|(class, _)| classes.iter().any(|c| c == class)).last();
+        let known = all.clone().rfind(|(class, _)| classes.iter().any(|c| c == class));
         let (class, word) = known.or_else(|| all.next())?;
         Some(ClassWord { class: class.to_owned(), word: word.to_owned() })
     }

@@ -74,8 +74,5 @@ fn record(
     let keys = if last_mlp { &ws.chosen_dropout_keys } else { &ws.dropout_keys };
     let seed = dropout::seed(step.seed, step.step, site);
     let (columns, probability) = (columns as u32, step.probability);
-    dropout::record(
-        c,
-        &Dropout { x, counters: keys, y, tokens, columns, seed, probability, add },
-    );
+    dropout::record(c, &Dropout { x, counters: keys, y, tokens, columns, seed, probability, add });
 }

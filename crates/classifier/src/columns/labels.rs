@@ -278,7 +278,7 @@ mod tests {
     #[test]
     fn words_for_missing_values_and_many_numbers() {
         let found = LabelFindings::of(["NaN", "x", "n/a", "None", "y", "NaN"]);
-        assert_eq!(names(&[found.missing.clone()]), [vec!["NaN", "None", "n/a"]]);
+        assert_eq!(names(std::slice::from_ref(&found.missing)), [vec!["NaN", "None", "n/a"]]);
         assert!(found.words()[0].contains("--missing NaN,None,n/a"), "{:?}", found.words());
         let many: Vec<String> = (0..12).map(|i| format!("{i}.5")).collect();
         assert_eq!(LabelFindings::of(many.iter().map(String::as_str)).numbers, Some(12));
