@@ -99,7 +99,7 @@ proptest! {
     #[test]
     fn any_table_in_a_named_dialect_reads_back(rows in rows(), how in written()) {
         let names = names(rows[0].len());
-        let text = write(&[&[names.clone()], &rows[..]].concat(), &how);
+        let text = write(&[std::slice::from_ref(&names), &rows[..]].concat(), &how);
         let (bytes, encoding) = encode(&text, how.encoding);
         let options = TableOptions {
             format: Some(Format::Delimited),

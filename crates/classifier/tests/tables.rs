@@ -337,7 +337,7 @@ fn json_in_many_shapes() {
     let cells = |i: usize| (format!("{} on day {i}", TEXTS[i % 6]), ["no", "yes"][i % 2]);
     let each = |f: &dyn Fn(usize, &str, &str) -> String, between: &str| {
         let all: Vec<String> =
-            (0..20).map(|i| cells(i)).enumerate().map(|(i, (t, l))| f(i, &t, l)).collect();
+            (0..20).map(&cells).enumerate().map(|(i, (t, l))| f(i, &t, l)).collect();
         all.join(between)
     };
     let object = |_: usize, t: &str, l: &str| format!("{{\"text\": \"{t}\", \"label\": \"{l}\"}}");
