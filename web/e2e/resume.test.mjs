@@ -5,7 +5,7 @@ import { readFileSync } from "node:fs";
 import { after, before, test } from "node:test";
 import { launch, open, url } from "./browser.mjs";
 import { tampered } from "./proxy.mjs";
-import { downloads, fillRecipe, fixture, go, loadModel, openTable, part } from "./steps.mjs";
+import { downloads, epochs, fillRecipe, fixture, go, loadModel, openTable, part } from "./steps.mjs";
 
 let browser;
 before(async () => { browser = await launch(); });
@@ -49,7 +49,7 @@ test("a tab killed while it trains", async () => {
 
   const { context, page } = await open(browser);
   await start(page);
-  await part(page, "epochs-table").locator("tbody tr").nth(1).waitFor();
+  await epochs(page, 2);
   const devtools = await context.newCDPSession(page);
   const gone = page.waitForEvent("crash");
   devtools.send("Page.crash").catch(() => undefined);
@@ -114,7 +114,6 @@ async function ready(plan) {
 }
 const begin = (page) => part(page, "start").and(page.locator(":enabled")).click();
 const resume = (page) => page.locator('[data-test^="resume-"]:enabled').click();
-const epochs = (page, n) => part(page, "epochs-table").locator("tbody tr").nth(n - 1).waitFor();
 async function pause(page) {
   await part(page, "pause").click();
   await page.locator('[data-test^="resume-"]:enabled').waitFor();
@@ -160,11 +159,12 @@ test("storage is full at the first snapshot", async () => {
 });
 
 test("storage is full at a later snapshot", async () => {
-  const { context, page } = await ready({ file: "snapshot", writes: 1 });
+  const { context, page } = await ready(undefined);
   await begin(page);
   await epochs(page, 1);
   await pause(page);
   assert.doesNotMatch(await notices(page), /storage is full/);
+  await fullFrom(page, { file: "snapshot", writes: 0 });
   await resume(page);
   await epochs(page, 2);
   await pause(page);
@@ -180,7 +180,7 @@ test("storage is full at the last write", async () => {
 });
 
 test("a run that is kept in the end does not say that it is not", async () => {
-  const { context, page } = await ready({ file: "nothing has this name", writes: 0 });
+  const { context, page } = await ready(undefined);
   await begin(page);
   await outcome(page);
   assert.doesNotMatch(await notices(page), /not kept|storage is full/);

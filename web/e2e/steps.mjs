@@ -74,3 +74,7 @@ export async function downloads(page, count, click, within = PATIENCE) {
   await all;
   return files;
 }
+
+/** Waits until so many epochs are over; before the first one the table has a row of words. */
+export const epochs = (page, count) =>
+  part(page, "epochs-table").locator("tbody tr:not(:has(td[colspan]))").nth(count - 1).waitFor();

@@ -18,10 +18,10 @@ const rows = (between, labels, end = "\n") =>
 async function drop(page, name, buffer) {
   await go(page, "data");
   await page.locator("#data-drop").setInputFiles({ name, mimeType: "text/plain", buffer });
-  await part(page, "data-name").getByText(name).waitFor({ timeout: 30_000 });
+  await part(page, "data-name").getByText(name).waitFor();
 }
-const facts = (page, words) => part(page, "data-facts").filter({ hasText: words }).waitFor({ timeout: 30_000 });
-const warned = (page, words) => part(page, "read-warnings").filter({ hasText: words }).waitFor({ timeout: 30_000 });
+const facts = (page, words) => part(page, "data-facts").filter({ hasText: words }).waitFor();
+const warned = (page, words) => part(page, "read-warnings").filter({ hasText: words }).waitFor();
 
 test("a guessed encoding is told and can be named", async () => {
   const { context, page } = await open(browser);
@@ -60,8 +60,8 @@ test("labels that look alike are united and left out by buttons only", async () 
   const labels = ["fine", "dull", "Fine", "dull", "fine", "n/a"];
   await drop(page, "rides.csv", Buffer.from(`text,label\n${rows(",", labels)}`));
   const bars = part(page, "class-bars");
-  const classes = (count) => bars.locator("tbody tr").nth(count - 1).waitFor({ timeout: 30_000 });
-  await part(page, "labels").filter({ hasText: "fine (8 rows)" }).waitFor({ timeout: 30_000 });
+  const classes = (count) => bars.locator("tbody tr").nth(count - 1).waitFor();
+  await part(page, "labels").filter({ hasText: "fine (8 rows)" }).waitFor();
   await classes(4);
   await part(page, "leave-out-labels").click();
   await part(page, "class-n/a").waitFor({ state: "detached" });

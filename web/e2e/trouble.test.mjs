@@ -8,7 +8,7 @@ import { once } from "node:events";
 import { after, before, test } from "node:test";
 import { launch, open } from "./browser.mjs";
 import { proxy, tampered } from "./proxy.mjs";
-import { fillRecipe, fixture, go, loadModel, openTable, part } from "./steps.mjs";
+import { epochs, fillRecipe, fixture, go, loadModel, openTable, part } from "./steps.mjs";
 
 let browser;
 before(async () => { browser = await launch(); });
@@ -28,8 +28,7 @@ async function startTraining(page) {
   await openTable(page, fixture("moods.csv"), "happy");
   await fillRecipe(page);
   await part(page, "start").and(page.locator(":enabled")).click();
-  // the curve stands there from the start; a row means that something is learned
-  await part(page, "epochs-table").locator("tbody tr").first().waitFor();
+  await epochs(page, 1);
 }
 /** What an engine of another build says. */
 const otherBuild = `
@@ -123,7 +122,7 @@ const holdOn = (page) =>
 test("the engine breaks down while it trains", async () => {
   const { context, page } = await open(browser);
   await startTraining(page);
-  await part(page, "epochs-table").locator("tbody tr").nth(1).waitFor();
+  await epochs(page, 2);
   // an ended worker may have its files a little longer than it lives
   const held = holdOn(page);
   await engine(page).evaluate(() => { setTimeout(() => { throw new Error("planted"); }); });

@@ -89,6 +89,10 @@ impl Inbox {
                 if matches!(request.body, ToEngine::Classify { .. }) {
                     self.overtake();
                 }
+                // it can be paused from here on, also while it waits or is being set up
+                if request.body.trains() {
+                    self.training(true);
+                }
                 state.waiting.borrow_mut().push_back(request);
                 if let Some(waker) = state.waker.take() {
                     waker.wake();
@@ -142,7 +146,7 @@ impl Inbox {
         self.0.cancelled.borrow_mut().remove(&id);
     }
 
-    /// A training begins or ends: only meanwhile it can be paused.
+    /// A training was asked for, or its steps are over: only in between it can be paused.
     pub fn training(&self, on: bool) {
         self.0.training.set(on);
         self.0.wish.set(Wish::GoOn);

@@ -83,6 +83,7 @@ impl<'m> Session<'m> {
         loop {
             let Request { id, body, blobs } = inbox.next().await;
             let ask = Ask::new(id, inbox.clone());
+            let trains = body.trains();
             if ask.is_cancelled() {
                 answer(&ask, Err(Problem::Cancelled));
             } else if matches!(body, ToEngine::LoadModel { .. }) {
@@ -90,6 +91,9 @@ impl<'m> Session<'m> {
             } else {
                 let result = self.handle(&ask, body, blobs).await;
                 answer(&ask, result);
+            }
+            if trains {
+                inbox.training(false);
             }
         }
     }

@@ -263,6 +263,21 @@ async fn a_run_goes_on_in_another_tab_to_the_same_bits() {
 }
 
 #[wasm_bindgen_test]
+async fn a_run_can_be_paused_before_its_first_step() {
+    let page = Page::with_model().await;
+    page.with_data().await;
+    let id = page.train();
+    let paused = page.ask(ToEngine::Pause).await;
+    assert!(matches!(paused, FromEngine::Done), "{paused:?}");
+    let (answer, _) = page.hear_of(id, FromEngine::ends).await;
+    let FromEngine::Paused { run } = answer else { panic!("{answer:?}") };
+    let id = page.post(ToEngine::ResumeRun { key: run.key }, Vec::new());
+    let (finished, _) = page.trained(id).await;
+    assert!(!finished.history.epochs.is_empty());
+    page.ask(ToEngine::DeleteRun { key: finished.key }).await;
+}
+
+#[wasm_bindgen_test]
 async fn a_run_can_be_stopped_with_its_best_or_given_up() {
     let page = Page::with_model().await;
     page.with_data().await;

@@ -143,7 +143,6 @@ impl<'m> Session<'m> {
             Err(error) => return Err(error.into()),
         }
         let mut slots = run.shelf(self.base).slots(&run.record.key).await?;
-        ask.inbox().training(true);
         let from = Beginning { resume, finish };
         let ended = self.fit(ask, &run, &mut classifier, &prepared, &mut slots, from).await;
         ask.inbox().training(false);

@@ -167,6 +167,13 @@ pub enum ToEngine {
     },
 }
 
+impl ToEngine {
+    /// Whether it asks for a training, which can be paused.
+    pub fn trains(&self) -> bool {
+        matches!(self, Self::Train { .. } | Self::ResumeRun { .. } | Self::FinishRun { .. })
+    }
+}
+
 /// How the base model writes.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Writing {
