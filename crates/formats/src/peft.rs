@@ -272,9 +272,10 @@ impl Adapter {
 }
 
 /// Uniform module and half of a tensor's name, and what stands in front of its layers, if it is one of an adapter's.
-/// Adapters saved by name (`lora_A.default.weight`) or by other programs' names are read too.
+/// Adapters saved by name (`lora_A.default.weight`) are read too.
 fn module_of(name: &str) -> Option<(String, Half, String)> {
-    let name = name.strip_suffix(".weight")?;
+    // A wrapping of the whole may stand in front of PEFT's own.
+    let (_, name) = name.strip_suffix(".weight")?.split_once(PREFIX)?;
     let name = name.strip_suffix(".default").unwrap_or(name);
     let (named, half) = match name.strip_suffix(".lora_A") {
         Some(module) => (module, Half::A),
@@ -282,8 +283,7 @@ fn module_of(name: &str) -> Option<(String, Half, String)> {
     };
     let module = from_safetensors(named);
     matrix_to_gguf(&module)?;
-    let inner = named.strip_prefix(PREFIX).unwrap_or(named);
-    let front = inner.split_once("layers.").map_or(TEXT_PREFIX, |(front, _)| front);
+    let front = named.split_once("layers.").map_or(TEXT_PREFIX, |(front, _)| front);
     let prefix = if front.is_empty() { TEXT_PREFIX } else { front };
     Some((module, half, prefix.to_owned()))
 }
