@@ -159,6 +159,10 @@ fn tap_time(text: &str) -> Option<Duration> {
 /// Reads the closing line of the test runners.
 fn counted(line: &str) -> Count {
     let mut count = Count::default();
+    // nextest shows what a failing test program said, with a closing line of its own, indented
+    if line.trim_start().starts_with("test result: ") && line.starts_with(' ') {
+        return count;
+    }
     let line = line.trim();
     if let Some(number) = line.strip_prefix("# pass ") {
         count.passed = number.parse().unwrap_or(0);
@@ -228,6 +232,7 @@ mod tests {
         FAIL [  61.250s] (2/3) hearth-gemma::golden the_second
   stdout ───
     running 1 test
+    test result: FAILED. 0 passed; 1 failed; 0 ignored
   stderr ───
 
     thread 'the_second' (7) panicked at crates/gemma/tests/suite/golden.rs:7:9:

@@ -87,7 +87,7 @@ fn lines_in(folder: &Path) -> Result<Vec<String>> {
 fn native(steps: &mut Steps, packages: &[Package], real: bool, skipped: &Path) {
     let native = packages.iter().filter(|package| package.name != WEB);
     let all = flags(native.clone());
-    let libraries = flags(native.filter(|package| package.has_library));
+    let libraries = flags(native.clone().filter(|package| package.has_library));
     if all.is_empty() {
         return;
     }
@@ -118,7 +118,12 @@ fn native(steps: &mut Steps, packages: &[Package], real: bool, skipped: &Path) {
     steps.run("native tests", &mut tests(runner, &all));
     if !libraries.is_empty() {
         let runner = ["test", "--doc", "--no-fail-fast"];
-        steps.run("documentation tests", &mut tests(&runner, &libraries));
+        // with the programs too, although they have no such tests: other packages mean other features of the
+        // dependencies, which would be built again
+        let whole = native.count() + 1 == workspace().map_or(0, |all| all.len());
+        let all = ["--workspace", "--exclude", WEB].map(str::to_owned);
+        let packages = if whole { &all[..] } else { &libraries };
+        steps.run("documentation tests", &mut tests(&runner, packages));
     }
 }
 

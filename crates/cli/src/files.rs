@@ -182,8 +182,12 @@ fn shards_of_index(index: &Path) -> Result<Vec<PathBuf>> {
     Ok(std::iter::once(index.to_owned()).chain(names.iter().map(beside)).collect())
 }
 
-/// Whether a file holds a model: a projector and an adapter are none.
+/// Whether a file holds a model: a projector and an adapter are none. PEFT's own name for an adapter says it even
+/// of a file that cannot be read.
 fn holds_model(path: &Path) -> bool {
+    if name_of(path) == hearth_formats::peft::WEIGHTS_FILE {
+        return false;
+    }
     let Ok(source) = FileSource::open(path) else { return true };
     pollster::block_on(is_model(&source))
 }

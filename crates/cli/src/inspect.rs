@@ -108,13 +108,19 @@ struct Memory {
 pub async fn run(options: &Options, args: &Inspect) -> Result<Outcome> {
     let mut reports = vec![];
     let mut tables = vec![];
+    let mut refused = None;
     for path in &args.models {
         if inspect_table::is_table(path) {
             tables.push(inspect_table::run(options, path, &args.reading)?);
             continue;
         }
         let files = ModelFiles::find(path)?;
-        reports.push(report(&files, path.display().to_string(), args.weights.into()).await?);
+        match report(&files, path.display().to_string(), args.weights.into()).await {
+            Ok(report) => reports.push(report),
+            // what can be shown of the others is shown first
+            Err(error) if args.models.len() > 1 => refused = refused.or(Some(error)),
+            Err(error) => return Err(error),
+        }
     }
     if options.json {
         match (&reports[..], &tables[..]) {
@@ -125,12 +131,12 @@ pub async fn run(options: &Options, args: &Inspect) -> Result<Outcome> {
                 output::json(&serde_json::json!({ "models": all, "tables": tables }))?;
             }
         }
-        return Ok(Outcome::Done);
+    } else {
+        for report in &reports {
+            print(options, report)?;
+        }
     }
-    for report in &reports {
-        print(options, report)?;
-    }
-    Ok(Outcome::Done)
+    refused.map_or(Ok(Outcome::Done), Err)
 }
 
 async fn report(files: &ModelFiles, model: String, precision: Precision) -> Result<Report> {

@@ -53,8 +53,10 @@ fn inspect_tells_format_shapes_layouts_and_bytes() {
     assert_eq!(report["tensors"][0]["gpu_bytes"], 512 * 64 / 32 * 34);
 
     let words = run(&["inspect", &model, &fixture("formats/tests/fixtures/tokenizer/tiny.gguf")]);
-    // The second is no model but has a tokenizer: that much is shown.
+    // The second is a vocabulary only: it is refused in words, and the first is shown all the same.
     assert!(words.out.contains("Gemma 2") && words.out.contains("512 × 64"), "{}", words.out);
+    assert!(words.err.contains("a vocabulary without weights"), "{}", words.err);
+    assert_eq!(words.code, Some(2));
 }
 
 #[test]

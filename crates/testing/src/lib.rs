@@ -102,11 +102,17 @@ pub fn skipped(why: &str) {
     }
 }
 
+/// The program that is running, as it was started. (Under a runner that starts it by another dynamic loader,
+/// `current_exe` names that loader.)
+pub fn own_program() -> Option<PathBuf> {
+    env::args_os().next().map(PathBuf::from).filter(|path| path.is_file())
+}
+
 /// PACKAGE/BINARY::TEST of the running thread.
 fn test_name() -> String {
     let package = env::var("CARGO_PKG_NAME").unwrap_or_default();
     // cargo names test programs like `real-0123456789abcdef`
-    let program = env::current_exe().ok();
+    let program = own_program();
     let stem = program.as_deref().and_then(|path| path.file_stem()?.to_str()).unwrap_or_default();
     let binary = stem.rsplit_once('-').map_or(stem, |(name, _)| name);
     let binary = if binary == package.replace('-', "_") { "lib" } else { binary };

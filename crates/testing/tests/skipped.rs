@@ -2,7 +2,7 @@
 #![cfg(not(target_arch = "wasm32"))]
 #![allow(clippy::unwrap_used, reason = "tests and what they call")]
 
-use std::{env, fs, path::Path, process::Command};
+use std::{env, fs, path::Path};
 
 /// Runs as a test of its own program, without the model and with a folder for records.
 #[test]
@@ -11,7 +11,8 @@ fn a_test_without_its_file_is_recorded_once_by_name() {
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder).unwrap();
     let run = |model: &Path| {
-        let output = Command::new(env::current_exe().unwrap())
+        let program = hearth_testing::own_program().unwrap();
+        let output = hearth_testing::program(program.to_str().unwrap())
             .args(["--exact", "asks_for_the_real_model", "--nocapture", "--test-threads", "2"])
             .env("HEARTH_MODEL", model)
             .env(hearth_testing::SKIPPED_FOLDER, &folder)
@@ -32,7 +33,7 @@ fn a_test_without_its_file_is_recorded_once_by_name() {
     assert_eq!(recorded, line);
     assert!(printed.contains(line), "{printed}");
     // Any file passes for the model here.
-    assert_eq!(run(&env::current_exe().unwrap()), (String::new(), String::new()));
+    assert_eq!(run(&hearth_testing::own_program().unwrap()), (String::new(), String::new()));
 }
 
 #[test]
