@@ -53,15 +53,16 @@ fn sizes_are_plausible_for_the_weights() {
     }
 }
 
-/// The plans that `hearth bench --step` made from made-up files of the shape; see docs/gemma-2b.md.
+/// The plans that `hearth bench --step` makes from made-up files of the shape (docs/gemma-2b.md), without the
+/// copy of the adapter that averaging would need.
 #[wasm_bindgen_test(unsupported = test)]
 fn memory_is_what_the_file_itself_would_tell() {
     let total = |key: &str| {
         let card = cards().into_iter().find(|card| card.key == key).unwrap();
         card.training().unwrap().total()
     };
-    assert_eq!(total("gemma-2b-it"), 1_636_553_652);
-    assert_eq!(total("gemma-2b-it-bf16"), 1_575_842_420);
+    assert_eq!(total("gemma-2b-it"), 1_607_152_856);
+    assert_eq!(total("gemma-2b-it-bf16"), 1_546_441_624);
     for card in cards() {
         let bytes = total(card.key);
         assert!(bytes > 150_000_000 && bytes < 2_500_000_000, "{}: {bytes}", card.key);

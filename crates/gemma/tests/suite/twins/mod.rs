@@ -38,6 +38,7 @@ pub const GEMMA2: [(&str, &[u8]); 2] = [
 ];
 
 /// The tiny Gemma 1: one key head.
+#[cfg_attr(target_arch = "wasm32", allow(dead_code, reason = "the tests that use it run natively"))]
 pub const GEMMA1: [(&str, &[u8]); 2] = [
     ("config.json", include_bytes!("../../golden/tiny_gemma1/model/config.json")),
     ("model.safetensors", include_bytes!("../../golden/tiny_gemma1/model/model.safetensors")),
