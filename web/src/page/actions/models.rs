@@ -250,22 +250,32 @@ fn load(app: App, name: String, files: Vec<ModelFile>, blobs: Vec<Blob>, key: St
                 list_runs(app);
             });
         }
-        FromEngine::Failed(mut failure) => {
+        FromEngine::Failed(failure) => {
             app.stage.set(ModelStage::None);
             if let Some(bad) = failure.piece {
                 return mend(app, key.clone(), bad.file, bad.piece);
             }
-            let kept = app.stored.with_untracked(|all| all.iter().any(|model| model.key == key));
-            if kept && !begun {
-                // what cannot even be opened would be offered again and again
-                failure.advice = format!(
-                    "{} It is kept here: delete it under “Kept in this browser”, then load it again.",
-                    failure.advice
-                );
+            if failure.fatal {
+                return;
             }
-            if !failure.fatal {
+            if begun {
+                return fail(app, &failure);
+            }
+            // the page's list may be older than the file: what is kept is asked for before it is told
+            let key = key.clone();
+            ask_loader(app, ToLoader::List, &[], move |_, _| {
+                let kept =
+                    app.stored.with_untracked(|all| all.iter().any(|model| model.key == key));
+                let mut failure = failure.clone();
+                if kept {
+                    // what cannot even be opened would be offered again and again
+                    failure.advice = format!(
+                        "{} It is kept here: delete it under “Kept in this browser”, then load it again.",
+                        failure.advice
+                    );
+                }
                 fail(app, &failure);
-            }
+            });
         }
         FromEngine::Cancelled => app.stage.set(ModelStage::None),
         _ => (),
