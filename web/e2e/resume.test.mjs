@@ -169,7 +169,8 @@ test("storage is full at a later snapshot", async () => {
   await epochs(page, 2);
   await pause(page);
   assert.match(await notices(page), /storage is full.*The paused run is in this tab only/);
-  await context.close();
+  await resume(page);
+  await endsUnkept(context, page);
 });
 
 test("storage is full at the last write", async () => {

@@ -71,6 +71,21 @@ pub async fn read_blob(blob: &Blob, from: u64, to: u64) -> Result<js_sys::Uint8A
     Ok(js_sys::Uint8Array::new(&buffer))
 }
 
+/// A copy of a blob that needs no file any more. A `File` is only a name: once its file is deleted or changed,
+/// by us or by the user, it cannot be read.
+///
+/// # Errors
+/// A file that was changed or removed since it was picked; no memory for a copy.
+pub async fn detached(blob: &Blob) -> Result<Blob, JsValue> {
+    let size = blob.size() as u64;
+    let pieces = js_sys::Array::new();
+    for from in (0..size).step_by(COPY as usize) {
+        let piece = read_blob(blob, from, (from + COPY).min(size)).await?;
+        pieces.push(&piece);
+    }
+    Blob::new_with_u8_array_sequence(&pieces)
+}
+
 /// Lets so many milliseconds go by. Without a timer, none.
 pub(crate) async fn pause(milliseconds: i32) {
     let pause = js_sys::Promise::new(&mut |resolve, _| {

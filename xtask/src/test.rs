@@ -172,13 +172,24 @@ fn browser_tests(packages: &[String]) -> Result<Vec<PathBuf>> {
         if message["profile"]["test"] == true
             && let Some(program) = message["executable"].as_str()
         {
-            programs.push(PathBuf::from(program));
+            let program = PathBuf::from(program);
+            let wasm = std::fs::read(&program).context("cannot read a test program")?;
+            if has_browser_tests(&wasm) {
+                programs.push(program);
+            }
         }
     }
     programs.sort_by_key(|program| {
         std::cmp::Reverse(std::fs::metadata(program).map_or(0, |metadata| metadata.len()))
     });
     Ok(programs)
+}
+
+/// Whether a test program has a test for the browser: wasm-bindgen exports each by a name that begins so.
+/// The rest are native test programs, compiled along.
+fn has_browser_tests(wasm: &[u8]) -> bool {
+    const EXPORT: &[u8] = b"__wbgt_";
+    wasm.windows(EXPORT.len()).any(|window| window == EXPORT)
 }
 
 /// Runs a test program in headless Chromium, in a dedicated worker.
@@ -327,5 +338,11 @@ mod tests {
         };
         assert!(tested("hearth-kernels") && tested("hearth-testing"));
         assert!(!tested("xtask"));
+    }
+
+    #[test]
+    fn programs_without_tests_for_the_browser_are_not_started() {
+        assert!(has_browser_tests(b"\0asm..\x1b__wbgt_hearth::adds"));
+        assert!(!has_browser_tests(b"\0asm..__wbg_new __wbindgen_describe"));
     }
 }

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     protocol::{DataChoices, FromEngine, RunRecord, RunState},
-    storage::{StorageError, shelf::Shelf},
+    storage::{StorageError, detached, shelf::Shelf},
 };
 
 /// Names of a run's files.
@@ -239,7 +239,9 @@ impl Session<'_> {
                 "Start a new run.",
             )
         };
-        let blob = shelf.get(key, DATA).await?.ok_or_else(lost)?;
+        let kept = shelf.get(key, DATA).await?.ok_or_else(lost)?;
+        // the kept file goes when the run ends or moves; the data stay open, and may train another run
+        let blob = detached(&kept).await.map_err(|e| StorageError::of(DATA, &e))?;
         let mut data = Data::read(ask, run.record.data.clone(), blob, run.options.clone()).await?;
         data.prepare(&run.choices)?;
         ask.tell(&FromEngine::Data(data.preview(ask, true).await?));

@@ -82,7 +82,8 @@ impl Shelf {
             Self::Kept(folder) => folder.folder(key).await?.write(name, blob).await,
             Self::Memory(memory) => {
                 let place = (key.to_owned(), name.to_owned());
-                memory.borrow_mut().files.insert(place, blob.clone());
+                let copy = super::detached(blob).await.map_err(|e| StorageError::of(name, &e))?;
+                memory.borrow_mut().files.insert(place, copy);
                 Ok(())
             }
         }
