@@ -1,6 +1,7 @@
 //! `hearth bench`
 
 mod step;
+mod suite;
 
 use std::path::PathBuf;
 
@@ -64,6 +65,16 @@ pub struct Bench {
     /// How often each matmul runs; the best counts
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
     repeat: u32,
+    /// Measure everything: limits, ceilings, every tile, training and scoring on made-up models of
+    /// both sizes. Written to --out after each phase
+    #[arg(long, requires = "out", conflicts_with_all = ["model", "step", "gemm"])]
+    suite: bool,
+    /// Seconds that --suite may take
+    #[arg(long, value_name = "SECONDS", default_value_t = 540.0)]
+    deadline: f64,
+    /// Where --suite writes its JSON
+    #[arg(long, value_name = "FILE", requires = "suite")]
+    out: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -119,6 +130,9 @@ struct GemmSpeed {
 }
 
 pub async fn run(options: &Options, args: &Bench) -> Result<Outcome> {
+    if let (true, Some(out)) = (args.suite, &args.out) {
+        return suite::run(options, args, out).await;
+    }
     let layouts =
         args.layout.iter().map(|name| synthetic::layout(name)).collect::<Result<Vec<_>>>()?;
     let gpu = options.gpu().await?;

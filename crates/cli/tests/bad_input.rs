@@ -17,6 +17,7 @@ fn wrong_usage() {
     refused(&["frobnicate"], &["frobnicate"]);
     refused(&["verify", "x", "--only", "everything"], &["everything", "forward"]);
     refused(&["bench", "--shape", "12"], &["256x2048x640"]);
+    refused(&["bench", "--suite"], &["--out"]);
     refused(&["adapters", "--profile", "best"], &["best", "default"]);
     refused(&["score", "--model", "x", "--text", "y"], &["--continuation"]);
     refused(

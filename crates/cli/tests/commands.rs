@@ -309,6 +309,49 @@ fn bench_measures_every_tile_and_a_model() {
     }
 }
 
+#[test]
+fn the_suite_measures_everything_and_keeps_what_it_has() {
+    let folder = folder("suite");
+    let out = folder.join("figures.json");
+    let suite = |deadline: &str| {
+        let out = out.to_str().unwrap();
+        let args =
+            ["bench", "--suite", "--synthetic", "tiny", "--deadline", deadline, "--out", out];
+        let printed = run_json(0, &args);
+        let written: Value = serde_json::from_slice(&std::fs::read(out).unwrap()).unwrap();
+        assert_eq!(printed, written);
+        written
+    };
+    let report = suite("600");
+    let phases = report["phases"].as_array().unwrap();
+    let result = |name: &str| {
+        let phase = phases.iter().find(|phase| phase["name"] == name).unwrap();
+        assert!(phase["error"].is_null(), "{phase}");
+        phase["result"].clone()
+    };
+    assert!(result("device")["limits"]["maxStorageBufferBindingSize"].as_u64().unwrap() >= 1 << 27);
+    let peak = result("ceilings")["f32_gflops"].as_f64().unwrap();
+    let variants = result("variants");
+    let variants = variants.as_array().unwrap();
+    assert!(variants.len() > hearth_kernels::variants::TILES.len());
+    assert!(variants.iter().all(|variant| variant["right"] == true), "{variants:?}");
+    for shape in result("gemm").as_array().unwrap() {
+        let share = shape["of_peak"].as_f64().unwrap();
+        let best = shape["best"].as_f64().unwrap();
+        assert!((share - best / peak).abs() < 1e-9 && shape["backward"].as_f64().unwrap() > 0.0);
+    }
+    for model in ["gemma-3-270m", "gemma-2b"] {
+        let steps = result(model);
+        let launches = steps["by_kernel"].as_array().unwrap().iter();
+        let launches: u64 = launches.map(|kernel| kernel["launches"].as_u64().unwrap()).sum();
+        assert!(launches > 0 && steps["dispatches"] == launches, "{steps}");
+        assert!(steps["rows_per_second"].as_f64().unwrap() > 0.0);
+        assert!(steps["scored_rows"].as_u64().unwrap() >= 64);
+    }
+    let late = suite("0");
+    assert!(late["phases"].as_array().unwrap().iter().all(|phase| phase["skipped"].is_string()));
+}
+
 /// The first Ctrl-C asks, and the command ends with 130.
 #[test]
 #[cfg(unix)]

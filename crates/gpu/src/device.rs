@@ -7,7 +7,7 @@ use std::sync::{
 
 use crate::{
     Account, AdapterDescription, Buffer, GpuError, GpuOptions, MemoryReport, Profile, Slice,
-    adapter,
+    Timing, adapter,
     buffer::{Freed, Owned},
     failure::Failure,
     pipelines::Pipelines,
@@ -41,6 +41,7 @@ pub(crate) struct Shared {
     pub(crate) pending: Mutex<Queue>,
     pub(crate) readbacks: AtomicU64,
     pub(crate) failure: Arc<Failure>,
+    pub(crate) profile_of: Mutex<Option<Vec<Timing>>>,
     account: Arc<Account>,
     freed: Arc<Freed>,
     adapter: AdapterDescription,
@@ -99,6 +100,7 @@ impl Gpu {
                 queue,
                 readbacks: AtomicU64::new(0),
                 failure,
+                profile_of: Mutex::new(None),
                 account,
                 freed,
                 adapter: description,
@@ -127,6 +129,30 @@ impl Gpu {
     pub fn max_binding(&self) -> u64 {
         let limits = self.shared.device.limits();
         limits.max_storage_buffer_binding_size.min(limits.max_buffer_size) / 256 * 256
+    }
+
+    /// The device's limits by WebGPU's names, those that compute shaders meet.
+    pub fn limits(&self) -> Vec<(&'static str, u64)> {
+        let limits = self.shared.device.limits();
+        vec![
+            ("maxBufferSize", limits.max_buffer_size),
+            ("maxStorageBufferBindingSize", limits.max_storage_buffer_binding_size),
+            ("maxStorageBuffersPerShaderStage", limits.max_storage_buffers_per_shader_stage.into()),
+            ("maxBindGroups", limits.max_bind_groups.into()),
+            ("maxComputeWorkgroupStorageSize", limits.max_compute_workgroup_storage_size.into()),
+            (
+                "maxComputeInvocationsPerWorkgroup",
+                limits.max_compute_invocations_per_workgroup.into(),
+            ),
+            ("maxComputeWorkgroupSizeX", limits.max_compute_workgroup_size_x.into()),
+            ("maxComputeWorkgroupSizeY", limits.max_compute_workgroup_size_y.into()),
+            ("maxComputeWorkgroupSizeZ", limits.max_compute_workgroup_size_z.into()),
+            (
+                "maxComputeWorkgroupsPerDimension",
+                limits.max_compute_workgroups_per_dimension.into(),
+            ),
+            ("minStorageBufferOffsetAlignment", limits.min_storage_buffer_offset_alignment.into()),
+        ]
     }
 
     /// Most workgroups in one dimension of a dispatch.

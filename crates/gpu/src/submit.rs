@@ -85,6 +85,14 @@ impl Gpu {
     /// # Errors
     /// Anything that the device reported up to now: refused commands, memory, loss.
     pub async fn run(&self, commands: &Commands) -> Result<(), GpuError> {
+        if self.is_profiled() {
+            return self.run_profiled(commands).await;
+        }
+        self.run_by_pace(commands).await
+    }
+
+    /// The same, not timed.
+    pub(crate) async fn run_by_pace(&self, commands: &Commands) -> Result<(), GpuError> {
         self.run_with(commands, |pace| pace.budget()).await
     }
 

@@ -2,6 +2,7 @@
 
 mod lost;
 mod memory;
+mod profile;
 mod split;
 #[cfg(not(target_arch = "wasm32"))]
 mod threads;

@@ -1,5 +1,7 @@
 //! Time per kernel, measured by the device where it can.
 
+use std::sync::{MutexGuard, PoisonError};
+
 use web_time::Instant;
 
 use crate::{
@@ -32,13 +34,43 @@ impl Gpu {
         }
     }
 
+    /// Times every dispatch that `work` runs on this device, by whichever clone, in order.
+    ///
+    /// # Errors
+    /// What `work` returns.
+    pub async fn profiled<T, E>(
+        &self,
+        work: impl AsyncFnOnce() -> Result<T, E>,
+    ) -> Result<Vec<Timing>, E> {
+        *self.lock_profile() = Some(Vec::new());
+        let worked = work().await;
+        let timings = self.lock_profile().take().unwrap_or_default();
+        worked.map(|_| timings)
+    }
+
+    pub(crate) fn is_profiled(&self) -> bool {
+        self.lock_profile().is_some()
+    }
+
+    pub(crate) async fn run_profiled(&self, commands: &Commands) -> Result<(), GpuError> {
+        let timings = self.time(commands).await?;
+        if let Some(all) = self.lock_profile().as_mut() {
+            all.extend(timings);
+        }
+        Ok(())
+    }
+
+    fn lock_profile(&self) -> MutexGuard<'_, Option<Vec<Timing>>> {
+        self.shared.profile_of.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn time_on_host(&self, commands: &Commands) -> Result<Vec<Timing>, GpuError> {
         let mut timings = Vec::new();
         for item in commands.items() {
             let mut one = Commands::new();
             one.items.push(item.clone());
             let start = Instant::now();
-            self.run(&one).await?;
+            self.run_by_pace(&one).await?;
             self.finish().await?;
             if let Command::Dispatch(d) = item {
                 let seconds = start.elapsed().as_secs_f64();

@@ -23,9 +23,9 @@ use super::Bench;
 use crate::{heap::Meter, options::Options, output, session};
 
 /// Tokens that all rows begin with: the codelab's instruction has 21.
-const PREFIX: usize = 21;
+pub const PREFIX: usize = 21;
 /// The tokens of the classes.
-const CLASSES: [u32; 2] = [5, 9];
+pub const CLASSES: [u32; 2] = [5, 9];
 
 #[derive(Serialize)]
 pub struct StepReport {
@@ -83,7 +83,7 @@ impl Part {
 }
 
 /// Rows of made-up tokens.
-fn examples(lengths: &[usize], vocab: usize) -> Result<Vec<Example>> {
+pub fn examples(lengths: &[usize], vocab: usize) -> Result<Vec<Example>> {
     if let Some(short) = lengths.iter().find(|n| **n <= PREFIX) {
         bail!("--step: rows share {PREFIX} tokens, so one of {short} is too short");
     }
@@ -145,7 +145,8 @@ pub async fn measure(
     })
 }
 
-fn plan_step(
+/// What one step over these rows needs, within so many GB.
+pub fn plan_step(
     model: &Model,
     rows: &[Example],
     weights: u64,

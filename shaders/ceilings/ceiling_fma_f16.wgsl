@@ -1,0 +1,41 @@
+enable f16;
+// How many f16 multiply-adds a second the device can do: 32 independent chains an invocation, nothing read.
+
+struct Params {
+    rounds: u32,   // of 128 multiply-adds an invocation
+    factor: f32,
+    summand: f32,
+    start: f32,
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read_write> y: array<vec4<f32>>;   // one an invocation
+
+override WG: u32 = 64u;
+
+@compute @workgroup_size(WG)
+fn ceiling_fma_f16(@builtin(global_invocation_id) id: vec3<u32>) {
+    let m = vec4<f16>(f16(p.factor));
+    let c = vec4<f16>(f16(p.summand));
+    var a = vec4<f16>(f16(p.start)) + vec4<f16>(0.0h, 1.0h, 2.0h, 3.0h);
+    var b = a + 4.0h;
+    var d = a + 8.0h;
+    var e = a + 12.0h;
+    var f = a + 16.0h;
+    var g = a + 20.0h;
+    var h = a + 24.0h;
+    var i = a + 28.0h;
+    for (var r = 0u; r < p.rounds; r++) {
+        for (var u = 0u; u < 4u; u++) {
+            a = fma(a, m, c);
+            b = fma(b, m, c);
+            d = fma(d, m, c);
+            e = fma(e, m, c);
+            f = fma(f, m, c);
+            g = fma(g, m, c);
+            h = fma(h, m, c);
+            i = fma(i, m, c);
+        }
+    }
+    y[id.x] = vec4<f32>(a + b + d + e + f + g + h + i);
+}
