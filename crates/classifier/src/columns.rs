@@ -1,150 +1,31 @@
 //! From a table to labelled examples: which column is what, what is wrong with the rows.
 
+mod error;
 mod guess;
 mod known;
 mod labels;
 mod repeats;
+mod structured;
 mod summary;
 mod template;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 
+pub use error::ColumnsError;
+use error::bad_rows;
 pub use guess::{Guessed, Roles, guess_roles, guess_roles_told};
-pub use labels::{LabelChoices, LabelFindings, number, plain_form, unite_counts};
+use labels::is_word;
+pub use labels::{LabelChoices, LabelFindings, labels_in_list, number, plain_form, unite_counts};
 pub use repeats::{Contradiction, Repeats};
+pub use structured::check_texts;
 pub use summary::{
     ClassCount, Duplicate, TokenHistogram, class_counts, duplicates, part_warnings, warnings,
 };
 pub use template::{Piece, TextSource, parse_template};
 
 use crate::table::{Format, Table};
-
-/// Columns that do not make examples.
-#[derive(Debug, Error, Clone, PartialEq)]
-pub enum ColumnsError {
-    /// No such column.
-    #[error("there is no column {name:?}; the columns are {}", list(.columns))]
-    NoColumn {
-        /// The name asked for.
-        name: String,
-        /// The names there are.
-        columns: Vec<String>,
-    },
-    /// A template that cannot be read.
-    #[error(
-        "text template {template:?}: {why}; write column names in braces, such as '{{title}}: {{body}}', and {{{{ for a brace"
-    )]
-    Template {
-        /// The template.
-        template: String,
-        /// What is wrong.
-        why: &'static str,
-    },
-    /// No label column.
-    #[error("which column holds the label? The columns are {}{}", list(.columns), .hint)]
-    NoLabel {
-        /// The names there are.
-        columns: Vec<String>,
-        /// What else may help.
-        hint: &'static str,
-    },
-    /// A label that is a list or an object.
-    #[error(
-        "line {line}: the label {found:?} is a list or an object of JSON, not one class; name the field inside it by its path (such as label.name), or write one label a row"
-    )]
-    StructuredLabel {
-        /// Line in the file, from 1.
-        line: u64,
-        /// The cell.
-        found: String,
-    },
-    /// Rows without text or label.
-    #[error("{}; correct them, or drop these rows (--drop-bad)", bad_rows(.0))]
-    BadRows(BadLines),
-    /// A label that is no number where a number is needed.
-    #[error(
-        "line {line}: label {found:?} is not a number; a threshold or the median needs numbers in every row"
-    )]
-    NotANumber {
-        /// Line in the file, from 1.
-        line: u64,
-        /// The cell.
-        found: String,
-    },
-    /// Fewer than two classes.
-    #[error(
-        "all {rows} rows have the label {class:?}; a classifier needs at least two classes: check the label column"
-    )]
-    OneClass {
-        /// Rows.
-        rows: usize,
-        /// The one label.
-        class: String,
-    },
-    /// No usable row.
-    #[error("no row has a text{}", if *.labelled { " and a label" } else { "" })]
-    NoRows {
-        /// Were labels asked for?
-        labelled: bool,
-    },
-    /// Too many classes to be classes.
-    #[error(
-        "the label column has {found} different values; at most {limit} classes are possible: check the label column, or make a number binary by a threshold or its median"
-    )]
-    ManyClasses {
-        /// Values found.
-        found: usize,
-        /// The limit.
-        limit: usize,
-    },
-    /// Two classes, and nobody said which one is looked for.
-    #[error("which class is the positive one (the one to find): {}? F1, ROC-AUC and the threshold are about it", list(.classes))]
-    PositiveNeeded {
-        /// The two classes.
-        classes: Vec<String>,
-    },
-    /// A label that a trained classifier does not know.
-    #[error(
-        "line {line}: the label {found:?} is none of the classifier's classes {}{}; correct the label, or leave the row out",
-        list(.classes),
-        like.as_ref().map(|c| format!(", though it resembles {c:?} (--merge-labels takes it for that)")).unwrap_or_default()
-    )]
-    UnknownClass {
-        /// Line in the file, from 1.
-        line: u64,
-        /// The label.
-        found: String,
-        /// The classifier's classes.
-        classes: Vec<String>,
-        /// The one class that it equals in value or to the eye.
-        like: Option<String>,
-    },
-    /// A class to leave out that there is not.
-    #[error("the class {name:?} to leave out is not among the labels {}", list(.classes))]
-    UnknownDropped {
-        /// The name given.
-        name: String,
-        /// The classes there are.
-        classes: Vec<String>,
-    },
-    /// The positive class is not among the labels.
-    #[error(
-        "the positive class {name:?} is not among the labels {}{}",
-        list(.classes),
-        like.as_ref().map(|c| format!("; is {c:?} meant?")).unwrap_or_default()
-    )]
-    UnknownPositive {
-        /// The name given.
-        name: String,
-        /// The classes there are.
-        classes: Vec<String>,
-        /// The one class that it equals in value or to the eye.
-        like: Option<String>,
-    },
-}
 
 /// Data rows (from 1) that cannot be used.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -159,6 +40,11 @@ impl BadRows {
     /// Is every row fine?
     pub fn is_empty(&self) -> bool {
         self.empty_text.is_empty() && self.empty_label.is_empty()
+    }
+
+    /// What was left out, in words; none where nothing was.
+    pub fn words(&self, table: &Table) -> Option<String> {
+        (!self.is_empty()).then(|| format!("{} left out", bad_rows(&BadLines::of(self, table))))
     }
 }
 
@@ -176,24 +62,6 @@ impl BadLines {
         let lines = |rows: &[usize]| rows.iter().map(|&row| table.rows[row - 1].line).collect();
         Self { empty_text: lines(&bad.empty_text), empty_label: lines(&bad.empty_label) }
     }
-}
-
-fn bad_rows(bad: &BadLines) -> String {
-    let part = |what: &str, lines: &[u64]| {
-        let numbers: Vec<String> = lines.iter().take(10).map(u64::to_string).collect();
-        let more = if lines.len() > 10 { ", …" } else { "" };
-        let [rows, line] = if lines.len() == 1 { ["row", "line"] } else { ["rows", "lines"] };
-        (!lines.is_empty()).then(|| {
-            format!("{} {rows} without {what} ({line} {}{more})", lines.len(), numbers.join(", "))
-        })
-    };
-    let parts = [part("text", &bad.empty_text), part("label", &bad.empty_label)];
-    parts.into_iter().flatten().collect::<Vec<_>>().join(" and ")
-}
-
-fn list(names: &[String]) -> String {
-    let shown: Vec<String> = names.iter().take(30).map(|n| format!("{n:?}")).collect();
-    shown.join(", ") + if names.len() > 30 { ", …" } else { "" }
 }
 
 /// How a label cell becomes a class.
@@ -294,7 +162,7 @@ impl Dataset {
         let kept: Vec<(usize, String)> =
             rows.into_iter().zip(names).filter(|(_, name)| !drop.contains(name)).collect();
         for class in drop {
-            notes.push(format!("the rows of the class {class:?} are left out"));
+            notes.push(dropped_class(class));
         }
         let names: Vec<String> = kept.iter().map(|(_, name)| name.clone()).collect();
         let (classes, positive) = order_classes(&names, options.positive.as_deref())?;
@@ -316,6 +184,10 @@ impl Dataset {
     pub fn labels(&self) -> Vec<usize> {
         self.examples.iter().map(|e| e.label).collect()
     }
+}
+
+fn dropped_class(class: &str) -> String {
+    format!("the rows of the class {class:?} are left out")
 }
 
 fn example(table: &Table, roles: &Roles, texts: &[String], i: usize, label: usize) -> Example {
@@ -350,6 +222,7 @@ fn usable<'t>(
     options: &DatasetOptions,
 ) -> Result<Usable<'t>, ColumnsError> {
     let label = roles.label.ok_or_else(|| no_label(table))?;
+    check_texts(table, roles)?;
     let (texts, _) = texts(table, roles);
     let cell = |i: usize| table.rows[i].fields[label].trim();
     let all: Vec<usize> = (0..table.rows.len()).filter(|&i| !table.rows[i].is_empty()).collect();
@@ -366,6 +239,11 @@ fn usable<'t>(
         let words = options.labels.missing.join(", ");
         notes.push(format!("{} {rows} left out, as their label is one of {words}", missing.len()));
     }
+    for word in &options.labels.missing {
+        if !missing.iter().any(|&i| is_word(word, cell(i))) {
+            notes.push(format!("no row has the label {word:?}, which was to be left out"));
+        }
+    }
     let where_empty = |test: &dyn Fn(usize) -> bool| -> Vec<usize> {
         all.iter().filter(|&&i| test(i)).map(|i| i + 1).collect()
     };
@@ -379,19 +257,19 @@ fn usable<'t>(
     let is_usable = |i: &usize| !texts[*i].trim().is_empty() && !cell(*i).is_empty();
     let rows: Vec<usize> = all.iter().copied().filter(is_usable).collect();
     let cells: Vec<(u64, &str)> = rows.iter().map(|&i| (table.rows[i].line, cell(i))).collect();
-    let json = matches!(table.dialect.format, Format::Json | Format::JsonLines);
-    if let Some((line, found)) = cells.iter().find(|(_, c)| json && c.starts_with(['[', '{'])) {
-        let found = found.chars().take(60).collect();
-        return Err(ColumnsError::StructuredLabel { line: *line, found });
-    }
+    structured::check_labels(table, &cells)?;
+    notes.extend(labels::missing_texts(rows.iter().map(|&i| texts[i].as_str())));
     Ok(Usable { rows, texts, cells, dropped, notes })
 }
 
 fn no_label(table: &Table) -> ColumnsError {
     let columns = table.columns.clone();
+    let json = matches!(table.dialect.format, Format::Json | Format::JsonLines);
     let has = |name: &str| columns.iter().any(|c| c == name || c.starts_with(&format!("{name}.")));
     let hint = if has("annotations") && has("data") {
         "; this looks like Label Studio's export: export it as CSV or JSON-MIN, which have a column for the label"
+    } else if json && columns.len() == 1 {
+        "; there is only one: write text and label as two fields"
     } else if columns.len() == 1 {
         "; there is only one: is there a delimiter that was not found (--delimiter)?"
     } else {

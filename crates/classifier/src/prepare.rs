@@ -65,7 +65,11 @@ pub enum PrepareError {
     #[error("which column says train, validation and test? None is named as the split column")]
     NoSplitColumn,
     /// A class that cannot be learned.
-    #[error("no training row has the class {}: use more training rows, or another split", .0.join(", "))]
+    #[error(
+        "no training row has the class {}, so it cannot be learned: use more training rows or another split, or leave its \
+         rows out (--drop-class)",
+        .0.iter().map(|class| format!("{class:?}")).collect::<Vec<_>>().join(", ")
+    )]
     NothingToLearn(Vec<String>),
 }
 

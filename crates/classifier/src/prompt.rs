@@ -8,6 +8,7 @@
 //! prefix that all rows share is then found by comparing ids.
 
 mod classes;
+mod control;
 mod cut;
 
 use serde::{Deserialize, Serialize};
@@ -84,6 +85,9 @@ impl PromptSpec {
     ) -> Result<usize, PromptError> {
         let open = Self { max_tokens: usize::MAX, ..self.clone() };
         let frame = Prompter::new(&open, classes, encoder, bos)?.encode_filled("").len();
+        if frame >= positions {
+            return Err(PromptError::NoRoom { frame, positions });
+        }
         let limit = if frame + LEAST_TEXT > self.max_tokens {
             (frame + USUAL_TEXT).next_multiple_of(64)
         } else {
@@ -169,6 +173,16 @@ pub enum PromptError {
         frame: usize,
         /// The limit.
         limit: usize,
+    },
+    /// The frame alone is longer than what the model reads.
+    #[error(
+        "the prompt without any text has {frame} tokens, and the model reads {positions} at most: give the classes shorter words (--word Label=Word), shorten the question, or leave classes out (--drop-class)"
+    )]
+    NoRoom {
+        /// Tokens without a text.
+        frame: usize,
+        /// Tokens that the model reads.
+        positions: usize,
     },
     /// The limit is beyond what the model reads.
     #[error(

@@ -5,12 +5,15 @@
 //! [`read`] runs both over a [`std::io::Read`]. Encoding, delimiter, quotes and header are guessed, can be
 //! set by [`TableOptions`], and are told by [`Dialect`]; what is unusual is told in words.
 
+mod before;
+mod damaged;
 mod decode;
 mod detect;
 mod encoding;
 mod error;
 mod header;
 mod json;
+mod ragged;
 mod reading;
 mod records;
 mod refuse;
@@ -29,6 +32,7 @@ pub use survey::Survey;
 
 use decode::Decoder;
 use json::JsonRows;
+use ragged::{hint, is_rule};
 use reading::KnownValues;
 use records::{Record, Records, Rules};
 
@@ -148,6 +152,7 @@ struct Delimited {
     returns: Noted,
     headers: Noted,
     longer: Noted,
+    rules_drawn: Noted,
 }
 
 /// Rows with something to tell.
@@ -192,6 +197,7 @@ impl TableStream {
                     returns: Noted::default(),
                     headers: Noted::default(),
                     longer: Noted::default(),
+                    rules_drawn: Noted::default(),
                 };
                 Rows::Delimited(records, delimited)
             }
@@ -357,8 +363,12 @@ impl Delimited {
             self.longer.add(line);
             fields.truncate(expected);
         }
+        if expected > 1 && self.rules.delimiter == "|" && is_rule(&fields) {
+            self.rules_drawn.add(line);
+            return Ok(None);
+        }
         if fields.len() != expected {
-            let hint = hint(&fields, expected);
+            let hint = hint(&fields, expected, lone_return);
             let (found, delimiter) = (fields.len(), self.delimiter.clone());
             return Err(TableError::Ragged { line, expected, found, delimiter, hint });
         }
@@ -378,29 +388,10 @@ impl Delimited {
             self.returns.words(returns, "such lines"),
             self.headers.words(header, "times"),
             self.longer.words(longer, "such lines"),
+            self.rules_drawn.words("the line of dashes is no row and is passed over", "such lines"),
         ]
         .into_iter()
         .flatten()
-    }
-}
-
-/// What is probably wrong with a row of another width.
-fn hint(fields: &[String], expected: usize) -> &'static str {
-    let any = |f: &dyn Fn(&String) -> bool| fields.iter().any(f);
-    let number = |c: char| c.is_ascii_digit();
-    let comma = fields
-        .windows(2)
-        .any(|two| two[0].ends_with(number) && !two[1].is_empty() && two[1].chars().all(number));
-    if any(&|f| f.ends_with('\\') || f.contains("\\\"")) {
-        "if a backslash stands before characters that are text, name it (--escape '\\')"
-    } else if any(&|f| f.trim().starts_with('\'')) && any(&|f| f.trim().ends_with('\'')) {
-        "if single quotes stand around texts, name them (--quote \"'\")"
-    } else if fields.len() > expected && comma {
-        "if a number has a decimal comma, put quotes around it or divide columns by a semicolon or a tab"
-    } else if fields.len() > expected {
-        "a text with the delimiter in it needs quotes around it; check the quotes near this line, or choose another delimiter (--delimiter)"
-    } else {
-        "is a delimiter missing here, or a line break in a text without quotes around it? Check the quotes near this line, or choose another delimiter (--delimiter)"
     }
 }
 

@@ -168,7 +168,7 @@ proptest! {
         let options = DatasetOptions { drop_bad: true, ..DatasetOptions::default() };
         let known = Dataset::labelled_as(&table, &guess_roles(&table), &options, &labels);
         if texts.iter().any(|t| !t.trim().is_empty()) {
-            for example in known.unwrap() {
+            for example in known.unwrap().0 {
                 prop_assert_eq!(example.label, (example.row - 1) % labels.len());
             }
         }

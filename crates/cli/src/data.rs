@@ -1,12 +1,14 @@
 //! From a file of labelled texts to what trains, chooses and measures.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use hearth_classifier::{
     columns::{
-        self, Guessed, LabelChoices, LabelRule, Roles, TextSource, guess_roles_told, parse_template,
+        self, Guessed, LabelChoices, LabelRule, Roles, TextSource, guess_roles_told,
+        labels_in_list, parse_template,
     },
     prepare::{self, Preparing, SplitChoice},
     split::Part,
@@ -42,10 +44,11 @@ pub struct LabelArgs {
     pub positive: Option<String>,
     #[command(flatten)]
     set: LabelSetArgs,
-    /// Makes a numeric label two classes at its median: ABOVE for the median and more, BELOW for less
+    /// Makes a numeric label two classes at its median: ABOVE for the median and more, BELOW for less; a name
+    /// with a comma stands in double quotes
     #[arg(long, value_name = "ABOVE,BELOW")]
     median: Option<String>,
-    /// Makes a numeric label two classes at a number
+    /// Makes a numeric label two classes at a number; a name with a comma stands in double quotes
     #[arg(long, value_name = "NUMBER,ABOVE,BELOW", conflicts_with = "median")]
     cut: Option<String>,
 }
@@ -56,8 +59,9 @@ pub struct LabelSetArgs {
     /// Unite labels that look alike (letter case, invisible characters) or are equal in value (1 and 1.0)
     #[arg(long)]
     merge_labels: bool,
-    /// Leave out rows with these labels, which stand for a missing one
-    #[arg(long, value_name = "LABEL,…", value_delimiter = ',')]
+    /// Leave out rows with these labels, which stand for a missing one; a label with commas counts as one, and
+    /// the option may be given several times
+    #[arg(long, value_name = "LABEL,…")]
     missing: Vec<String>,
     /// Leave out the rows of a class; may be given several times
     #[arg(long, value_name = "LABEL")]
@@ -65,11 +69,15 @@ pub struct LabelSetArgs {
 }
 
 impl LabelSetArgs {
-    /// As the reader takes them.
-    pub fn choices(&self) -> LabelChoices {
+    /// As the reader takes them, for a table whose labels are in a column.
+    pub fn choices(&self, table: &Table, label: Option<usize>) -> LabelChoices {
+        let labels: BTreeSet<&str> = label
+            .into_iter()
+            .flat_map(|c| table.rows.iter().map(move |r| r.fields[c].trim()))
+            .collect();
         LabelChoices {
             merge: self.merge_labels,
-            missing: self.missing.clone(),
+            missing: self.missing.iter().flat_map(|list| labels_in_list(list, &labels)).collect(),
             drop: self.drop_class.clone(),
         }
     }
@@ -139,22 +147,55 @@ impl TableArgs {
 
 impl LabelArgs {
     fn rule(&self) -> Result<LabelRule> {
-        let parts = |text: &str| text.split(',').map(str::to_owned).collect::<Vec<_>>();
         if let Some(text) = &self.median {
-            let [above, below] = <[String; 2]>::try_from(parts(text))
-                .map_err(|_| anyhow::anyhow!("--median takes two names: ABOVE,BELOW"))?;
+            let [above, below] = in_list("--median", "two names: ABOVE,BELOW", text)?;
             return Ok(LabelRule::Median { above, below });
         }
         if let Some(text) = &self.cut {
-            let wrong =
-                || anyhow::anyhow!("--cut takes a number and two names: NUMBER,ABOVE,BELOW");
-            let [number, above, below] =
-                <[String; 3]>::try_from(parts(text)).map_err(|_| wrong())?;
-            let threshold = number.parse().map_err(|_| wrong())?;
+            let wanted = "a number and two names: NUMBER,ABOVE,BELOW";
+            let [number, above, below] = in_list("--cut", wanted, text)?;
+            let threshold = columns::number(&number).ok_or_else(|| {
+                anyhow!("--cut {text:?}: {number:?} is no number; it takes {wanted}")
+            })?;
             return Ok(LabelRule::Threshold { threshold, above, below });
         }
         Ok(LabelRule::AsIs)
     }
+}
+
+/// The entries of a list whose number is known. An entry with a comma stands in double quotes, as in CSV.
+fn in_list<const N: usize>(option: &str, wanted: &str, text: &str) -> Result<[String; N]> {
+    let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(text.as_bytes());
+    let record = reader.records().next().and_then(Result::ok).unwrap_or_default();
+    let all: Vec<String> = record.iter().map(|entry| entry.trim().to_owned()).collect();
+    let found = all.len();
+    let all = <[String; N]>::try_from(all).map_err(|_| {
+        anyhow!(
+            "{option} {text:?}: {found} entries; it takes {wanted}; put double quotes around an entry with a \
+             comma in it, such as '\"so, so\",bad'"
+        )
+    })?;
+    if all.iter().any(String::is_empty) || (N > 1 && all[N - 1] == all[N - 2]) {
+        bail!("{option} {text:?}: it takes {wanted}, and the two names differ and are not empty");
+    }
+    Ok(all)
+}
+
+/// Classes that are shown one by one.
+const SHOWN: usize = 24;
+
+/// Names of classes; quotes stand around one that would look like several.
+fn class_list(classes: &[String]) -> String {
+    let name = |class: &String| match class.contains([',', '"']) {
+        true => format!("{class:?}"),
+        false => class.clone(),
+    };
+    let shown: Vec<String> = classes.iter().take(SHOWN).map(name).collect();
+    let more = match classes.len().saturating_sub(SHOWN) {
+        0 => String::new(),
+        more => format!(" and {more} more classes"),
+    };
+    shown.join(", ") + &more
 }
 
 /// A file, and its rows with their parts.
@@ -202,7 +243,7 @@ pub fn prepare(
         rule: labels.rule()?,
         positive: labels.positive.clone(),
         drop_bad: file.drop_bad,
-        labels: labels.set.choices(),
+        labels: labels.set.choices(&table, roles.label),
         split: choice,
         limit: split.limit,
         seed,
@@ -222,7 +263,7 @@ impl Prepared {
             rows(Part::Train),
             rows(Part::Validation),
             rows(Part::Test),
-            self.data.classes.join(", ")
+            class_list(&self.data.classes)
         ));
         let duplicates = self.summary.duplicates;
         if duplicates > 0 {
@@ -230,6 +271,8 @@ impl Prepared {
                 "warning: {duplicates} test rows have the same text as a training row: the figures flatter"
             ));
         }
-        self.summary.warnings.iter().for_each(|w| output::note(&format!("warning: {w}")));
+        let dropped = self.data.dropped.words(&self.table);
+        let all = dropped.iter().chain(&self.summary.warnings);
+        all.for_each(|w| output::note(&format!("warning: {w}")));
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use hearth_classifier::{
-    columns::{Dataset, DatasetOptions},
+    columns::{Dataset, DatasetOptions, Repeats},
     estimator::{Labelled, TextClassifier},
     metrics::Evaluation,
     split::Part,
@@ -99,18 +99,24 @@ pub async fn run(options: &Options, args: &Eval) -> Result<Outcome> {
     // the classifier knows the classes and their order; the file may lack some
     let wanted = DatasetOptions {
         drop_bad: args.table.drop_bad,
-        labels: args.labels.choices(),
+        labels: args.labels.choices(&table, roles.label),
         ..DatasetOptions::default()
     };
-    let data = Dataset::labelled_as(&table, &roles, &wanted, &kept.classes)
+    let (data, mut notes) = Dataset::labelled_as(&table, &roles, &wanted, &kept.classes)
         .with_context(|| args.table.name())?;
+    let (repeats, _) = Repeats::among(&data, &kept.classes);
+    notes.extend(repeats.words(false));
+    notes.iter().for_each(|note| output::note(&format!("warning: {note}")));
     let is_test = |e: &&hearth_classifier::columns::Example| {
         args.split.is_none() || e.split.as_deref().and_then(Part::parse) == Some(Part::Test)
     };
     let rows: Vec<Labelled<'_>> =
         data.iter().filter(is_test).map(|e| (e.text.as_str(), e.label)).collect();
+    if let Some(split) = args.split.as_ref().filter(|_| rows.is_empty()) {
+        bail!("{}: the column {split:?} calls no row test", args.table.name());
+    }
     if rows.is_empty() {
-        bail!("{}: the column {:?} calls no row test", args.table.name(), args.split);
+        bail!("{}: no row is left to measure on", args.table.name());
     }
     let session = Session::open(options, &args.model, Embedding::FromSource).await?;
     let mut classifier = classifier_file::open(&session, &bundle).await?;

@@ -9,7 +9,8 @@ use std::rc::Rc;
 
 use anyhow::{Context, Result, bail};
 use hearth_formats::{
-    checkpoint::is_model,
+    checkpoint::{is_model, is_piece},
+    recognize::check_json,
     safetensors::Index,
     source::{ByteSource, FileSource},
 };
@@ -79,6 +80,10 @@ impl ModelFiles {
             }
             ([], [one]) => Ok(Self::with(vec![one.clone()], folder)),
             ([], [first, ..]) if gguf_models == pieces_beside(first)? => {
+                Ok(Self::with(gguf_models, folder))
+            }
+            // pieces know their numbers, whatever they are called
+            ([], [_, ..]) if gguf_models.iter().all(|path| holds_piece(path)) => {
                 Ok(Self::with(gguf_models, folder))
             }
             (_, []) => match &ending(".safetensors.index.json")[..] {
@@ -161,6 +166,7 @@ fn folder_of(path: &Path) -> &Path {
 /// The index and the files it names.
 fn shards_of_index(index: &Path) -> Result<Vec<PathBuf>> {
     let json = std::fs::read(index).with_context(|| format!("{}: reading", index.display()))?;
+    check_json(&index.display().to_string(), &json)?;
     let mut names: Vec<String> =
         Index::parse(&index.display().to_string(), &json)?.weight_map.into_values().collect();
     names.sort();
@@ -190,6 +196,11 @@ fn holds_model(path: &Path) -> bool {
     }
     let Ok(source) = FileSource::open(path) else { return true };
     pollster::block_on(is_model(&source))
+}
+
+/// Whether a file is a piece of a model that was split.
+fn holds_piece(path: &Path) -> bool {
+    FileSource::open(path).is_ok_and(|source| pollster::block_on(is_piece(&source)))
 }
 
 /// The pieces that belong to `model-00001-of-00003.gguf`; any other file alone.

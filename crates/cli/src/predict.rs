@@ -6,7 +6,10 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use hearth_classifier::{
-    calibration::softmax, columns::texts, metrics::predict, predictions::PredictionsWriter,
+    calibration::softmax,
+    columns::{check_texts, texts},
+    metrics::predict,
+    predictions::PredictionsWriter,
 };
 use hearth_gemma::Embedding;
 use serde::Serialize;
@@ -61,6 +64,7 @@ pub async fn run(options: &Options, args: &Predict) -> Result<Outcome> {
     let (roles, reading) = args.table.roles(&table, None)?;
     let reading = reading.without_label();
     reading.note();
+    check_texts(&table, &roles).with_context(|| args.table.name())?;
     let (texts, _) = texts(&table, &roles);
     // a row without text gets no prediction
     let full: Vec<usize> = (0..texts.len()).filter(|&i| !texts[i].trim().is_empty()).collect();
@@ -68,10 +72,10 @@ pub async fn run(options: &Options, args: &Predict) -> Result<Outcome> {
         bail!("{}: no row has a text", args.table.name());
     }
     if full.len() < texts.len() {
-        output::note(&format!(
-            "warning: {} rows have no text and get no prediction",
-            texts.len() - full.len()
-        ));
+        let empty = texts.len() - full.len();
+        let rows =
+            if empty == 1 { "row has no text and gets" } else { "rows have no text and get" };
+        output::note(&format!("warning: {empty} {rows} no prediction"));
     }
     let session = Session::open(options, &args.model, Embedding::FromSource).await?;
     let mut classifier = classifier_file::open(&session, &bundle).await?;

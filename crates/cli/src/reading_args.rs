@@ -10,8 +10,8 @@ pub struct ReadingArgs {
     /// The encoding, such as utf-8, windows-1252, shift_jis, gbk, utf-16 [default: guessed]
     #[arg(long, value_name = "NAME")]
     encoding: Option<String>,
-    /// What stands between columns: a character or several, or tab, comma, semicolon, bar, space; \t is a
-    /// tab [default: guessed]
+    /// What stands between columns: a character or several, or tab, comma, semicolon, bar, space, or none
+    /// where there is one column; \t is a tab [default: guessed]
     #[arg(long, value_name = "CHAR")]
     delimiter: Option<String>,
     /// The character around fields, or none where quotes are plain characters [default: guessed]
@@ -61,10 +61,13 @@ fn delimiter(given: &str) -> Result<String> {
         "semicolon" => ";",
         "bar" | "pipe" => "|",
         "space" => " ",
+        "none" => return Ok(String::new()),
         _ => given,
     };
     if named.is_empty() {
-        bail!("--delimiter is empty; give a character, or tab, comma, semicolon, bar or space");
+        bail!(
+            "--delimiter is empty; give a character, or tab, comma, semicolon, bar, space or none"
+        );
     }
     if named.contains(['\n', '\r', '"']) || named == "\\n" || named == "\\r" {
         bail!("--delimiter {given:?}: lines and quotes cannot stand between columns");

@@ -182,6 +182,8 @@ impl PromptArgs {
             }
             spec.words.push(word);
         }
+        spec.notes().iter().for_each(|note| output::note(&format!("warning: {note}")));
+        let mut spec = spec.without_own_bos();
         if self.max_tokens.is_none() && !codelab {
             let limit = spec.limit_for(classes, tokenizer, Some(tokenizer.bos()), positions)?;
             if limit > spec.max_tokens {

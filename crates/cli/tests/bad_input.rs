@@ -3,7 +3,7 @@
 
 mod command;
 
-use command::{fixture, folder, golden, model_with_tokenizer, refused};
+use command::{fixture, folder, golden, model_with_tokenizer, refused, run_json};
 
 fn model(family: usize) -> String {
     format!("{}/model", golden(family))
@@ -171,4 +171,44 @@ fn golden_folders_that_do_not_fit() {
     std::fs::write(dir.join("golden.json"), format!(r#"{{"model": "{}"}}"#, model(1))).unwrap();
     refused(&["verify", path], &["forward.safetensors"]);
     refused(&["verify", path, "--only", "tokenizer"], &["nothing of that"]);
+}
+
+#[test]
+fn pieces_under_other_names_are_one_model() {
+    let folder = folder("bad-input-pieces");
+    let piece = |index: u32, tensor: &str| {
+        hearth_testing::gguf::GgufFile::default()
+            .text("general.architecture", "gemma4")
+            .number("split.no", index)
+            .number("split.count", 2)
+            .floats(tensor, &[4], &[0.0; 4])
+            .bytes()
+    };
+    std::fs::write(folder.join("b.gguf"), piece(0, "output_norm.weight")).unwrap();
+    std::fs::write(folder.join("a.gguf"), piece(1, "blk.0.attn_norm.weight")).unwrap();
+    let report = run_json(0, &["inspect", &folder.display().to_string()]);
+    assert_eq!(report["tensors"].as_array().unwrap().len(), 2, "{report}");
+    std::fs::remove_file(folder.join("b.gguf")).unwrap();
+    let rest = folder.display().to_string();
+    refused(&["inspect", &rest], &["split into 2 files", "piece 1 of 2 is missing"]);
+}
+
+#[test]
+fn an_index_that_git_lfs_left_is_called_so() {
+    let folder = folder("bad-input-index");
+    std::fs::copy(
+        format!("{}/model/model.safetensors", golden(3)),
+        folder.join("model.safetensors"),
+    )
+    .unwrap();
+    let pointer = format!(
+        "version https://git-lfs.github.com/spec/v1\r\noid sha256:{}\r\nsize 7654\r\n",
+        "0f".repeat(32)
+    );
+    std::fs::write(folder.join("model.safetensors.index.json"), pointer).unwrap();
+    let name = folder.display().to_string();
+    refused(
+        &["inspect", &name],
+        &["model.safetensors.index.json", "git-lfs pointer", "git lfs pull"],
+    );
 }

@@ -120,7 +120,10 @@ fn train_eval_and_predict() {
     let lines: Vec<&str> = ran.out.lines().collect();
     assert_eq!(lines[0], r#""id","text","prediction","p(Negative)","p(Positive)""#);
     assert!(lines[1].starts_with(r#"1,"it was so good","Positive",0."#), "{}", ran.out);
-    assert!(lines[2].starts_with(r#"2,"","#) && ran.err.contains("1 rows have no text"));
+    assert!(
+        lines[2].starts_with(r#"2,"","#)
+            && ran.err.contains("1 row has no text and gets no prediction")
+    );
     assert!(lines[3].contains("Negative"), "{}", ran.out);
     let mut child = hearth()
         .args([&["predict", "-", "--lines", "--json"], &predict[..]].concat())

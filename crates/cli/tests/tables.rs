@@ -113,7 +113,8 @@ fn nothing_is_read_in_silence() {
             "\"Good\" (4 rows), \"good\" (8 rows)",
             "--merge-labels unites them",
             "class \"rare\" has only 1 row in the file: 1 to learn from, 0 to validate, 0 to test",
-            "--drop-class \"rare\"",
+            "(3 are needed for one in each part)",
+            "--drop-class rare leaves it out",
             "text       column \"text\" (by its name)",
         ],
     );
@@ -237,4 +238,95 @@ fn one_reader_for_files_lines_and_values() {
     assert_eq!(lines(&utf16), expected);
     assert_eq!(lines(&plain.chars().map(|c| c as u8).collect::<Vec<_>>()), expected);
     assert!(Path::new(&out).join("classifier.hearth").is_file());
+}
+
+#[test]
+fn lists_in_options_keep_labels_with_commas_whole() {
+    let case = Case::new("tables-lists");
+    let table = case.write("so.csv", csv("text,label\n", 24, &["good", "so, so", "n/a", "so"]));
+    let ran = case.train(&table, &["--missing", "n/a,so, so", "--positive", "good"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    said(
+        &ran,
+        &["12 rows are left out, as their label is one of n/a, so, so", "test rows of so, good"],
+    );
+    let ran = case.train(
+        &table,
+        &["--missing", "nil", "--drop-class", "so, so", "--drop-class", "n/a", "--positive", "so"],
+    );
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    said(&ran, &["no row has the label \"nil\"", "the rows of the class \"so, so\" are left out"]);
+    let numbers = case.write("stars.csv", csv("text,label\n", 24, &["1", "2", "4", "5"]));
+    let ran = case.train(&numbers, &["--median", "\"high, very\",low", "--positive", "high, very"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    said(&ran, &["test rows of low, \"high, very\""]);
+    let ran =
+        case.train(&numbers, &["--cut", "\"2,5\",high,\"low, rather\"", "--positive", "high"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    said(&ran, &["test rows of \"low, rather\", high"]);
+    let (model, out) = (case.path("none.gguf"), case.path("run"));
+    for (option, value, words) in [
+        ("--median", "high, very,low", "3 entries; it takes two names"),
+        ("--cut", "2,5,high,low", "4 entries; it takes a number and two names"),
+        ("--cut", "two,high,low", "\"two\" is no number"),
+        ("--median", "same,same", "the two names differ"),
+    ] {
+        refused(
+            &["train", &numbers, "--model", &model, "--out", &out, option, value],
+            &[option, words],
+        );
+    }
+}
+
+#[test]
+fn a_bos_of_ones_own_is_told_and_not_doubled() {
+    let case = Case::new("tables-bos");
+    let table = case.write("a.csv", csv("text,label\n", 24, &["good", "bad"]));
+    let metrics = |question: &str| {
+        let ran = case.train(&table, &["--positive", "good", "--question", question]);
+        assert_eq!(ran.code, Some(0), "{}", ran.err);
+        let kept = std::fs::read(case.folder.join("run/metrics.json")).unwrap();
+        let kept: serde_json::Value = serde_json::from_slice(&kept).unwrap();
+        (ran.err, kept["tokens"].clone(), kept["evaluation"]["log_loss"].clone())
+    };
+    let (_, tokens, loss) = metrics("Is it good");
+    let (said, own_tokens, own_loss) = metrics("<bos>Is it good");
+    assert!(said.contains("the question begins with its own <bos>"), "{said}");
+    assert_eq!((own_tokens, own_loss), (tokens, loss));
+    let (said, ..) = metrics("<start_of_turn>Is it good");
+    assert!(
+        said.contains("the question has <start_of_turn>, which the model reads as letters"),
+        "{said}"
+    );
+}
+
+#[test]
+fn eval_tells_what_it_leaves_out() {
+    let case = Case::new("tables-eval");
+    let table = case.write("a.csv", csv("text,label\n", 24, &["good", "bad"]));
+    let ran = case.train(&table, &["--positive", "good"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    let text = csv("text,label\n", 12, &["Good", "bad", "n/a"]) + "a last one,\n";
+    let other = case.write("other.csv", text);
+    let (model, out) = (case.path("model"), case.path("run"));
+    let eval = ["eval", &other, "--classifier", &out, "--model", &model];
+    let more = ["--merge-labels", "--missing", "n/a", "--drop-bad"];
+    let ran = run(&[&eval[..], &more].concat());
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    said(
+        &ran,
+        &[
+            "4 rows are left out, as their label is one of n/a",
+            "1 row without label (line 14) left out",
+            "the label \"Good\" counts as \"good\"",
+        ],
+    );
+    let split = case.write(
+        "split.csv",
+        csv("text,label,part\n", 8, &["good", "bad"]).replace("\"\n", "\",exam\n"),
+    );
+    refused(
+        &["eval", &split, "--classifier", &out, "--model", &model, "--split", "part"],
+        &["the column \"part\" calls no row test"],
+    );
 }

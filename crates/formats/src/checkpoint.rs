@@ -23,7 +23,7 @@ use crate::mlx::Affine;
 use crate::row::FloatType;
 use crate::source::{ByteSource, SourceError, read_vec};
 pub use error::CheckpointError;
-pub use open::is_model;
+pub use open::{is_model, is_piece};
 
 /// Bytes that are read at once (a row more than that is read as a whole).
 pub const PIECE: u64 = 2 << 20;

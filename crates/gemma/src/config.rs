@@ -123,6 +123,11 @@ pub enum ConfigError {
          2 and 3: take one of these"
     )]
     OtherModel { file: String, what: String, key: &'static str, found: String },
+    #[error(
+        "{file}: this is {what} ({reason}): it turns a text into a vector and cannot continue one, so there is no answer \
+         to choose; take a text model of Gemma 1, 2 or 3 instead, such as Gemma 3 270M"
+    )]
+    Embedding { file: String, what: &'static str, reason: String },
     #[error("{file}: key '{key}' is missing; expected {expected}")]
     Missing { file: String, key: String, expected: String },
     #[error("{file}: key '{key}': expected {expected}, found {found}")]

@@ -4,13 +4,14 @@ use std::collections::HashMap;
 
 use super::labels::resembling;
 use super::{
-    ColumnsError, Dataset, DatasetOptions, Example, Roles, Usable, class_names, example, usable,
+    ColumnsError, Dataset, DatasetOptions, Example, Roles, Usable, class_names, dropped_class,
+    example, usable,
 };
 use crate::table::Table;
 
 impl Dataset {
     /// Reads the examples of a table whose labels must be among `classes`, in that order. Not every class has
-    /// to occur.
+    /// to occur. With them what was left out or united, in words.
     ///
     /// # Errors
     /// No label column, rows without text or label (unless they are dropped), a label that is no class.
@@ -19,27 +20,37 @@ impl Dataset {
         roles: &Roles,
         options: &DatasetOptions,
         classes: &[String],
-    ) -> Result<Vec<Example>, ColumnsError> {
-        let Usable { rows, texts, cells, .. } = usable(table, roles, options)?;
+    ) -> Result<(Vec<Example>, Vec<String>), ColumnsError> {
+        let Usable { rows, texts, cells, dropped, mut notes } = usable(table, roles, options)?;
+        notes.extend(dropped.words(table));
         if rows.is_empty() {
             return Err(ColumnsError::NoRows { labelled: true });
         }
         let names = class_names(&cells, &options.rule)?;
         let drop = &options.labels.drop;
+        notes.extend(drop.iter().map(|class| match names.contains(class) {
+            true => dropped_class(class),
+            false => format!("no row has the class {class:?}, which was to be left out"),
+        }));
         let left_in = rows.into_iter().zip(cells).zip(names).filter(|(_, n)| !drop.contains(n));
         let mut known: HashMap<String, usize> = HashMap::new();
-        left_in
+        let examples: Result<Vec<Example>, ColumnsError> = left_in
             .map(|((i, (line, _)), name)| {
                 let label = match known.get(&name) {
                     Some(&label) => label,
                     None => {
                         let label = class_of(line, &name, options.labels.merge, classes)?;
+                        if classes[label] != name {
+                            notes
+                                .push(format!("the label {name:?} counts as {:?}", classes[label]));
+                        }
                         *known.entry(name).or_insert(label)
                     }
                 };
                 Ok(example(table, roles, &texts, i, label))
             })
-            .collect()
+            .collect();
+        Ok((examples?, notes))
     }
 }
 
@@ -68,7 +79,7 @@ mod tests {
         let table = table::read(csv.as_bytes(), Default::default(), &mut |_| {}).unwrap();
         let options = DatasetOptions { drop_bad, ..DatasetOptions::default() };
         let classes = ["rude", "polite"].map(String::from);
-        let examples = Dataset::labelled_as(&table, &guess_roles(&table), &options, &classes)?;
+        let (examples, _) = Dataset::labelled_as(&table, &guess_roles(&table), &options, &classes)?;
         Ok(examples.iter().map(|e| e.label).collect())
     }
 
@@ -102,8 +113,34 @@ mod tests {
         let united = super::super::LabelChoices { merge: true, ..Default::default() };
         let options = DatasetOptions { labels: united, ..DatasetOptions::default() };
         let classes = ["rude", "polite"].map(String::from);
-        let examples =
+        let (examples, notes) =
             Dataset::labelled_as(&table, &guess_roles(&table), &options, &classes).unwrap();
         assert_eq!(examples.iter().map(|e| e.label).collect::<Vec<_>>(), [1, 0]);
+        assert_eq!(notes, ["the label \"Polite\" counts as \"polite\""]);
+    }
+
+    #[test]
+    fn what_is_left_out_is_told() {
+        let csv = "text,label\nhello,polite\nno,rude\nhm,n/a\n,rude\nso,odd\n";
+        let table = table::read(csv.as_bytes(), Default::default(), &mut |_| {}).unwrap();
+        let labels = super::super::LabelChoices {
+            missing: vec!["N/A".into(), "nil".into()],
+            drop: vec!["odd".into()],
+            ..Default::default()
+        };
+        let options = DatasetOptions { labels, drop_bad: true, ..DatasetOptions::default() };
+        let classes = ["rude", "polite"].map(String::from);
+        let (examples, notes) =
+            Dataset::labelled_as(&table, &guess_roles(&table), &options, &classes).unwrap();
+        assert_eq!(examples.len(), 2);
+        assert_eq!(
+            notes,
+            [
+                "1 row is left out, as their label is one of N/A, nil",
+                "no row has the label \"nil\", which was to be left out",
+                "1 row without text (line 5) left out",
+                "the rows of the class \"odd\" are left out"
+            ]
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! Labels as a set: values that look alike or are the same number, words for a missing value. They are
 //! pointed out, and united or left out only when asked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use unicode_normalization::UnicodeNormalization;
@@ -60,6 +60,49 @@ pub fn plain_form(text: &str) -> String {
     lower.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
+/// Letters of other scripts that look like Latin ones, small ones first.
+const LOOKALIKES: [(&str, &str); 2] = [
+    ("аеорсухіјѕһԁԛԝοα", "aeopcyxijshdqwoa"),
+    ("АВЕКМНОРСТУХІЈЅΑΒΕΖΗΙΚΜΝΟΡΤΥΧ", "ABEKMHOPCTYXIJSABEZHIKMNOPTYX"),
+];
+/// Zeros of scripts whose digits follow it: Arabic, Persian, Devanagari, Bengali, Thai.
+const ZEROS: [char; 5] = ['\u{660}', '\u{6F0}', '\u{966}', '\u{9E6}', '\u{E50}'];
+
+/// The Latin letter that a letter looks like, in one of the tables.
+fn latin(c: char, (others, latin): (&str, &str)) -> Option<char> {
+    others.chars().position(|other| other == c).and_then(|place| latin.chars().nth(place))
+}
+
+/// A label without what the eye does not tell apart: [`plain_form`], and beyond it digits of other scripts, hyphens and
+/// underscores between letters, and letters of other scripts among Latin ones or where all of them look Latin.
+fn look(label: &str) -> String {
+    let [small, large] = LOOKALIKES;
+    let is_other =
+        |c: char| c.is_alphabetic() && latin(c, small).or_else(|| latin(c, large)).is_some();
+    let mixed = label.chars().any(|c| c.is_ascii_alphabetic()) && label.chars().any(is_other);
+    let plain = plain_form(label);
+    let alike = plain.chars().filter(|c| c.is_alphabetic()).all(|c| latin(c, small).is_some());
+    let form = if mixed || alike {
+        let to_latin = |c: char| latin(c, small).or_else(|| latin(c, large)).unwrap_or(c);
+        plain_form(&label.chars().map(to_latin).collect::<String>())
+    } else {
+        plain
+    };
+    let digit = |c: char| {
+        let value =
+            |zero: &char| u32::from(c).checked_sub(u32::from(*zero)).filter(|value| *value < 10);
+        ZEROS.iter().find_map(value).and_then(|value| char::from_digit(value, 10)).unwrap_or(c)
+    };
+    let all: Vec<char> = form.chars().map(digit).collect();
+    let is_letter =
+        |place: Option<usize>| place.and_then(|p| all.get(p)).is_some_and(|c| c.is_alphabetic());
+    let joined = |(i, &c): (usize, &char)| {
+        let between = is_letter(i.checked_sub(1)) && is_letter(Some(i + 1));
+        if matches!(c, '-' | '_') && between { ' ' } else { c }
+    };
+    all.iter().enumerate().map(joined).collect()
+}
+
 /// A finite number, with a decimal point or a decimal comma.
 pub fn number(cell: &str) -> Option<f64> {
     let cell = cell.trim();
@@ -76,7 +119,7 @@ fn has_decimal_comma(cell: &str) -> bool {
 
 /// What labels of one class share: the number that they are, or the form that the eye sees.
 fn key(label: &str, with_numbers: bool) -> String {
-    let form = plain_form(label);
+    let form = look(label);
     match (number(&form), form.as_str()) {
         (Some(value), _) => format!("#{}", value + 0.0),
         (None, "true") if with_numbers => "#1".to_owned(),
@@ -110,7 +153,7 @@ impl LabelFindings {
     pub fn of<'a>(labels: impl IntoIterator<Item = &'a str>) -> Self {
         let all = counts(labels);
         let (alike, equal) = groups(&all).into_iter().partition(|group: &Vec<ClassCount>| {
-            group.iter().all(|c| plain_form(&c.class) == plain_form(&group[0].class))
+            group.iter().all(|c| look(&c.class) == look(&group[0].class))
         });
         let chosen = |test: &dyn Fn(&ClassCount) -> bool| -> Vec<ClassCount> {
             all.iter().filter(|c| test(c)).cloned().collect()
@@ -142,14 +185,17 @@ impl LabelFindings {
                 ));
             }
         };
-        several(&self.alike, "look alike (letter case, invisible characters, width, normal form)");
+        several(
+            &self.alike,
+            "look alike (letter case, invisible characters, width, normal form, hyphens, letters of another script)",
+        );
         several(&self.equal, "are equal in value");
         if !self.missing.is_empty() {
             let names: Vec<&str> = self.missing.iter().map(|c| c.class.as_str()).collect();
             all.push(format!(
                 "labels that are usual words for a missing value count as classes: {}; --missing {} leaves these rows out",
                 shown(&self.missing),
-                names.join(",")
+                shell_word(&names.join(","))
             ));
         }
         if !self.decimal_commas.is_empty() {
@@ -165,6 +211,27 @@ impl LabelFindings {
         }
         all
     }
+}
+
+/// A word of a command as a shell takes it.
+pub(super) fn shell_word(text: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "-_./,:+%@".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
+}
+
+/// Texts that are usual words for a missing value, in words.
+pub(super) fn missing_texts<'a>(texts: impl Iterator<Item = &'a str>) -> Option<String> {
+    let is_word = |text: &&str| MISSING.contains(&plain_form(text).as_str());
+    let found = counts(texts.filter(|text| text.len() < 16).filter(is_word));
+    let rows = found.iter().map(|c| c.rows).sum::<usize>();
+    (rows > 0).then(|| {
+        let have = if rows == 1 { "row has" } else { "rows have" };
+        format!("{rows} {have} a usual word for a missing value as text: {}", shown(&found))
+    })
 }
 
 /// Labels with their rows. What cannot be seen or told apart is shown by its codes too.
@@ -223,10 +290,34 @@ pub(super) fn resembling<'c>(name: &str, classes: &'c [String]) -> Option<&'c St
     like.next().filter(|_| like.next().is_none())
 }
 
+/// The labels of a list with commas between them, such as `nan,NA`. Labels have commas too: from each place
+/// the longest part that is one of `labels` is taken, else the part up to the next comma.
+pub fn labels_in_list(list: &str, labels: &BTreeSet<&str>) -> Vec<String> {
+    let is_label = |part: &str| labels.iter().any(|label| label.eq_ignore_ascii_case(part.trim()));
+    let (mut rest, mut found) = (list, Vec::new());
+    loop {
+        let mut ends = rest.match_indices(',').map(|(at, _)| at);
+        let first = ends.next();
+        let longest = std::iter::once(rest.len()).chain(ends.rev()).chain(first);
+        let end = longest.clone().find(|&end| is_label(&rest[..end])).or(first);
+        let end = end.unwrap_or(rest.len());
+        found.push(rest[..end].trim().to_owned());
+        if end == rest.len() {
+            return found;
+        }
+        rest = &rest[end + 1..];
+    }
+}
+
+/// Whether a label is the word for a missing one, in whatever letter case.
+pub(super) fn is_word(word: &str, label: &str) -> bool {
+    word.trim().eq_ignore_ascii_case(label)
+}
+
 impl LabelChoices {
     /// Whether a row with this label is left out.
     pub(super) fn is_missing(&self, label: &str) -> bool {
-        self.missing.iter().any(|word| word.trim().eq_ignore_ascii_case(label))
+        self.missing.iter().any(|word| is_word(word, label))
     }
 
     /// Classes to leave out that there are none of.
@@ -265,6 +356,48 @@ mod tests {
     }
 
     #[test]
+    fn letters_and_digits_of_other_scripts_and_hyphens() {
+        // Cyrillic and Greek letters
+        let labels =
+            ["spam", "sp\u{430}m", "\u{410}", "A", "\u{391}", "not-ok", "not_ok", "Not ok"];
+        let found = LabelFindings::of(labels);
+        assert_eq!(
+            names(&found.alike),
+            [
+                vec!["A", "\u{391}", "\u{410}"],
+                vec!["Not ok", "not-ok", "not_ok"],
+                vec!["spam", "sp\u{430}m"]
+            ]
+        );
+        assert_eq!(names(&LabelFindings::of(["7", "\u{667}", "8"]).alike), [vec!["7", "\u{667}"]]);
+        // grades, words of one script, and numbers with a sign are what they are
+        let different = [
+            "A-",
+            "A",
+            "B+",
+            "B",
+            "\u{432}\u{43e}\u{440}",
+            "bop",
+            "-1",
+            "1",
+            "\u{43d}\u{435}\u{442}",
+        ];
+        assert_eq!(LabelFindings::of(different), LabelFindings::default());
+    }
+
+    #[test]
+    fn texts_that_stand_for_a_missing_one() {
+        let found = missing_texts(["nan", "a text", "NULL", "nan"].into_iter()).unwrap();
+        assert_eq!(
+            found,
+            "3 rows have a usual word for a missing value as text: \"NULL\" (1 row), \"nan\" (2 rows)"
+        );
+        assert_eq!(missing_texts(["nana", "x"].into_iter()), None);
+        assert_eq!(shell_word("nan,NA"), "nan,NA");
+        assert_eq!(shell_word("#N/A,it's"), r"'#N/A,it'\''s'");
+    }
+
+    #[test]
     fn labels_of_one_value() {
         let found = LabelFindings::of(["2", "2.0", "02", "0", "true", "1", "2,0", "False"]);
         let expected = [vec!["0", "False"], vec!["1", "true"], vec!["02", "2", "2,0", "2.0"]];
@@ -288,6 +421,21 @@ mod tests {
     fn united_labels_take_the_most_frequent_name() {
         let labels = ["Yes", "yes", "YES", "yes", "no", "1", "1.0"].map(String::from);
         assert_eq!(united(&labels), ["yes", "yes", "yes", "yes", "no", "1", "1"]);
+    }
+
+    #[test]
+    fn lists_of_labels_with_commas_in_them() {
+        let labels = BTreeSet::from(["so, so", "so", "n/a", "good", "a,b,c", "NaN"]);
+        for (list, expected) in [
+            ("nan,NA", &["nan", "NA"][..]),
+            ("so, so", &["so, so"]),
+            ("so,n/a", &["so", "n/a"]),
+            ("nan, so, so,a,b,c, none", &["nan", "so, so", "a,b,c", "none"]),
+            ("a,b", &["a", "b"]),
+            ("x", &["x"]),
+        ] {
+            assert_eq!(labels_in_list(list, &labels), expected, "{list}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::plain_form;
+use super::{labels::shell_word, plain_form};
 
 /// Rows of one class.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,6 +76,7 @@ pub fn part_warnings(
 ) -> Vec<String> {
     let mut found = Vec::new();
     let rows = |part: &[ClassCount], i: usize| part.get(i).map_or(0, |c| c.rows);
+    let any = |part: &[ClassCount]| part.iter().any(|c| c.rows > 0);
     for (i, class) in train.iter().enumerate() {
         let parts = [train, validation, test].map(|part| rows(part, i));
         let all = parts.iter().sum::<usize>();
@@ -83,10 +84,19 @@ pub fn part_warnings(
             continue;
         }
         let only = if all == 1 { "row" } else { "rows" };
+        let needed = 1 + usize::from(any(validation)) + usize::from(any(test));
+        let lacks = match all < needed {
+            true => format!(" ({needed} are needed for one in each part)"),
+            false => String::new(),
+        };
         found.push(format!(
-            "class {:?} has only {all} {only} in the file: {} to learn from, {} to validate, {} to test; \
-             --drop-class {:?} leaves it out",
-            class.class, parts[0], parts[1], parts[2], class.class
+            "class {:?} has only {all} {only} in the file: {} to learn from, {} to validate, {} to test{lacks}; \
+             --drop-class {} leaves it out",
+            class.class,
+            parts[0],
+            parts[1],
+            parts[2],
+            shell_word(&class.class)
         ));
     }
     let names = |counts: Vec<&ClassCount>| {

@@ -235,7 +235,11 @@ fn the_limit_follows_the_classes() {
     let spec = PromptSpec { max_tokens: limit, ..lines() };
     let made = Prompter::new(&spec, &long, &Toy, None).unwrap();
     assert!(limit >= made.row("").ids.len() + USUAL_TEXT && limit < 2048, "{limit}");
-    assert_eq!(lines().limit_for(&long, &Toy, None, 300).unwrap(), 300);
+    let frame = made.row("").ids.len();
+    assert_eq!(lines().limit_for(&long, &Toy, None, frame + 1).unwrap(), frame + 1);
+    let none = lines().limit_for(&long, &Toy, None, frame).unwrap_err();
+    assert_eq!(none, PromptError::NoRoom { frame, positions: frame });
+    assert!(none.to_string().contains("--word Label=Word"), "{none}");
 }
 
 #[test]

@@ -3,7 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::header::{guess_header, is_known_name};
+use super::before::{lines_before, looks_like_sentences, names_one_column, separator_line};
+use super::header::guess_header;
 use super::json;
 use super::reading::{KnownValues, Reading};
 use super::records::Rules;
@@ -123,6 +124,10 @@ pub(super) fn detect(
             return Ok(plain(Format::JsonLines));
         }
     }
+    if !delimited && mostly_objects(sample) {
+        // what the other lines are is told by their numbers
+        return Ok(plain(Format::JsonLines));
+    }
     if sample.lines().take(20).all(|l| l.starts_with("__label__")) {
         return Err(TableError::Other {
             kind: "a file in fastText's form (one column, each line begins with __label__ and its class)",
@@ -130,6 +135,17 @@ pub(super) fn detect(
         });
     }
     delimited_text(sample, complete, options, encoding)
+}
+
+/// Most lines are JSON objects: remarks or damaged lines stand between them.
+fn mostly_objects(sample: &str) -> bool {
+    let (mut lines, mut objects) = (0, 0);
+    for line in sample.lines().filter(|line| !line.trim().is_empty()).take(50) {
+        lines += 1;
+        let object = line.trim_start().starts_with('{');
+        objects += usize::from(object && serde_json::from_str::<serde_json::Value>(line).is_ok());
+    }
+    lines > 2 && objects * 5 >= lines * 4
 }
 
 /// JSON needs no guess, but where rows are arrays: is the first of them a header?
@@ -178,8 +194,33 @@ fn delimited_text(
         Some(delimiter) => (whole(&delimiter), said.to_owned()),
         None => {
             let all = DELIMITERS.iter().filter(|d| rest(skipped).contains(**d)).map(|d| whole(d));
-            choose(all.collect(), &mut warnings)
-                .unwrap_or_else(|| (whole(""), "no delimiter divides the lines alike".to_owned()))
+            match choose(all.collect(), &mut warnings) {
+                Some(((reading, ..), _))
+                    if options.skip_lines.is_none() && names_one_column(&reading) =>
+                {
+                    let name = delimiter_name(Some(&reading.rules.delimiter));
+                    warnings.push(format!(
+                        "the first line has one cell ({:?}), so the file is read as one column and every {name} as text; \
+                         --delimiter '{}' divides the lines",
+                        reading.rows[0][0],
+                        reading.rules.delimiter.escape_default()
+                    ));
+                    (whole(""), "the first line names one column".to_owned())
+                }
+                Some((quoted, why)) => {
+                    let unquoted = !rest(skipped).contains('"');
+                    if unquoted && looks_like_sentences(&quoted.0) {
+                        warnings.push(format!(
+                            "a blank follows every {} as in sentences, and the lines are divided there into {} columns; \
+                             --delimiter none takes every line for one text",
+                            delimiter_name(Some(&quoted.0.rules.delimiter)),
+                            quoted.0.width
+                        ));
+                    }
+                    (quoted, why)
+                }
+                None => (whole(""), "no delimiter divides the lines alike".to_owned()),
+            }
         }
     };
     let (mut reading, why_quote, told) = chosen;
@@ -387,14 +428,6 @@ pub(super) fn delimiter_name(delimiter: Option<&str>) -> String {
     }
 }
 
-/// Excel's first line that names the delimiter, `sep=;`.
-fn separator_line(sample: &str) -> Option<char> {
-    let line = sample.split(['\n', '\r']).next()?.trim_matches('"');
-    let named = line.get(..4).filter(|start| start.eq_ignore_ascii_case("sep="))?;
-    let mut rest = line[named.len()..].chars();
-    rest.next().filter(|_| rest.next().is_none())
-}
-
 /// Old Macs end lines by a carriage return. Where a line feed stands outside quotes, a return is text.
 fn ends_by_returns(sample: &str) -> bool {
     let (mut quoted, mut feeds) = (false, 0);
@@ -417,25 +450,4 @@ pub(super) fn after_lines(text: &str, lines: usize, returns: bool) -> &str {
         }
     }
     rest
-}
-
-/// Lines of one field before rows of several: a title, a remark.
-fn lines_before(reading: &Reading) -> usize {
-    if reading.width < 2 || reading.rows.len() < 4 || reading.fit < 0.8 {
-        return 0;
-    }
-    // remarks with delimiters in them, before a header of usual names
-    let remark = |row: &&Vec<String>| row[0].starts_with('#');
-    let marked = reading.rows.iter().take(10).take_while(remark).count();
-    let names = reading.rows.get(marked).is_some_and(|row| row.iter().any(|n| is_known_name(n)));
-    if marked > 0 && names {
-        return (reading.lines[marked] - 1) as usize;
-    }
-    let start = reading.rows.iter().take(10).position(|row| row.len() == reading.width);
-    let Some(start) = start.filter(|&start| start > 0) else { return 0 };
-    let before = &reading.rows[..start];
-    let remarks = before.iter().all(|row| {
-        row.len() == 1 && !is_known_name(&row[0]) || row[1..].iter().all(|c| c.trim().is_empty())
-    });
-    if remarks { (reading.lines[start] - 1) as usize } else { 0 }
 }

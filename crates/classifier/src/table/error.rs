@@ -134,7 +134,9 @@ pub enum TableError {
         limit: usize,
     },
     /// More columns than any table of texts has.
-    #[error("line {line}: {found} columns; at most {limit} are read")]
+    #[error(
+        "line {line}: {found} columns; at most {limit} are read: keep the columns of text and label, and those that are needed beside them"
+    )]
     TooManyColumns {
         /// Line, from 1.
         line: u64,
@@ -152,6 +154,16 @@ pub enum TableError {
         line: u64,
         /// What is wrong.
         why: String,
+    },
+    /// An object with two fields of one name, of which one would be lost.
+    #[error(
+        "line {line}: the field {field:?} is there twice in one row, with different values, so one of them would be lost; rename or remove one of the two"
+    )]
+    JsonTwoValues {
+        /// Line, from 1.
+        line: u64,
+        /// The field's name, or its path.
+        field: String,
     },
     /// JSON in a form that is not read.
     #[error(

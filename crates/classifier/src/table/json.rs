@@ -1,10 +1,15 @@
 //! Rows out of JSON: a value a line, or one value that holds them all in one of the forms that
 //! programs write.
 
-use std::collections::HashMap;
+mod strict;
+mod whole;
+
+use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value};
 
+use self::strict::{Strict, field_with_two_values};
+use self::whole::Whole;
 use super::{Format, MAX_COLUMNS, Row, TableError, column_names};
 
 /// Rows of arrays looked at for a header.
@@ -71,8 +76,7 @@ impl JsonRows {
         if text.trim().is_empty() {
             return Ok(None);
         }
-        let value: Value = serde_json::from_str(text)
-            .map_err(|e| TableError::Json { line, why: why(&e, text) })?;
+        let Strict(value) = serde_json::from_str(text).map_err(|e| broken(line, &e, text))?;
         self.row(line, value)
     }
 
@@ -80,9 +84,10 @@ impl JsonRows {
         match value {
             Value::Object(object) => {
                 refuse_chats(&object)?;
-                let mut fields = vec![String::new(); self.columns.len()];
-                self.flatten(line, "", object, &mut fields)?;
-                Ok(Some(Row { line, fields }))
+                let fields = vec![String::new(); self.columns.len()];
+                let mut flat = Flat { line, fields, filled: HashSet::new() };
+                self.flatten("", object, &mut flat)?;
+                Ok(Some(Row { line, fields: flat.fields }))
             }
             Value::Array(cells) => self.array(line, cells),
             other => {
@@ -93,6 +98,10 @@ impl JsonRows {
     }
 
     fn array(&mut self, line: u64, cells: Vec<Value>) -> Result<Option<Row>, TableError> {
+        if cells.iter().any(Value::is_object) {
+            let why = "an array with objects in it: write every object on a line of its own, or one array around all";
+            return Err(TableError::Json { line, why: why.to_owned() });
+        }
         let fields: Vec<String> = cells.into_iter().map(cell).collect();
         if !self.arrays && self.columns.is_empty() {
             self.arrays = true;
@@ -118,23 +127,27 @@ impl JsonRows {
     /// Nested objects become columns by their path, such as `meta.text`.
     fn flatten(
         &mut self,
-        line: u64,
         path: &str,
         object: Map<String, Value>,
-        fields: &mut Vec<String>,
+        row: &mut Flat,
     ) -> Result<(), TableError> {
         for (key, value) in object {
             let name = if path.is_empty() { key } else { format!("{path}.{key}") };
             match value {
                 Value::Object(inner) if !inner.is_empty() => {
-                    self.flatten(line, &name, inner, fields)?;
+                    self.flatten(&name, inner, row)?;
                 }
                 value => {
-                    let place = self.place(line, name)?;
+                    let (place, cell) = (self.place(row.line, name.clone())?, cell(value));
+                    let fields = &mut row.fields;
                     if fields.len() <= place {
                         fields.resize(place + 1, String::new());
                     }
-                    fields[place] = cell(value);
+                    // a field `a.b` beside a field `b` inside `a`
+                    if !row.filled.insert(place) && fields[place] != cell {
+                        return Err(TableError::JsonTwoValues { line: row.line, field: name });
+                    }
+                    fields[place] = cell;
                 }
             }
         }
@@ -172,12 +185,9 @@ impl JsonRows {
             if first && inside.is_some_and(|i| i.starts_with('{') || i.starts_with('[')) {
                 return self.elements(text, text.len() - inside.map_or(0, str::len));
             }
-            let mut values = serde_json::Deserializer::from_str(rest).into_iter::<Value>();
+            let mut values = serde_json::Deserializer::from_str(rest).into_iter::<Strict>();
             let Some(value) = values.next() else { break };
-            let value = value.map_err(|e| TableError::Json {
-                line: line + e.line().saturating_sub(1) as u64,
-                why: why(&e, rest),
-            })?;
+            let Strict(value) = value.map_err(|e| broken(line_in(line, &e), &e, rest))?;
             at += values.byte_offset();
             let last = text[at..].trim_start().is_empty();
             match value {
@@ -197,12 +207,9 @@ impl JsonRows {
         loop {
             line += text[counted..at].matches('\n').count() as u64;
             counted = at;
-            let mut values = serde_json::Deserializer::from_str(&text[at..]).into_iter::<Value>();
-            let broken = |e: serde_json::Error| TableError::Json {
-                line: line + e.line().saturating_sub(1) as u64,
-                why: why(&e, &text[at..]),
-            };
-            let Some(value) = values.next().transpose().map_err(broken)? else { break };
+            let mut values = serde_json::Deserializer::from_str(&text[at..]).into_iter::<Strict>();
+            let broken = |e| broken(line_in(line, &e), &e, &text[at..]);
+            let Some(Strict(value)) = values.next().transpose().map_err(broken)? else { break };
             let end = at + values.byte_offset();
             rows.extend(self.row(line, value)?);
             let rest = text[end..].trim_start();
@@ -250,8 +257,14 @@ impl JsonRows {
             let rows = rows.clone().into_iter().map(|row| self.row(line, row));
             return rows.filter_map(Result::transpose).collect();
         }
-        if columns_form(&object) {
-            return self.columns_of(line, object);
+        match whole::of(&object) {
+            Some(Whole::Columns) => return self.columns_of(line, object),
+            Some(Whole::Rows) => {
+                let rows = in_order(object).into_iter().map(|(_, row)| self.row(line, row));
+                return rows.filter_map(Result::transpose).collect();
+            }
+            Some(Whole::Uneven(why)) => return Err(TableError::JsonShape { why }),
+            None => {}
         }
         Ok(self.row(line, Value::Object(object))?.into_iter().collect())
     }
@@ -262,11 +275,6 @@ impl JsonRows {
         line: u64,
         object: Map<String, Value>,
     ) -> Result<Vec<Row>, TableError> {
-        // pandas' "index": the outer keys number the rows
-        if object.keys().all(|key| key.parse::<u64>().is_ok()) {
-            let rows = in_order(object).into_iter().map(|(_, row)| self.row(line, row));
-            return rows.filter_map(Result::transpose).collect();
-        }
         let mut rows: Vec<Row> = Vec::new();
         let mut index: HashMap<String, usize> = HashMap::new();
         for (name, column) in object {
@@ -294,6 +302,14 @@ impl JsonRows {
     }
 }
 
+/// A row that nested fields are being put into.
+struct Flat {
+    line: u64,
+    fields: Vec<String>,
+    /// Places that have their value.
+    filled: HashSet<usize>,
+}
+
 /// Numbered entries by their numbers.
 fn in_order(object: Map<String, Value>) -> Vec<(String, Value)> {
     let mut all: Vec<(String, Value)> = object.into_iter().collect();
@@ -305,29 +321,10 @@ fn holds_rows(object: &Map<String, Value>) -> bool {
     let list =
         |v: &Value| v.as_array().is_some_and(|a| !a.is_empty() && a.iter().all(Value::is_object));
     let chat = object.contains_key("messages") || object.contains_key("conversations");
-    columns_form(object)
+    whole::of(object).is_some()
         || (!chat && object.values().any(list))
         || (object.get("columns").is_some_and(Value::is_array)
             && object.get("data").is_some_and(Value::is_array))
-}
-
-/// Every value is a list of plain values, or an object of them, all of one length above one.
-fn columns_form(object: &Map<String, Value>) -> bool {
-    let plain = |v: &Value| !v.is_array() && !v.is_object();
-    let rows_by_number = object.keys().all(|key| key.parse::<u64>().is_ok())
-        && object.values().all(Value::is_object);
-    let length = |v: &Value| match v {
-        Value::Array(cells) => cells.iter().all(plain).then_some(cells.len()),
-        Value::Object(cells) => {
-            let numbered = cells.keys().all(|key| key.parse::<u64>().is_ok());
-            (numbered && cells.values().all(plain)).then_some(cells.len())
-        }
-        _ => None,
-    };
-    let mut lengths = object.values().map(length);
-    let first = lengths.next().flatten();
-    !object.is_empty()
-        && (rows_by_number || (first.is_some_and(|n| n > 1) && lengths.all(|n| n == first)))
 }
 
 fn refuse_chats(object: &Map<String, Value>) -> Result<(), TableError> {
@@ -366,13 +363,33 @@ fn kind(value: &Value) -> &'static str {
     }
 }
 
+/// The line of an error in a text that begins in line `first`.
+fn line_in(first: u64, error: &serde_json::Error) -> u64 {
+    first + error.line().saturating_sub(1) as u64
+}
+
+fn broken(line: u64, error: &serde_json::Error, text: &str) -> TableError {
+    match field_with_two_values(&error.to_string()) {
+        Some(field) => TableError::JsonTwoValues { line, field: field.to_owned() },
+        None => TableError::Json { line, why: why(error, text) },
+    }
+}
+
 /// What is wrong with a JSON text, without the parser's own line number.
 fn why(error: &serde_json::Error, text: &str) -> String {
     let line = text.lines().nth(error.line().saturating_sub(1)).unwrap_or_default();
     let before: String = line.chars().take(error.column()).collect();
     let words = error.to_string();
     let words = words.split(" at line ").next().unwrap_or_default();
-    let hint = if before.ends_with("Na") || before.ends_with('N') || before.ends_with("NaN") {
+    let at = line.chars().nth(error.column().saturating_sub(1));
+    let hint = if at == Some('\'') {
+        ": texts stand in double quotes in JSON; Python writes single ones where its values are printed instead of dumped \
+         (json.dumps)"
+    } else if words.contains("trailing char") && matches!(at, Some('{' | '[')) {
+        ": several values in one line; write each on a line of its own"
+    } else if words.contains("expected value") && matches!(at, Some(']' | '}')) {
+        ": a comma too many stands before the bracket"
+    } else if before.ends_with("Na") || before.ends_with('N') || before.ends_with("NaN") {
         ": NaN is no JSON; write null for a missing value"
     } else if words.contains("surrogate") || words.contains("hex escape") {
         ": half a character; an emoji is written by two \\u escapes"

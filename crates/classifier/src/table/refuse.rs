@@ -5,6 +5,9 @@ use super::TableError;
 /// Signatures are looked for in this many bytes.
 pub(super) const SIGNATURE: usize = 512;
 
+pub(super) const UTF_32: TableError =
+    TableError::Other { kind: "UTF-32 text", todo: "save it as UTF-8, then choose that file" };
+
 /// Refuses files that are known to be something else.
 pub(super) fn refuse_other_files(head: &[u8]) -> Result<(), TableError> {
     let head = &head[..head.len().min(SIGNATURE)];
@@ -39,10 +42,7 @@ pub(super) fn refuse_other_files(head: &[u8]) -> Result<(), TableError> {
         return Err(TableError::Binary { kind: Some(kind), line: None });
     }
     if head.starts_with(&[0xFF, 0xFE, 0, 0]) || head.starts_with(&[0, 0, 0xFE, 0xFF]) {
-        return Err(TableError::Other {
-            kind: "UTF-32 text",
-            todo: "save it as UTF-8, then choose that file",
-        });
+        return Err(UTF_32);
     }
     Ok(())
 }

@@ -3,9 +3,10 @@
 
 use chardetng::{EncodingDetector, Iso2022JpDetection, Utf8Detection};
 
+use super::damaged;
 use super::decode::Decoder;
 use super::detect::detect;
-use super::refuse::{SIGNATURE, refuse_other_files, refuse_other_texts};
+use super::refuse::{SIGNATURE, UTF_32, refuse_other_files, refuse_other_texts};
 use super::{EncodingChoice, EncodingKnown, TableError, TableOptions, TableStream, TextEncoding};
 
 /// Text that the dialect is guessed from, in bytes.
@@ -157,6 +158,7 @@ impl Survey {
             }
             warnings.push(guess_in_words(choice.encoding, &text));
         }
+        warnings.extend(damaged::words(&text));
         let marked = marked(&self.head);
         if let Some((encoding, _)) = marked.filter(|(e, _)| *e != choice.encoding) {
             warnings.push(format!(
@@ -190,6 +192,9 @@ impl Survey {
         if let Some((encoding, bytes)) = marked {
             return Ok((choice(encoding, EncodingKnown::Mark), bytes));
         }
+        if self.is_utf32() {
+            return Err(UTF_32);
+        }
         if let Some(encoding) = self.zeros_of_utf16() {
             return Ok((choice(encoding, EncodingKnown::Zeros), 0));
         }
@@ -211,6 +216,13 @@ impl Survey {
         let guess = TextEncoding::of(self.detector.guess(None, Utf8Detection::Deny));
         self.refuse_mixed(guess)?;
         Ok((choice(guess, EncodingKnown::Guessed), 0))
+    }
+
+    /// UTF-32 without a mark: of four bytes two at least are zero, always the same ones.
+    fn is_utf32(&self) -> bool {
+        let letters = || self.head.chunks_exact(4);
+        let whole = self.bytes >= 16 && self.bytes.is_multiple_of(4);
+        whole && (letters().all(|l| l[2..] == [0, 0]) || letters().all(|l| l[..2] == [0, 0]))
     }
 
     /// UTF-16 without a mark: zeros at every second place, and hardly any at the others.

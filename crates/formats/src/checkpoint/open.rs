@@ -168,6 +168,14 @@ pub async fn is_model(source: &dyn ByteSource) -> bool {
     }
 }
 
+/// Whether a file is a piece of a model that was split, whatever it is called.
+pub async fn is_piece(source: &dyn ByteSource) -> bool {
+    matches!(content_of(source).await, Ok(Content::Gguf))
+        && GgufHeader::read(source)
+            .await
+            .is_ok_and(|header| matches!(role(&header), Ok(Role::Piece { .. })))
+}
+
 /// A piece of a file that was cut without regard to what is in it, or a download that goes on, by its name.
 fn unfinished(name: &str) -> Option<WrongFile> {
     let lower = file_name(name).to_ascii_lowercase();

@@ -76,7 +76,6 @@ pub fn architecture_in_words(name: &str) -> String {
     let known = match name {
         "gemma3n" | "gemma3n_text" => "Gemma 3n",
         "gemma4" | "gemma4_text" => "Gemma 4",
-        "gemma-embedding" => "EmbeddingGemma, which cannot generate text",
         "t5gemma" | "t5gemma2" | "t5gemma_module" => "T5Gemma",
         "recurrent_gemma" | "recurrentgemma" => "RecurrentGemma",
         "paligemma" => "PaliGemma",

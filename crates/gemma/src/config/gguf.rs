@@ -49,6 +49,13 @@ pub(super) fn read(header: &Header) -> Result<(Config, Vec<String>), ConfigError
         "gemma" => Family::Gemma1,
         "gemma2" => Family::Gemma2,
         "gemma3" => Family::Gemma3,
+        "gemma-embedding" => {
+            return Err(ConfigError::Embedding {
+                file: header.file().to_owned(),
+                what: "EmbeddingGemma, an embedding model",
+                reason: format!("general.architecture is '{name}'"),
+            });
+        }
         found => {
             return Err(ConfigError::OtherModel {
                 file: header.file().to_owned(),
@@ -74,24 +81,19 @@ impl<'a> Architecture<'a> {
     /// Refuses variants of the architecture that would compute something else.
     fn refuse_other_models(&self, family: Family) -> Result<(), ConfigError> {
         // Ollama's EmbeddingGemma says 'gemma3'.
-        let embeds = family == Family::Gemma3
-            && self.header.tensors().iter().any(|tensor| tensor.name.starts_with("dense"));
-        if embeds || self.find::<u32>("pooling_type")?.is_some_and(|kind| kind != 0) {
-            return Err(ConfigError::OtherModel {
-                file: self.header.file().to_owned(),
-                what: "an embedding model, which cannot generate text".to_owned(),
-                key: "general.architecture",
-                found: family.to_string(),
-            });
-        }
-        if self.find::<bool>("attention.causal")? == Some(false) {
-            return Err(self.bad(
-                "attention.causal",
-                "true (an embedding model cannot generate)",
-                "false",
-            ));
-        }
-        Ok(())
+        let mut names = self.header.tensors().iter().map(|tensor| &tensor.name);
+        let dense = names.find(|name| family == Family::Gemma3 && name.starts_with("dense"));
+        let reason = if let Some(name) = dense {
+            format!("it has a tensor '{name}'")
+        } else if let Some(kind) = self.find::<u32>("pooling_type")?.filter(|kind| *kind != 0) {
+            format!("'{}pooling_type' is {kind}", self.prefix)
+        } else if self.find::<bool>("attention.causal")? == Some(false) {
+            format!("'{}attention.causal' is false", self.prefix)
+        } else {
+            return Ok(());
+        };
+        let (file, what) = (self.header.file().to_owned(), "an embedding model");
+        Err(ConfigError::Embedding { file, what, reason })
     }
 
     fn config(&mut self, family: Family) -> Result<Config, ConfigError> {

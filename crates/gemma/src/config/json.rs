@@ -168,17 +168,30 @@ fn refuse_other_models(family: Family, fields: &Fields) -> Result<(), ConfigErro
         Some((_, "gelu")) if family == Family::Gemma1 => {}
         Some((key, found)) => return Err(bad(key, "'gelu_pytorch_tanh'", found)),
     }
-    for (key, words) in [
-        ("attention_bias", "false (Gemma's projections have no bias)"),
-        ("use_bidirectional_attention", "false (an embedding model cannot generate)"),
-    ] {
-        // Newer files may say "all" or "vision".
-        match fields.map.get(key) {
-            None | Some(Value::Null | Value::Bool(false)) => {}
-            Some(found) => return Err(bad(key, words, &shown(found))),
-        }
+    let set = |key: &str| {
+        let found = fields.map.get(key);
+        found.filter(|found| !matches!(found, Value::Null | Value::Bool(false)))
+    };
+    if let Some(found) = set("attention_bias") {
+        let words = "false (Gemma's projections have no bias)";
+        return Err(bad("attention_bias", words, &shown(found)));
     }
-    Ok(())
+    // Newer files may say "all" or "vision".
+    let bidirectional = "use_bidirectional_attention";
+    match set(bidirectional) {
+        None => Ok(()),
+        Some(Value::Bool(true)) => Err(ConfigError::Embedding {
+            file: "config.json".to_owned(),
+            what: "an embedding model",
+            reason: format!("'{bidirectional}' is true"),
+        }),
+        Some(found) if *found == "all" => Err(ConfigError::Embedding {
+            file: "config.json".to_owned(),
+            what: "an embedding model",
+            reason: format!("'{bidirectional}' is 'all'"),
+        }),
+        Some(found) => Err(bad(bidirectional, "false", &shown(found))),
+    }
 }
 
 /// The attention of each layer, from either form.
@@ -258,7 +271,15 @@ fn ropes(family: Family, fields: &Fields) -> Result<(Rope, Rope), ConfigError> {
             rope.factor = factor(&fields)?;
             Ok(())
         };
+        let older = global.factor;
         update(&mut global, full.unwrap_or(map))?;
+        if fields.object("rope_scaling")?.is_some() && older != global.factor {
+            return Err(bad(
+                "rope_scaling",
+                &format!("the factor {} of 'rope_parameters', or no such key", global.factor),
+                &older.to_string(),
+            ));
+        }
         if let Some(sliding) = parameters.object("sliding_attention")? {
             update(&mut local, sliding)?;
         }

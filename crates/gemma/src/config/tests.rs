@@ -277,7 +277,12 @@ fn bad_values_are_refused_in_words() {
         (
             "use_bidirectional_attention",
             json!(true),
-            "key 'use_bidirectional_attention': expected false",
+            "this is an embedding model ('use_bidirectional_attention' is true): it turns a text into a vector",
+        ),
+        (
+            "use_bidirectional_attention",
+            json!("vision"),
+            "key 'use_bidirectional_attention': expected false, found \"vision\"",
         ),
         ("attention_bias", json!(true), "key 'attention_bias': expected false"),
         (
@@ -344,4 +349,21 @@ fn bad_gguf_metadata_names_file_and_key() {
             "wanted '{text}', got '{error}'"
         );
     }
+}
+
+#[test]
+fn two_factors_that_differ_are_refused() {
+    let full = |factor: Value| json!({ "full_attention": { "rope_theta": 1e6, "rope_type": "linear", "factor": factor } });
+    let both = |older: Value, newer: Value| {
+        let mut config: Value = serde_json::from_str(fixture!("gemma-3-270m.json")).unwrap();
+        config["rope_scaling"] = json!({ "rope_type": "linear", "factor": older });
+        config["rope_parameters"] = full(newer);
+        Config::from_json(&config.to_string())
+    };
+    let error = both(json!(8.0), json!(2.0)).unwrap_err().to_string();
+    assert!(
+        error.contains("'rope_scaling': expected the factor 2 of 'rope_parameters'"),
+        "{error}"
+    );
+    assert!(both(json!(8.0), json!(8.0)).is_ok());
 }

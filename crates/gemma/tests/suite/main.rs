@@ -6,6 +6,8 @@ mod device;
 mod ethos_lengths;
 mod generation;
 mod golden;
+#[cfg(not(target_arch = "wasm32"))]
+mod iq4;
 mod limits;
 mod memory;
 mod packed;

@@ -34,7 +34,7 @@ const TEXTS: u64 = 4;
 const TOKENS: usize = 32;
 
 /// Log probabilities after every token of some random texts.
-async fn log_probabilities(gpu: &Gpu, checkpoint: &Checkpoint) -> Vec<Vec<f64>> {
+pub async fn log_probabilities(gpu: &Gpu, checkpoint: &Checkpoint) -> Vec<Vec<f64>> {
     let model = Model::load(gpu, checkpoint, Precision::Exact, |_| true).await.unwrap();
     let vocab = model.config.vocab;
     let sizes = Sizes { tokens: TOKENS, chosen: TOKENS, lora: None, training: None };

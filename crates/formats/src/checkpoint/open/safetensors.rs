@@ -148,9 +148,10 @@ impl Checkpoint {
         })?;
         let sizes = Quantization::from_config(&config)
             .map_err(|source| CheckpointError::Mlx { file: "config.json".to_owned(), source })?
-            .ok_or_else(|| CheckpointError::Json {
-                file: "config.json".to_owned(),
-                message: "'quantization' is missing, but the weights are quantized by MLX"
+            .ok_or_else(|| CheckpointError::Files {
+                file: file.clone(),
+                message: "these weights look quantized by MLX, but config.json has no 'quantization' that says how; \
+                          give the config.json of the same folder, or take the model as a GGUF in Q4_K_M or Q8_0"
                     .to_owned(),
             })?;
         for module in quantized {

@@ -117,13 +117,16 @@ fn files_of_ollama_are_read_with_what_they_leave_out() {
     assert_eq!(factors(&plain), [1.0, 1.0]);
     refused(
         &file().floats("dense.0.weight", &[1, 4], &[0.0; 4]),
-        "this is an embedding model, which cannot generate text",
+        "this is an embedding model (it has a tensor 'dense.0.weight'): it turns a text into a vector",
     );
     refused(
         &file().value("gemma3.attention.causal", 7, [0]),
-        "'gemma3.attention.causal': expected true",
+        "this is an embedding model ('gemma3.attention.causal' is false)",
     );
-    refused(&file().number("gemma3.pooling_type", 1), "an embedding model");
+    refused(
+        &file().number("gemma3.pooling_type", 1),
+        "take a text model of Gemma 1, 2 or 3 instead",
+    );
 }
 
 #[test]
@@ -187,7 +190,10 @@ fn other_architectures_are_called_by_their_names() {
     for (name, words) in [
         ("gemma4", "this is Gemma 4 (general.architecture is 'gemma4'), which is not supported"),
         ("gemma3n", "this is Gemma 3n"),
-        ("gemma-embedding", "this is EmbeddingGemma"),
+        (
+            "gemma-embedding",
+            "this is EmbeddingGemma, an embedding model (general.architecture is 'gemma-embedding'): it turns a text into a vector",
+        ),
         ("qwen2", "this is a model of the architecture 'qwen2'"),
     ] {
         refused(&file().text("general.architecture", name), words);
