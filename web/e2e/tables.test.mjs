@@ -29,12 +29,15 @@ test("a guessed encoding is told and can be named", async () => {
   const text = `text,label\n${rows(" поезд ,", ["хорошо", "плохо"])}`;
   await drop(page, "trains.csv", Buffer.from([...text].map((c) => letters[c] ?? c.charCodeAt(0))));
   await warned(page, /encoding is guessed: windows-1251/);
+  const notice = part(page, "notice").filter({ hasText: "encoding is guessed" });
+  await notice.filter({ hasText: "trains.csv" }).waitFor();
   await part(page, "preview").filter({ hasText: "хорошо" }).waitFor();
   await part(page, "encoding").selectOption("KOI8-R");
   await part(page, "preview").filter({ hasNotText: "хорошо" }).waitFor();
   await part(page, "encoding").selectOption("windows-1251");
   await part(page, "preview").filter({ hasText: "хорошо" }).waitFor();
   assert.equal(await part(page, "read-warnings").locator("li").count(), 0, "what is named is no guess");
+  assert.equal(await notice.count(), 0, "a notice of the reading before goes with it");
   await context.close();
 });
 
@@ -68,5 +71,22 @@ test("labels that look alike are united and left out by buttons only", async () 
   await part(page, "merge-labels").click();
   await part(page, "class-Fine").waitFor({ state: "detached" });
   assert.equal(await bars.locator("tbody tr").count(), 2);
+  await context.close();
+});
+
+test("a class is left out and taken again", async () => {
+  const { context, page } = await open(browser);
+  const table = `text,label\n${rows(",", ["fine", "dull", "so, so"])}once more,rare\n`;
+  await drop(page, "rides.csv", Buffer.from(table));
+  await part(page, "class-rare").waitFor();
+  await part(page, "drop-class").selectOption("rare");
+  await part(page, "class-rare").waitFor({ state: "detached" });
+  await part(page, "drop-class").selectOption("so, so");
+  await part(page, "class-so, so").waitFor({ state: "detached" });
+  await part(page, "positive").selectOption("dull");
+  await part(page, "warnings").filter({ hasText: "the class \"so, so\" are left out" }).waitFor();
+  await part(page, "take-so, so").click();
+  await part(page, "class-so, so").waitFor();
+  assert.equal(await part(page, "class-bars").locator("tbody tr").count(), 3);
   await context.close();
 });

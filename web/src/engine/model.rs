@@ -7,7 +7,7 @@ use hearth_formats::{
     source::{ByteSource, read_vec},
     tokenizer::Tokenizer,
 };
-use hearth_gemma::{Embedding, LoadOptions, Model, config::Family};
+use hearth_gemma::{Embedding, LoadOptions, Model, config::Family, config_and_notes};
 use hearth_gpu::{Gpu, GpuOptions};
 use js_sys::{Function, Promise, Reflect};
 use wasm_bindgen::{JsCast, JsValue};
@@ -114,6 +114,8 @@ async fn load_files(
         blobs.iter().map(|blob| blob.clone() as Rc<dyn ByteSource>).collect();
     let checkpoint = Checkpoint::open(sources.clone()).await?;
     ask.check()?;
+    // another model has another tokenizer: what it is matters more
+    config_and_notes(&checkpoint)?;
     // before the weights: where it is missing, that should not take minutes to find out
     let tokenizer = tokenizer(&checkpoint, &sources).await?;
     // classes need a few rows of the vocabulary's table; what needs all of it loads it behind

@@ -134,18 +134,22 @@ impl<'m> Session<'m> {
                 let model = self.model;
                 let data = self.base.data.as_mut().ok_or_else(no_data)?;
                 data.prepare(&choices)?;
-                FromEngine::Prepared(data.report(ask, model, &spec, false).await?)
+                FromEngine::Prepared(data.report(ask, model, &spec.without_own_bos(), false).await?)
             }
             ToEngine::FillPrompt { spec, row } => {
                 let model = self.loaded()?;
                 let data = self.base.data.as_ref().ok_or_else(no_data)?;
-                FromEngine::Prompt(data.fill(&model.tokenizer, &spec, row)?)
+                FromEngine::Prompt(data.fill(&model.tokenizer, &spec.without_own_bos(), row)?)
             }
             ToEngine::Plan { spec, recipe, memory } => {
-                FromEngine::Planned(self.plan(ask, &spec, &recipe, memory).await?)
+                FromEngine::Planned(self.plan(ask, &spec.without_own_bos(), &recipe, memory).await?)
             }
-            ToEngine::ZeroShot { spec } => FromEngine::Evaluated(self.zero_shot(ask, &spec).await?),
+            ToEngine::ZeroShot { spec } => {
+                FromEngine::Evaluated(self.zero_shot(ask, &spec.without_own_bos()).await?)
+            }
             ToEngine::Train { name, spec, recipe, memory, zero_shot } => {
+                spec.notes().into_iter().for_each(|note| ask.warn(note));
+                let spec = spec.without_own_bos();
                 let run = self.new_run(ask, name, spec, recipe, memory, zero_shot).await?;
                 self.train(ask, run, false, false).await?.0
             }

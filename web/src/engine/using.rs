@@ -2,7 +2,7 @@
 
 use hearth_classifier::{
     calibration::softmax,
-    columns::{TextSource, guess_roles, texts},
+    columns::{Guessed, TextSource, check_texts, guess_roles_told, texts},
     estimator::TextClassifier,
     metrics::{Evaluation, predict},
     predictions::PredictionsWriter,
@@ -158,6 +158,9 @@ impl<'m> Session<'m> {
         } else {
             prompt.to_owned()
         };
+        if tokenizer.has_own_bos(&prompt, Special::Parse) {
+            ask.warn("the text begins with its own <bos>: no second one is put in front");
+        }
         let ids = tokenizer.encode_with_bos(&prompt, Special::Parse);
         let max = model.max_positions();
         if ids.len() >= max {
@@ -199,7 +202,10 @@ impl<'m> Session<'m> {
         let using = self.in_use()?;
         let classifier = &mut using.classifier;
         let table = read_table(ask, &name, &file, options).await?;
-        let mut roles = guess_roles(&table);
+        let Guessed { mut roles, warnings, .. } = guess_roles_told(&table);
+        // what the label would be is of no matter here
+        let mut guessed = warnings;
+        guessed.retain(|warning| text.is_none() && warning.starts_with("the text"));
         roles.text = text.unwrap_or(roles.text);
         if roles.text.columns().into_iter().any(|c| c >= table.columns.len()) {
             return Err(Problem::new(
@@ -207,7 +213,8 @@ impl<'m> Session<'m> {
                 "Choose the text's column again.",
             ));
         }
-        for warning in &table.warnings {
+        check_texts(&table, &roles)?;
+        for warning in table.warnings.iter().chain(&guessed) {
             ask.warn(format!("{name}: {warning}"));
         }
         let (texts, bad) = texts(&table, &roles);

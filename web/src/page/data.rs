@@ -140,6 +140,7 @@ fn Sections(data: DataPreview) -> impl IntoView {
         <Problem what=app.report_error test="data-problem" />
         <figures::Classes data=data />
         <labels::Labels />
+        <labels::LeftOut data=data />
         <parts::Parts data=data />
         <figures::Warnings />
         <figures::Lengths />

@@ -11,9 +11,12 @@ use leptos::prelude::*;
 use wasm_bindgen::JsCast;
 use web_sys::{Blob, File};
 
-use super::{ask, ask_quietly, cancel};
+use super::{ask, ask_quietly, cancel, tell};
 use crate::{
-    page::state::{App, Busy, Sample, first_choices},
+    page::{
+        format::sentence,
+        state::{App, Busy, NoticeKind, Sample, first_choices},
+    },
     protocol::{DataChoices, DataPreview, FromEngine, SplitChoice, ToEngine},
 };
 
@@ -89,7 +92,18 @@ pub fn take_preview(app: App, preview: DataPreview) {
     }
     app.report.set(None);
     app.report_error.set(None);
+    // what was told of the reading before is over
+    let before = app.data.with_untracked(|data| data.as_ref().map(told_of).unwrap_or_default());
+    app.notices.update(|all| all.retain(|notice| !before.contains(&notice.what)));
+    for what in told_of(&preview) {
+        tell(app, NoticeKind::Warning, &what, "");
+    }
     app.data.set(Some(preview));
+}
+
+/// What a reading warns of, as notices say it.
+fn told_of(preview: &DataPreview) -> Vec<String> {
+    preview.warnings.iter().map(|w| sentence(&format!("{}: {w}", preview.name))).collect()
 }
 
 /// A label column of many different numbers is split at its median.

@@ -68,6 +68,8 @@ pub fn Columns(data: StoredValue<DataPreview>) -> impl IntoView {
                             let rule = data.with_value(|data| numeric_rule(data, label));
                             change(app, |choices| {
                                 choices.roles.label = label;
+                                // what was said of other labels
+                                choices.labels = Default::default();
                                 set_rule(choices, rule);
                             });
                         }

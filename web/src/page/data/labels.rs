@@ -1,11 +1,14 @@
 //! Labels that look alike, are equal in value or stand for a missing one: buttons to unite them and to
-//! leave them out. Nothing of that is done unasked.
+//! leave them out, and classes to leave out. Nothing of that is done unasked.
 
 use hearth_classifier::columns::{ClassCount, LabelFindings};
 use leptos::prelude::*;
 
 use super::{Settings, change};
-use crate::page::{format::of, state::App};
+use crate::{
+    page::{actions::expected_classes, format::of, state::App, widgets::Select},
+    protocol::DataPreview,
+};
 
 /// Labels of a group with their rows.
 fn shown(group: &[ClassCount]) -> String {
@@ -24,7 +27,7 @@ pub fn Labels() -> impl IntoView {
             found.alike.iter().chain(&found.equal).map(|group| shown(group)).collect();
         let missing: Vec<String> = found.missing.iter().map(|c| c.class.clone()).collect();
         let labels = chosen.get();
-        let changed = labels != Default::default();
+        let changed = labels.merge || !labels.missing.is_empty();
         if groups.is_empty() && missing.is_empty() && !changed {
             return ().into_any();
         }
@@ -88,7 +91,12 @@ pub fn Labels() -> impl IntoView {
                                         type="button"
                                         class="quiet-button"
                                         data-test="labels-as-they-are"
-                                        on:click=move |_| change(app, |choices| choices.labels = Default::default())
+                                        on:click=move |_| {
+                                            change(app, |choices| {
+                                                choices.labels.merge = false;
+                                                choices.labels.missing.clear();
+                                            });
+                                        }
                                     >
                                         "Take labels as they are"
                                     </button>
@@ -101,4 +109,66 @@ pub fn Labels() -> impl IntoView {
             .into_any()
     };
     view! { {move || view(found.get().unwrap_or_default())} }
+}
+
+/// Classes to leave out, and those that are left out.
+#[component]
+pub fn LeftOut(data: StoredValue<DataPreview>) -> impl IntoView {
+    let app = App::here();
+    let dropped = Memo::new(move |_| app.choices.with(|choices| choices.labels.drop.clone()));
+    let classes = Memo::new(move |_| {
+        let counted = app.report.with(|report| report.as_ref().map(|report| report.all.clone()));
+        let expected = || app.choices.with(|c| data.with_value(|data| expected_classes(data, c)));
+        // two are needed at least
+        counted.or_else(expected).filter(|all| all.len() > 2).unwrap_or_default()
+    });
+    let option = |count: ClassCount| {
+        let text = format!("{} ({})", count.class, of(count.rows, "row", "rows"));
+        (count.class, text)
+    };
+    let back = move |class: String| {
+        let test = format!("take-{class}");
+        let words = format!("Take “{class}” again");
+        view! {
+            <button
+                type="button"
+                class="quiet-button"
+                data-test=test
+                on:click=move |_| {
+                    let class = class.clone();
+                    change(app, |choices| choices.labels.drop.retain(|other| *other != class));
+                }
+            >
+                {words}
+            </button>
+        }
+    };
+    let view = move |dropped: Vec<String>, classes: Vec<ClassCount>| {
+        if dropped.is_empty() && classes.is_empty() {
+            return ().into_any();
+        }
+        let mut options = vec![(String::new(), "none".to_owned())];
+        options.extend(classes.into_iter().map(option));
+        let several = options.len() > 1;
+        view! {
+            <Settings>
+                {several
+                    .then(|| {
+                        view! {
+                            <Select
+                                id="drop-class"
+                                label="Leave out a class"
+                                hint="Its rows neither teach nor examine: for classes of a few rows, or of no interest."
+                                options=options
+                                chosen=Signal::derive(String::new)
+                                on_choose=move |class: String| change(app, |choices| choices.labels.drop.push(class))
+                            />
+                        }
+                    })}
+                <div class="actions" data-test="left-out">{dropped.into_iter().map(back).collect_view()}</div>
+            </Settings>
+        }
+            .into_any()
+    };
+    view! { {move || view(dropped.get(), classes.get())} }
 }

@@ -256,12 +256,12 @@ fn delimiters(dialect: &Dialect) -> Vec<(String, String)> {
         ("|", "vertical bar |"),
         ("json", "JSON, one object a line"),
         ("one-json", "JSON, one value with all rows"),
+        ("none", "nothing: one column"),
         ("lines", "nothing: a text in every line"),
     ]);
     let own = delimiter(dialect);
     if !all.iter().any(|(value, _)| *value == own) {
-        let text = if own == "none" { "nothing: one column".to_owned() } else { own.clone() };
-        all.push((own, text));
+        all.push((own.clone(), own));
     }
     all
 }
@@ -271,7 +271,7 @@ fn set_delimiter(options: &mut TableOptions, value: &str) {
         "json" => (Format::JsonLines, None),
         "one-json" => (Format::Json, None),
         "lines" => (Format::Lines, None),
-        "none" => (Format::Delimited, None),
+        "none" => (Format::Delimited, Some(String::new())),
         value => (Format::Delimited, Some(value.to_owned())),
     };
     (options.format, options.delimiter) = (Some(format), delimiter);
