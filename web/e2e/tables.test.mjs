@@ -76,7 +76,7 @@ test("labels that look alike are united and left out by buttons only", async () 
 
 test("a class is left out and taken again", async () => {
   const { context, page } = await open(browser);
-  const table = `text,label\n${rows(",", ["fine", "dull", "so, so"])}once more,rare\n`;
+  const table = `text,label\n${rows(",", ["fine", "dull", '"so, so"'])}once more,rare\n`;
   await drop(page, "rides.csv", Buffer.from(table));
   await part(page, "class-rare").waitFor();
   await part(page, "drop-class").selectOption("rare");
