@@ -1,5 +1,6 @@
 //! `hearth bench`
 
+mod shaders;
 mod step;
 mod suite;
 
@@ -50,6 +51,12 @@ pub struct Bench {
     /// and compare the memory with the plan; the embedding stays in the file
     #[arg(long, value_name = "TOKENS", value_delimiter = ',', requires = "shaped")]
     step: Vec<usize>,
+    /// Count the launches of the step of --step as on a GPU, and run nothing: takes no memory on the device
+    #[arg(long, requires = "step")]
+    outline: bool,
+    /// Write every kernel that is ever chosen, with its constants, for compilers of GPUs that are not here
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["shaped", "step"], hide = true)]
+    list_shaders: Option<PathBuf>,
     /// Device memory that the step may take, in GB
     #[arg(long, value_name = "GB", default_value_t = 2.5)]
     memory: f64,
@@ -101,6 +108,8 @@ struct Report {
     model: Option<ModelSpeed>,
     #[serde(skip_serializing_if = "Option::is_none")]
     step: Option<step::StepReport>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outline: Option<step::Recorded>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     gemm: Vec<GemmSpeed>,
 }
@@ -141,8 +150,13 @@ pub async fn run(options: &Options, args: &Bench) -> Result<Outcome> {
         profile: options.profile(),
         model: None,
         step: None,
+        outline: None,
         gemm: vec![],
     };
+    if let Some(file) = &args.list_shaders {
+        shaders::write(&gpu, file).await?;
+        return Ok(Outcome::Done);
+    }
     let checkpoint = match (&args.model, args.synthetic) {
         (Some(path), _) => Some(Checkpoint::open(ModelFiles::find(path)?.sources()?).await?),
         (None, Some(shape)) => {
@@ -151,7 +165,9 @@ pub async fn run(options: &Options, args: &Bench) -> Result<Outcome> {
         }
         (None, None) => None,
     };
-    if let (Some(checkpoint), false) = (&checkpoint, args.step.is_empty()) {
+    if let (Some(checkpoint), true) = (&checkpoint, args.outline) {
+        report.outline = Some(step::outline_of(args, &gpu, checkpoint).await?);
+    } else if let (Some(checkpoint), false) = (&checkpoint, args.step.is_empty()) {
         report.step = Some(step::measure(options, args, &gpu, checkpoint).await?);
     } else if let Some(checkpoint) = &checkpoint {
         let made_up = args.synthetic.and_then(|shape| shape.to_possible_value());
@@ -342,6 +358,9 @@ fn print(report: &Report) -> Result<()> {
     }
     if let Some(step) = &report.step {
         step::print(step)?;
+    }
+    if let Some(outline) = &report.outline {
+        output::line(&outline.line())?;
     }
     if !report.gemm.is_empty() {
         output::line("tokens × outputs × inputs  layout            tile             GFLOP/s")?;

@@ -3,6 +3,8 @@
 
 mod command;
 
+use std::collections::BTreeSet;
+
 use command::{fixture, folder, golden, hearth, model_with_tokenizer, refused, run, run_json};
 use serde_json::Value;
 
@@ -371,4 +373,36 @@ fn ctrl_c_ends_with_130() {
     let mut words = String::new();
     child.stderr.take().unwrap().read_to_string(&mut words).unwrap();
     assert_eq!(status.code(), Some(130), "{words}");
+}
+
+/// Launches of a training step of eight short rows, whatever the weights' layout.
+fn outlined(model: &str) -> Value {
+    let lengths = "45,36,97,55,68,38,128,38";
+    let args = ["bench", "--synthetic", model, "--step", lengths, "--memory", "64", "--outline"];
+    run_json(0, &args)["outline"].clone()
+}
+
+#[test]
+fn a_step_is_counted_on_a_model_that_no_device_here_holds() {
+    for (model, dispatches) in [("gemma-3-270m", 1161), ("gemma-2b", 1017)] {
+        let counted = outlined(model);
+        assert!(counted["dispatches"].as_u64().unwrap() <= dispatches, "{model}: {counted}");
+        assert!(counted["critical_iterations"].as_u64().unwrap() > 1000, "{model}: {counted}");
+    }
+}
+
+#[test]
+fn listed_shaders_are_all_kernels_with_what_compiles_them() {
+    let file = folder("shaders").join("list.json");
+    assert_eq!(run(&["bench", "--list-shaders", file.to_str().unwrap()]).code, Some(0));
+    let list: Vec<Value> = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+    let mut entries = BTreeSet::new();
+    for shader in &list {
+        let entry = shader["entry"].as_str().unwrap();
+        assert!(shader["wgsl"].as_str().unwrap().contains(&format!("fn {entry}(")), "{entry}");
+        entries.insert(entry);
+    }
+    let shaders = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shaders")).unwrap();
+    let files = shaders.filter(|file| file.as_ref().unwrap().path().is_file()).count();
+    assert_eq!(entries.len(), files, "{entries:?}");
 }

@@ -8,7 +8,7 @@
 mod loss;
 mod optimizer;
 
-use hearth_gpu::{Commands, Slice, Staging};
+use hearth_gpu::{Commands, Gpu, Slice, Staging};
 use serde::{Deserialize, Serialize};
 
 pub use self::loss::{Head, Logits};
@@ -175,15 +175,9 @@ impl<'m> Trainer<'m> {
     /// A row that does not fit the plan, tokens beyond the vocabulary, the device.
     pub async fn step(&mut self, batch: &[Example]) -> Result<Option<StepReport>, ModelError> {
         let gpu = &self.model.gpu;
-        let mut commands = Commands::new();
-        self.d_params.clear(&mut commands);
-        self.adam.begin(&mut commands);
-        gpu.run(&commands).await?;
+        gpu.run(&self.record_start()).await?;
         let (tokens, predictions) = self.accumulate(batch).await?;
-        let mut commands = Commands::new();
-        let rate = self.config.schedule.at(self.step);
-        self.adam.update(&mut commands, &self.config.adam, &self.lora.params, &self.d_params, rate);
-        gpu.run(&commands).await?;
+        gpu.run(&self.record_update()).await?;
 
         let before = self.last_report().await?;
         let longest = batch.iter().map(|e| e.tokens.len()).max().unwrap_or(0);
@@ -198,8 +192,48 @@ impl<'m> Trainer<'m> {
         Ok(before)
     }
 
+    fn record_start(&self) -> Commands {
+        let mut commands = Commands::new();
+        self.d_params.clear(&mut commands);
+        self.adam.begin(&mut commands);
+        commands
+    }
+
+    fn record_update(&self) -> Commands {
+        let mut commands = Commands::new();
+        let rate = self.config.schedule.at(self.step);
+        self.adam.update(&mut commands, &self.config.adam, &self.lora.params, &self.d_params, rate);
+        commands
+    }
+
+    /// Records one optimizer step as [`Trainer::step`] runs it, and runs nothing: for counting its launches. The batch
+    /// is uploaded.
+    ///
+    /// # Errors
+    /// As [`Trainer::step`].
+    pub async fn record_step(&mut self, batch: &[Example]) -> Result<Commands, ModelError> {
+        let mut commands = self.record_start();
+        self.micro_steps(batch, async |_, recorded| {
+            commands.append(recorded);
+            Ok(())
+        })
+        .await?;
+        commands.append(self.record_update());
+        Ok(commands)
+    }
+
     /// Adds up gradients of all micro-batches. Returns tokens computed and predictions made.
     async fn accumulate(&mut self, batch: &[Example]) -> Result<(u32, u32), ModelError> {
+        self.micro_steps(batch, async |gpu, recorded| Ok(gpu.run(&recorded).await?)).await
+    }
+
+    /// Uploads and records the micro-batches one by one and hands each to `run`. Returns tokens computed and
+    /// predictions made.
+    async fn micro_steps(
+        &mut self,
+        batch: &[Example],
+        mut run: impl AsyncFnMut(&Gpu, Commands) -> Result<(), ModelError>,
+    ) -> Result<(u32, u32), ModelError> {
         let total: f64 = batch.iter().flat_map(|e| &e.targets).map(|t| f64::from(t.weight)).sum();
         if total <= 0.0 {
             return Err(ModelError::Empty("a batch needs targets of positive weight"));
@@ -225,7 +259,7 @@ impl<'m> Trainer<'m> {
             self.head.record(&mut commands, self.model, &self.ws, self.adam.loss())?;
             let pass = BackwardPass { lora: &self.lora, d_params: &self.d_params, dropout };
             self.model.backward(&mut commands, &self.ws, pass)?;
-            gpu.run(&commands).await?;
+            run(gpu, commands).await?;
         }
         Ok((tokens, predictions))
     }
@@ -237,10 +271,7 @@ impl<'m> Trainer<'m> {
     /// As [`Trainer::step`].
     pub async fn gradients(&mut self, batch: &[Example]) -> Result<(f32, Vec<f32>), ModelError> {
         let gpu = &self.model.gpu;
-        let mut commands = Commands::new();
-        self.d_params.clear(&mut commands);
-        self.adam.begin(&mut commands);
-        gpu.run(&commands).await?;
+        gpu.run(&self.record_start()).await?;
         self.accumulate(batch).await?;
         let numbers: Vec<Numbers> = gpu.read(self.adam.numbers()).await?;
         let gradients = self.d_params.read(gpu).await?;

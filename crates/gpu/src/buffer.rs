@@ -52,6 +52,8 @@ impl Drop for Owned {
 
 struct Inner {
     owned: Owned,
+    /// Size in bytes; larger than what is owned where the buffer stands in.
+    bytes: u64,
     id: u64,
     freed: Arc<Freed>,
 }
@@ -69,8 +71,19 @@ pub struct Buffer(Arc<Inner>);
 
 impl Buffer {
     pub(crate) fn new(owned: Owned, freed: Arc<Freed>) -> Self {
+        let bytes = owned.raw().size();
+        Self::standing_for(bytes, owned, freed)
+    }
+
+    /// A buffer that says it had `bytes`, for commands that are recorded and never run.
+    pub(crate) fn standing_for(bytes: u64, owned: Owned, freed: Arc<Freed>) -> Self {
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::new(Inner { owned, id, freed }))
+        Self(Arc::new(Inner { owned, bytes, id, freed }))
+    }
+
+    /// Whether there is less memory than the size says: see [`crate::Gpu::outline`].
+    pub(crate) fn stands_in(&self) -> bool {
+        self.bytes() > self.raw().size()
     }
 
     pub(crate) fn raw(&self) -> &wgpu::Buffer {
@@ -84,7 +97,7 @@ impl Buffer {
 
     /// Size in bytes.
     pub fn bytes(&self) -> u64 {
-        self.raw().size()
+        self.0.bytes
     }
 
     /// The whole buffer as a binding.

@@ -39,6 +39,9 @@ pub struct Dispatch {
     pub workgroups: [u32; 3],
     /// Rough number of arithmetic operations, by which submissions are sized.
     pub cost: u64,
+    /// Turns of the loops of the invocation that makes most of them, one after the other: what bounds the launch
+    /// on a device that has room for every invocation at once.
+    pub serial: u64,
     /// How to cut it where it is more work than one submission may hold; `None`: not at all.
     pub split: Option<Split>,
 }
@@ -55,10 +58,19 @@ pub struct Launch<'a>(Option<&'a mut Dispatch>);
 
 impl Launch<'_> {
     /// Lets the launch be cut. Every kernel that can outlast a submission says how.
-    pub fn split(self, split: Split) {
-        if let Some(dispatch) = self.0 {
+    pub fn split(mut self, split: Split) -> Self {
+        if let Some(dispatch) = &mut self.0 {
             dispatch.split = Some(split);
         }
+        self
+    }
+
+    /// Says how many turns of its loops an invocation makes one after the other.
+    pub fn serial(mut self, turns: impl Into<u64>) -> Self {
+        if let Some(dispatch) = &mut self.0 {
+            dispatch.serial = turns.into();
+        }
+        self
     }
 }
 
@@ -117,6 +129,7 @@ impl Commands {
             bindings: bindings.to_vec(),
             workgroups,
             cost,
+            serial: 1,
             split: None,
         }));
         match self.items.last_mut() {
@@ -157,7 +170,33 @@ impl Commands {
 
     /// Number of kernel launches recorded.
     pub fn dispatches(&self) -> usize {
-        self.items.iter().filter(|c| matches!(c, Command::Dispatch(_))).count()
+        self.launches().count()
+    }
+
+    /// Turns of loops that no device can make at the same time: of the longest invocation of every launch.
+    pub fn critical_iterations(&self) -> u64 {
+        self.launches().map(|launch| launch.serial).sum()
+    }
+
+    /// Bytes that the launches bind, each range once a launch, and operations as recorded: what a step moves at
+    /// least, if nothing stays in a cache from one launch to the next, and what it computes.
+    pub fn traffic(&self) -> (u64, u64) {
+        self.launches().fold((0, 0), |(bytes, operations), launch| {
+            let mut ranges: Vec<_> =
+                launch.bindings.iter().map(|b| (b.buffer.id(), b.offset, b.bytes)).collect();
+            ranges.sort_unstable();
+            ranges.dedup();
+            let bound: u64 = ranges.iter().map(|range| range.2).sum();
+            (bytes + bound, operations + launch.cost)
+        })
+    }
+
+    /// The kernel launches, in order.
+    pub fn launches(&self) -> impl Iterator<Item = &Dispatch> {
+        self.items.iter().filter_map(|item| match item {
+            Command::Dispatch(dispatch) => Some(dispatch),
+            _ => None,
+        })
     }
 
     /// Appends another list.

@@ -32,7 +32,11 @@ pub struct Capabilities {
 #[derive(Clone)]
 pub struct Gpu {
     pub(crate) shared: Arc<Shared>,
+    outline: bool,
 }
+
+/// Larger buffers of an outline only stand in.
+const OUTLINE_MOST: u64 = 1 << 20;
 
 pub(crate) struct Shared {
     pub(crate) device: wgpu::Device,
@@ -93,6 +97,7 @@ impl Gpu {
             software,
         };
         Ok(Self {
+            outline: false,
             shared: Arc::new(Shared {
                 pipelines: Mutex::new(Pipelines::new(freed.clone())),
                 pending: Mutex::new(Queue::new(software)),
@@ -108,6 +113,18 @@ impl Gpu {
                 capabilities,
             }),
         })
+    }
+
+    /// The same device for recording what is never run: buffers over 1 MiB take no memory, and what is
+    /// written to them is dropped. So the step of a model that fits no device here can be counted.
+    /// Running commands that bind such a buffer is an error.
+    pub fn outline(&self) -> Self {
+        Self { shared: self.shared.clone(), outline: true }
+    }
+
+    /// Whether this is an [`outline`](Self::outline).
+    pub fn is_outline(&self) -> bool {
+        self.outline
     }
 
     /// What is known of the adapter.
@@ -193,13 +210,14 @@ impl Gpu {
         }
         let raw = self.shared.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some(label),
-            size: bytes,
+            size: if self.outline && bytes > OUTLINE_MOST { 4 } else { bytes },
             usage: wgpu::BufferUsages::STORAGE
                 | wgpu::BufferUsages::COPY_SRC
                 | wgpu::BufferUsages::COPY_DST,
             mapped_at_creation: false,
         });
-        let buffer = Buffer::new(self.owned(raw), self.shared.freed.clone());
+        let (owned, freed) = (self.owned(raw), self.shared.freed.clone());
+        let buffer = Buffer::standing_for(bytes, owned, freed);
         // Natively errors are reported before `create_buffer` returns; in the browser they
         // surface at the next await.
         self.check()?;
@@ -226,6 +244,9 @@ impl Gpu {
         let range = range.into();
         let bytes: &[u8] = bytemuck::cast_slice(data);
         debug_assert!(offset + bytes.len() as u64 <= range.bytes);
+        if range.buffer.stands_in() {
+            return;
+        }
         let (raw, at) = (range.buffer.raw(), range.offset + offset);
         let whole = bytes.len() / 4 * 4;
         self.shared.queue.write_buffer(raw, at, &bytes[..whole]);

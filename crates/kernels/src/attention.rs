@@ -104,6 +104,12 @@ impl Shape {
         }
     }
 
+    /// Turns of the loops of an invocation that visits so many keys or rows: it computes one score a tile,
+    /// then visits each of them `times`.
+    pub(crate) fn turns(&self, visited: u32, times: u32) -> u32 {
+        visited.div_ceil(self.workgroup()) * (self.head_dim / 4) + times * visited
+    }
+
     /// Operations of a kernel that takes `dots` products of length D for each pair and head.
     pub(crate) fn cost(&self, dots: u64) -> u64 {
         self.cost_of(self.pairs.all, dots)
@@ -131,6 +137,8 @@ pub struct Pairs {
     pub all: u64,
     /// Tokens of the batch that are its shared prefix; 0 where the prefix is cached.
     pub prefix_keys: u32,
+    /// Most keys that one token sees.
+    pub longest: u32,
     /// Pairs with a key of these: every row of the batch sees them, so they are most of the work.
     pub of_prefix: u64,
 }
@@ -147,6 +155,7 @@ pub fn visible_pairs(meta: &[TokenMeta], cached: u32, window: u32) -> Pairs {
         let prefix = m.prefix_end - m.prefix_end.min((m.position + 1).saturating_sub(window));
         let row = (own + 1 - m.own_start).min(window);
         pairs.all += u64::from(prefix) + u64::from(row);
+        pairs.longest = pairs.longest.max(prefix + row);
         if cached == 0 {
             pairs.of_prefix += u64::from(if own < prefix_keys { row } else { prefix });
         }
@@ -185,7 +194,8 @@ pub fn record(commands: &mut Commands, op: &Attention) {
             grid(shape.tokens * (shape.heads / heads)),
             shape.cost(2),
         )
-        .split(Params::split((0, 0)));
+        .split(Params::split((0, 0)))
+        .serial(shape.turns(shape.pairs.longest, 2));
 }
 
 /// Scores of one token and head against every key, in f64; `None` where it does not attend to the key.

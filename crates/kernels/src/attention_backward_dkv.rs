@@ -56,7 +56,8 @@ pub fn record(commands: &mut Commands, op: &AttentionBackwardDkv) {
             grid(shape.tokens.div_ceil(KEYS) * shape.kv_heads),
             shape.cost(4),
         )
-        .split(Params::split((front, shape.cost_of(shape.pairs.of_prefix, 4))));
+        .split(Params::split((front, shape.cost_of(shape.pairs.of_prefix, 4))))
+        .serial(shape.turns(shape.tokens * shape.heads / shape.kv_heads, 1));
 }
 
 /// The same on the CPU in f64, from q, k, v and d_o alone: d_k and d_v, `(T, G, D)`.

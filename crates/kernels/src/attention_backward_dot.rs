@@ -38,14 +38,16 @@ pub struct AttentionBackwardDot<'a> {
 /// Records `rows =`.
 pub fn record(commands: &mut Commands, op: &AttentionBackwardDot) {
     let rows = op.shape.tokens * op.shape.heads;
-    commands.dispatch(
-        &KERNEL,
-        &[("WG", 64)],
-        &Params { rows, width4: op.shape.head_dim / 4 },
-        &[op.o, op.d_o, op.lse, op.rows].map(Slice::clone),
-        grid(rows.div_ceil(64)),
-        2 * u64::from(rows) * u64::from(op.shape.head_dim),
-    );
+    commands
+        .dispatch(
+            &KERNEL,
+            &[("WG", 64)],
+            &Params { rows, width4: op.shape.head_dim / 4 },
+            &[op.o, op.d_o, op.lse, op.rows].map(Slice::clone),
+            grid(rows.div_ceil(64)),
+            2 * u64::from(rows) * u64::from(op.shape.head_dim),
+        )
+        .serial(op.shape.head_dim / 4);
 }
 
 /// The same on the CPU in f64, without lse: `(T, H)`. `o` and `d_o` are `(T, H, D)`.

@@ -50,7 +50,8 @@ pub fn record(commands: &mut Commands, op: &AttentionBackwardDq) {
             grid(shape.tokens * (shape.heads / heads)),
             shape.cost(3),
         )
-        .split(Params::split((0, 0)));
+        .split(Params::split((0, 0)))
+        .serial(shape.turns(shape.pairs.longest, 1));
 }
 
 /// One token and head with one key that it attends to.

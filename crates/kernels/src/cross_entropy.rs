@@ -40,14 +40,16 @@ pub struct CrossEntropy<'a> {
 
 /// Records `stats =` for the first chunk, merges for later ones.
 pub fn record(commands: &mut Commands, op: &CrossEntropy) {
-    commands.dispatch(
-        &KERNEL,
-        &[("WG", 64), ("MERGE", (op.first > 0).into())],
-        &Params { rows: op.rows, columns: op.columns, stride: op.stride, first: op.first },
-        &[op.logits, op.targets, op.stats].map(Slice::clone),
-        grid(op.rows),
-        8 * u64::from(op.rows) * u64::from(op.columns),
-    );
+    commands
+        .dispatch(
+            &KERNEL,
+            &[("WG", 64), ("MERGE", (op.first > 0).into())],
+            &Params { rows: op.rows, columns: op.columns, stride: op.stride, first: op.first },
+            &[op.logits, op.targets, op.stats].map(Slice::clone),
+            grid(op.rows),
+            8 * u64::from(op.rows) * u64::from(op.columns),
+        )
+        .serial(2 * op.columns.div_ceil(64));
 }
 
 /// Loss of each row on the CPU in f64; `logits` is `(M, columns)`.

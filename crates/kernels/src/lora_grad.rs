@@ -65,7 +65,8 @@ pub fn record(commands: &mut Commands, op: &LoraGrad) {
             [n4.div_ceil(wn), m4.div_ceil(wm), 1],
             2 * u64::from(op.tokens) * u64::from(op.m) * u64::from(op.n),
         )
-        .split(Split::Plane { field: offset_of!(Params, first_group_x) });
+        .split(Split::Plane { field: offset_of!(Params, first_group_x) })
+        .serial(op.tokens);
 }
 
 /// `s · Pᵀ·Q` on the CPU in f64; `p` is `(T, M)`, `q` `(T, N)`, the result `(M, N)`.

@@ -96,16 +96,17 @@ fn record_rows(
     let tile = variants.tile(op.tokens, op.rows.end - op.rows.start);
     let rows = end - start;
     let mut constants = op.w.constants();
-    let (kernel, workgroups) = match tile {
+    let k4 = op.w.columns / 4;
+    let (kernel, workgroups, serial) = match tile {
         Tile::Direct { tokens } => {
             let (across, down) = (rows.div_ceil(4), op.tokens.div_ceil(tokens));
             let (wn, wt) = direct_workgroup(across, down);
             constants.extend([("WN", wn), ("WT", wt), ("TM", tokens)]);
-            (&DIRECT, [across.div_ceil(wn), down.div_ceil(wt), 1])
+            (&DIRECT, [across.div_ceil(wn), down.div_ceil(wt), 1], k4)
         }
         Tile::Tiled { gm, gn, bk } => {
             constants.extend([("GM", gm), ("GN", gn), ("BK", bk)]);
-            (&TILED, [rows.div_ceil(8 * gn), op.tokens.div_ceil(8 * gm), 1])
+            (&TILED, [rows.div_ceil(8 * gn), op.tokens.div_ceil(8 * gm), 1], 4 * k4)
         }
     };
     constants.extend([("LORA", op.low_rank.is_some().into()), ("ADD", op.add.into())]);
@@ -113,7 +114,7 @@ fn record_rows(
     let low = op.low_rank.unwrap_or(LowRank { z: op.x, b: op.x, rank: 0, scale: 0.0 });
     let params = Params {
         tokens: op.tokens,
-        k4: op.w.columns / 4,
+        k4,
         row_start: start,
         row_end: end,
         y_stride: op.y_stride,
@@ -139,7 +140,8 @@ fn record_rows(
             workgroups,
             2 * u64::from(op.tokens) * u64::from(rows) * u64::from(op.w.columns),
         )
-        .split(Split::Plane { field: offset_of!(Params, first_group_x) });
+        .split(Split::Plane { field: offset_of!(Params, first_group_x) })
+        .serial(serial);
 }
 
 /// `X · Wᵀ` on the CPU in f64; `x` is `(T, K)`, `w` `(N, K)`, the result `(T, N)`.

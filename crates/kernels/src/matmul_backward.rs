@@ -116,7 +116,8 @@ pub fn record(commands: &mut Commands, op: &MatmulBackward) {
                 [across.div_ceil(wk), down.div_ceil(wt), 1],
                 2 * u64::from(op.tokens) * u64::from(count) * u64::from(op.w.columns),
             )
-            .split(Split::Plane { field: offset_of!(Params, first_group_x) });
+            .split(Split::Plane { field: offset_of!(Params, first_group_x) })
+            .serial(count.div_ceil(4));
         first = false;
     }
 }

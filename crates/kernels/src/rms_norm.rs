@@ -42,14 +42,16 @@ pub fn record(commands: &mut Commands, op: &RmsNorm) {
     let params = Params { rows: op.rows, columns4: op.columns / 4, eps: op.eps };
     // Short rows (q/k norm of a small head) do not need 64 invocations.
     let wg = (op.columns / 4).next_power_of_two().clamp(4, 64);
-    commands.dispatch(
-        &KERNEL,
-        &[("WG", wg), ("ADD", op.add.into())],
-        &params,
-        &[op.x.clone(), op.gain.clone(), op.y.clone()],
-        grid(op.rows),
-        4 * u64::from(op.rows) * u64::from(op.columns),
-    );
+    commands
+        .dispatch(
+            &KERNEL,
+            &[("WG", wg), ("ADD", op.add.into())],
+            &params,
+            &[op.x.clone(), op.gain.clone(), op.y.clone()],
+            grid(op.rows),
+            4 * u64::from(op.rows) * u64::from(op.columns),
+        )
+        .serial(2 * (op.columns / 4).div_ceil(wg) + wg.ilog2());
 }
 
 /// The same on the CPU in f64. `x` is `(n, C)`, `gain` is `(C)`.

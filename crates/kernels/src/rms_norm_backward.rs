@@ -41,14 +41,16 @@ pub struct RmsNormBackward<'a> {
 pub fn record(commands: &mut Commands, op: &RmsNormBackward) {
     let params = Params { rows: op.rows, columns4: op.columns / 4, eps: op.eps };
     let wg = (op.columns / 4).next_power_of_two().clamp(4, 64);
-    commands.dispatch(
-        &KERNEL,
-        &[("WG", wg), ("ADD", op.add.into())],
-        &params,
-        &[op.x, op.gain, op.d_y, op.d_x].map(Slice::clone),
-        grid(op.rows),
-        8 * u64::from(op.rows) * u64::from(op.columns),
-    );
+    commands
+        .dispatch(
+            &KERNEL,
+            &[("WG", wg), ("ADD", op.add.into())],
+            &params,
+            &[op.x, op.gain, op.d_y, op.d_x].map(Slice::clone),
+            grid(op.rows),
+            8 * u64::from(op.rows) * u64::from(op.columns),
+        )
+        .serial(2 * (op.columns / 4).div_ceil(wg) + wg.ilog2());
 }
 
 /// The same on the CPU in f64. `x` and `d_y` are `(n, C)`, `gain` is `(C)`.

@@ -29,14 +29,16 @@ pub struct SquareSum<'a> {
 
 /// Records `parts =`.
 pub fn record(commands: &mut Commands, op: &SquareSum) {
-    commands.dispatch(
-        &KERNEL,
-        &[("WG", 64)],
-        &Params { count4: op.count / 4 },
-        &[op.x, op.parts].map(Slice::clone),
-        [PARTS, 1, 1],
-        2 * u64::from(op.count),
-    );
+    commands
+        .dispatch(
+            &KERNEL,
+            &[("WG", 64)],
+            &Params { count4: op.count / 4 },
+            &[op.x, op.parts].map(Slice::clone),
+            [PARTS, 1, 1],
+            2 * u64::from(op.count),
+        )
+        .serial(op.count.div_ceil(4 * 64 * PARTS));
 }
 
 /// The same on the CPU in f64, `(PARTS)`: blocks of 64 vec4s go to the parts in turn.

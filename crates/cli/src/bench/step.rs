@@ -15,7 +15,8 @@ use hearth_gemma::{
     train::{Adam, Logits, StepPlan, TrainConfig, Trainer},
     workspace::{Activations, Sizes},
 };
-use hearth_gpu::Gpu;
+use hearth_gpu::{Commands, Gpu};
+use hearth_kernels::variants::Variants;
 use serde::Serialize;
 use web_time::Instant;
 
@@ -42,6 +43,77 @@ pub struct StepReport {
     tokens: u32,
     loss: f32,
     grad_norm: f32,
+    recorded: Recorded,
+}
+
+/// A step by count, whatever the device.
+#[derive(Debug, Serialize)]
+pub struct Recorded {
+    /// Kernel launches.
+    pub dispatches: usize,
+    /// Turns of loops that come one after the other on any device: of the longest invocation of every launch.
+    pub critical_iterations: u64,
+    /// Bytes of all ranges that the launches bind.
+    pub bound_bytes: u64,
+    /// Operations as submissions are sized by.
+    pub operations: u64,
+    /// Of the host, the batch's upload included, the best of five.
+    pub recording_seconds: f64,
+}
+
+impl Recorded {
+    /// Records the step of a trainer without running it.
+    async fn of(trainer: &mut Trainer<'_>, rows: &[Example]) -> Result<(Self, Commands)> {
+        let mut commands = Commands::new();
+        let mut recording_seconds = f64::INFINITY;
+        for _ in 0..5 {
+            let start = Instant::now();
+            commands = trainer.record_step(rows).await?;
+            recording_seconds = recording_seconds.min(start.elapsed().as_secs_f64());
+        }
+        let (bound_bytes, operations) = commands.traffic();
+        let (dispatches, critical_iterations) =
+            (commands.dispatches(), commands.critical_iterations());
+        let counted =
+            Self { dispatches, critical_iterations, bound_bytes, operations, recording_seconds };
+        Ok((counted, commands))
+    }
+
+    pub fn line(&self) -> String {
+        format!(
+            "recorded in {:.2} ms: {} launches, {} turns of loops one after the other, {} bound, {:.1} GFLOP",
+            1e3 * self.recording_seconds,
+            self.dispatches,
+            self.critical_iterations,
+            output::bytes(self.bound_bytes),
+            self.operations as f64 / 1e9
+        )
+    }
+}
+
+/// Records a training step of a model that takes no memory: what it would launch on this device's limits.
+pub async fn outline(
+    gpu: &Gpu,
+    checkpoint: &Checkpoint,
+    how: LoadOptions,
+    variants: Variants,
+    (lengths, memory): (&[usize], f64),
+) -> Result<(Recorded, Commands)> {
+    let weights = weight_bytes(checkpoint, how)?;
+    let mut model = Model::load(&gpu.outline(), checkpoint, how, |_| true).await?;
+    model.variants = variants;
+    let rows = examples(lengths, model.config.vocab)?;
+    let (config, _, step_plan) = plan_step(&model, &rows, weights, memory)?;
+    let mut trainer = Trainer::new(&model, config, step_plan, None).await?;
+    Recorded::of(&mut trainer, &rows).await
+}
+
+/// The same for the options of the command line, with the variants of a GPU.
+pub async fn outline_of(args: &Bench, gpu: &Gpu, checkpoint: &Checkpoint) -> Result<Recorded> {
+    let how = LoadOptions { precision: args.weights.into(), embedding: Embedding::FromSource };
+    let variants = Variants { software: false, ..Variants::of(gpu) };
+    let (recorded, _) = outline(gpu, checkpoint, how, variants, (&args.step, args.memory)).await?;
+    Ok(recorded)
 }
 
 /// What one part took.
@@ -131,6 +203,7 @@ pub async fn measure(
     trainer.step(&rows).await?;
     let Some(report) = trainer.last_report().await? else { bail!("the step gave no report") };
     let step = Part::new(gpu, plan, start, &heap);
+    let (recorded, _) = Recorded::of(&mut trainer, &rows).await?;
     Ok(StepReport {
         load_seconds,
         load_heap_peak_bytes,
@@ -142,6 +215,7 @@ pub async fn measure(
         tokens: report.tokens,
         loss: report.loss,
         grad_norm: report.grad_norm,
+        recorded,
     })
 }
 
@@ -186,6 +260,7 @@ pub fn print(report: &StepReport) -> Result<()> {
     ))?;
     output::line(&report.score.line("score"))?;
     output::line(&report.step.line("step"))?;
+    output::line(&report.recorded.line())?;
     for (name, bytes) in &report.step.planned {
         output::line(&format!("  {name:<22} {}", output::bytes(*bytes)))?;
     }
