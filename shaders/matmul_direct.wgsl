@@ -9,6 +9,14 @@ override WN: u32 = 64u;   // invocations along the outputs
 override WT: u32 = 1u;    // and along the tokens
 override TM: u32 = 8u;    // tokens an invocation: 1, 2, 4 or 8
 
+fn store_sums(t: u32, n: u32, sums: vec4<f32>) {
+    if LORA == 1u {
+        store_rows(t, n, sums + low_rank(t, rows_from(n)));
+    } else {
+        store_rows(t, n, sums);
+    }
+}
+
 @compute @workgroup_size(WN, WT)
 fn matmul_direct(@builtin(global_invocation_id) id: vec3<u32>) {
     let n = p.row_start + 4u * (p.first_group_x * WN + id.x);
@@ -17,16 +25,16 @@ fn matmul_direct(@builtin(global_invocation_id) id: vec3<u32>) {
         return;
     }
     // Indices beyond the end repeat the last row and token; their results are not stored.
-    let rows = min(vec4<u32>(n, n + 1u, n + 2u, n + 3u), vec4<u32>(p.row_end - 1u));
+    let rows = rows_from(n);
     let last = p.tokens - 1u;
-    let x0 = t * p.k4;
-    let x1 = min(t + 1u, last) * p.k4;
-    let x2 = min(t + 2u, last) * p.k4;
-    let x3 = min(t + 3u, last) * p.k4;
-    let x4 = min(t + 4u, last) * p.k4;
-    let x5 = min(t + 5u, last) * p.k4;
-    let x6 = min(t + 6u, last) * p.k4;
-    let x7 = min(t + 7u, last) * p.k4;
+    let x0 = t * p.x_stride4 + p.x_first4;
+    let x1 = min(t + 1u, last) * p.x_stride4 + p.x_first4;
+    let x2 = min(t + 2u, last) * p.x_stride4 + p.x_first4;
+    let x3 = min(t + 3u, last) * p.x_stride4 + p.x_first4;
+    let x4 = min(t + 4u, last) * p.x_stride4 + p.x_first4;
+    let x5 = min(t + 5u, last) * p.x_stride4 + p.x_first4;
+    let x6 = min(t + 6u, last) * p.x_stride4 + p.x_first4;
+    let x7 = min(t + 7u, last) * p.x_stride4 + p.x_first4;
     var y0 = vec4<f32>();
     var y1 = vec4<f32>();
     var y2 = vec4<f32>();
@@ -68,18 +76,18 @@ fn matmul_direct(@builtin(global_invocation_id) id: vec3<u32>) {
             }
         }
     }
-    store4(t, n, y0);
+    store_sums(t, n, y0);
     if TM > 1u {
-        store4(t + 1u, n, y1);
+        store_sums(t + 1u, n, y1);
     }
     if TM > 2u {
-        store4(t + 2u, n, y2);
-        store4(t + 3u, n, y3);
+        store_sums(t + 2u, n, y2);
+        store_sums(t + 3u, n, y3);
     }
     if TM > 4u {
-        store4(t + 4u, n, y4);
-        store4(t + 5u, n, y5);
-        store4(t + 6u, n, y6);
-        store4(t + 7u, n, y7);
+        store_sums(t + 4u, n, y4);
+        store_sums(t + 5u, n, y5);
+        store_sums(t + 6u, n, y6);
+        store_sums(t + 7u, n, y7);
     }
 }

@@ -1,33 +1,80 @@
-// Y[T,N] = X[T,K] · W[N,K]ᵀ  (+ s · Z[T,R] · B[N,R]ᵀ)
+// Y[T,N] = X[T,K] · W[N,K]ᵀ  (+ s · Z[T,R] · B[N,R]ᵀ), or with BACKWARD
+// dX[T,K] = dY[T,N] · W[N,K]  (+ dZ[T,R] · A[R,K])
 //
-// A workgroup computes 8·GM tokens by 8·GN outputs from workgroup memory, an invocation 8 × 8 of
-// them: the tile for GPUs. An invocation's tokens and outputs are two runs of four, so that
+// A workgroup computes 8·GM tokens by 8·GN columns of the result from workgroup memory, an invocation 8 × 8 of
+// them: the tile for GPUs. An invocation's tokens and columns are two runs of four, so that
 // adjacent invocations read adjacent words. The sums are named variables: see matmul_direct.
+// The sum runs over K, or over the rows of W; the low-rank term is R more of it.
 // Prepend: shared/half.wgsl, a weight decoder, shared/matmul.wgsl.
 
 override GM: u32 = 8u;    // invocations along the tokens
-override GN: u32 = 8u;    // and along the outputs
-override BK: u32 = 4u;    // columns of four that a step loads; divides every group: 1, 2 or 4
+override GN: u32 = 8u;    // and along the columns of the result
+override BK: u32 = 4u;    // fours of the sum that a step loads; divides every group: 1, 2 or 4
+override BACKWARD: u32 = 0u;
 
 // Transposed, so that an invocation reads four adjacent values at once; one vec4 of padding per row
 // keeps the writes of a transposed load from hitting one memory bank.
 var<workgroup> xs: array<vec4<f32>, 4u * BK * (2u * GM + 1u)>;   // (4·BK, 2·GM + 1)
 var<workgroup> ws: array<vec4<f32>, 4u * BK * (2u * GN + 1u)>;   // (4·BK, 2·GN + 1)
 
-// Column of four c of tokens t .. t+3; zero outside.
-fn load_x(t: u32, c: u32) -> mat4x4<f32> {
-    let inside = vec4<bool>(t < p.tokens, t + 1u < p.tokens, t + 2u < p.tokens, t + 3u < p.tokens);
-    let at = min(vec4<u32>(t, t + 1u, t + 2u, t + 3u), vec4<u32>(p.tokens - 1u)) * p.k4 + min(c, p.k4 - 1u);
-    let keep = vec4<f32>(inside) * f32(c < p.k4);
-    return mat4x4<f32>(x[at.x] * keep.x, x[at.y] * keep.y, x[at.z] * keep.z, x[at.w] * keep.w);
+// Fours of the sum: of W, and of the low-rank term.
+fn fours(low: bool) -> u32 {
+    if LORA == 1u && low {
+        return p.rank4;
+    }
+    return select(p.k4, (p.row_end - p.row_start + 3u) / 4u, BACKWARD == 1u);
 }
 
-fn load_w(row: u32, c: u32) -> vec4<f32> {
-    if c >= p.k4 {
-        return vec4<f32>();
+// Four c of the sum of tokens t .. t+3. Beyond the last token the last is repeated: no such sum is stored. Beyond the
+// end of the sum the last four is repeated: the weights are zero there.
+fn load_x(t: u32, c: u32, low: bool) -> mat4x4<f32> {
+    let tokens = min(vec4<u32>(t, t + 1u, t + 2u, t + 3u), vec4<u32>(p.tokens - 1u));
+    let column = min(c, fours(low) - 1u);
+    if LORA == 1u && low {
+        let at = tokens * p.z_stride4 + p.z_first4 + column;
+        return mat4x4<f32>(z[at.x], z[at.y], z[at.z], z[at.w]);
     }
-    let n = min(row, p.row_end - 1u);
-    return weight4(n, c, p.k4, group_scale(n, 4u * c / GROUP, p.k4));
+    let at = tokens * p.x_stride4 + p.x_first4 + column;
+    return mat4x4<f32>(x[at.x], x[at.y], x[at.z], x[at.w]);
+}
+
+fn weights_of(row: u32, c: u32) -> vec4<f32> {
+    return weight4(row, c, p.k4, group_scale(row, 4u * c / GROUP, p.k4));
+}
+
+// Forward: four c of the sum for the slab's rows n .. n+3, one row of the result's columns each.
+fn load_rows(n: u32, c: u32, low: bool) -> mat4x4<f32> {
+    let rows = rows_from(n);
+    if LORA == 1u && low {
+        let at = (p.b_first + rows) * p.rank4 + c;
+        return p.lora_scale * mat4x4<f32>(b[at.x], b[at.y], b[at.z], b[at.w]);
+    }
+    return mat4x4<f32>(weights_of(rows.x, c), weights_of(rows.y, c), weights_of(rows.z, c), weights_of(rows.w, c));
+}
+
+// Backward: columns 4c .. 4c+3 of the rows 4n .. 4n+3 of the sum.
+fn load_columns(n: u32, c: u32, low: bool) -> mat4x4<f32> {
+    let column = min(c, p.k4 - 1u);
+    if LORA == 1u && low {
+        let at = 4u * n * p.k4 + column;
+        return mat4x4<f32>(b[at], b[at + p.k4], b[at + 2u * p.k4], b[at + 3u * p.k4]);
+    }
+    let rows = rows_from(p.row_start + 4u * n);
+    return mat4x4<f32>(
+        weights_of(rows.x, column),
+        weights_of(rows.y, column),
+        weights_of(rows.z, column),
+        weights_of(rows.w, column),
+    );
+}
+
+// Writes columns c .. c+3 of a token of the result.
+fn store_sums(t: u32, c: u32, sums: vec4<f32>) {
+    if BACKWARD == 0u {
+        store_rows(t, c, sums);
+    } else if c < 4u * p.k4 {
+        store(t, c, 4u, sums);
+    }
 }
 
 @compute @workgroup_size(GN, GM)
@@ -36,7 +83,7 @@ fn matmul_tiled(
     @builtin(local_invocation_id) local: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let n0 = p.row_start + (p.first_group_x + group.x) * 8u * GN;
+    let n0 = select(p.row_start, 0u, BACKWARD == 1u) + (p.first_group_x + group.x) * 8u * GN;
     let t0 = (p.first_group_y + group.y) * 8u * GM;
     let x_row = 2u * GM + 1u;
     let w_row = 2u * GN + 1u;
@@ -58,9 +105,14 @@ fn matmul_tiled(
     var y61 = vec4<f32>();
     var y70 = vec4<f32>();
     var y71 = vec4<f32>();
-    for (var c0 = 0u; c0 < p.k4; c0 += BK) {
+    let steps = (fours(false) + BK - 1u) / BK;
+    let all = steps + LORA * ((p.rank4 + BK - 1u) / BK);
+    for (var step = 0u; step < all; step++) {
+        let low = step >= steps;
+        let c0 = BK * select(step, step - steps, low);
+        let end = fours(low);
         for (var i = lane; i < 2u * GM * BK; i += GM * GN) {
-            let columns = transpose(load_x(t0 + 4u * (i / BK), c0 + i % BK));
+            let columns = transpose(load_x(t0 + 4u * (i / BK), c0 + i % BK, low));
             let at = 4u * (i % BK) * x_row + i / BK;
             xs[at] = columns[0];
             xs[at + x_row] = columns[1];
@@ -68,10 +120,18 @@ fn matmul_tiled(
             xs[at + 3u * x_row] = columns[3];
         }
         for (var i = lane; i < 2u * GN * BK; i += GM * GN) {
-            let n = n0 + 4u * (i / BK);
-            let c = c0 + i % BK;
-            let columns = transpose(mat4x4<f32>(load_w(n, c), load_w(n + 1u, c), load_w(n + 2u, c), load_w(n + 3u, c)));
-            let at = 4u * (i % BK) * w_row + i / BK;
+            // Adjacent invocations read adjacent fours of a row of W.
+            let c = select(i % BK, i / (2u * GN), BACKWARD == 1u);
+            let n = select(i / BK, i % (2u * GN), BACKWARD == 1u);
+            var columns = mat4x4<f32>();
+            if c0 + c < end {
+                if BACKWARD == 1u {
+                    columns = load_columns(c0 + c, n0 / 4u + n, low);
+                } else {
+                    columns = transpose(load_rows(n0 + 4u * n, c0 + c, low));
+                }
+            }
+            let at = 4u * c * w_row + n;
             ws[at] = columns[0];
             ws[at + w_row] = columns[1];
             ws[at + 2u * w_row] = columns[2];
@@ -106,20 +166,20 @@ fn matmul_tiled(
     let tb = ta + 4u * GM;
     let na = n0 + 4u * local.x;
     let nb = na + 4u * GN;
-    store4(ta, na, y00);
-    store4(ta, nb, y01);
-    store4(ta + 1u, na, y10);
-    store4(ta + 1u, nb, y11);
-    store4(ta + 2u, na, y20);
-    store4(ta + 2u, nb, y21);
-    store4(ta + 3u, na, y30);
-    store4(ta + 3u, nb, y31);
-    store4(tb, na, y40);
-    store4(tb, nb, y41);
-    store4(tb + 1u, na, y50);
-    store4(tb + 1u, nb, y51);
-    store4(tb + 2u, na, y60);
-    store4(tb + 2u, nb, y61);
-    store4(tb + 3u, na, y70);
-    store4(tb + 3u, nb, y71);
+    store_sums(ta, na, y00);
+    store_sums(ta, nb, y01);
+    store_sums(ta + 1u, na, y10);
+    store_sums(ta + 1u, nb, y11);
+    store_sums(ta + 2u, na, y20);
+    store_sums(ta + 2u, nb, y21);
+    store_sums(ta + 3u, na, y30);
+    store_sums(ta + 3u, nb, y31);
+    store_sums(tb, na, y40);
+    store_sums(tb, nb, y41);
+    store_sums(tb + 1u, na, y50);
+    store_sums(tb + 1u, nb, y51);
+    store_sums(tb + 2u, na, y60);
+    store_sums(tb + 2u, nb, y61);
+    store_sums(tb + 3u, na, y70);
+    store_sums(tb + 3u, nb, y71);
 }

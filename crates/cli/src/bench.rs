@@ -323,6 +323,7 @@ impl Gemm {
             tokens: shape.tokens,
             rows: 0..shape.outputs,
             y_stride: shape.outputs,
+            y_first: 0,
             low_rank: None,
             add: false,
         };
@@ -340,6 +341,7 @@ impl Gemm {
 fn tile_name(tile: Tile) -> String {
     match tile {
         Tile::Direct { tokens } => format!("direct {tokens}"),
+        Tile::Split { tokens } => format!("split {tokens}"),
         Tile::Tiled { gm, gn, bk } => format!("tiled {gm}x{gn}x{bk}"),
     }
 }

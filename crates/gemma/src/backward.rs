@@ -13,6 +13,7 @@ use hearth_kernels::{
     attention_backward_dq,
     attention_backward_dq::AttentionBackwardDq,
     geglu_backward::{self, GegluBackward},
+    lora_dz::{self, LoraDz, Part},
     lora_grad::{self, LoraGrad},
     matmul_backward::{self, LowRankBackward, MatmulBackward},
     matrix::Matrix,
@@ -25,7 +26,7 @@ use crate::{
     Lora, Model, ModelError, dropout,
     flat::Flat,
     forward::Pass,
-    lora::Projection,
+    lora::{Projection, Run},
     workspace::{Activations, Gradients, Workspace},
 };
 
@@ -44,6 +45,18 @@ impl<'a> BackwardPass<'a> {
     fn forward(self) -> Pass<'a> {
         Pass { lora: Some(self.lora), dropout: self.dropout }
     }
+}
+
+/// A projection with the gradient of its output.
+#[derive(Clone, Copy)]
+struct Output<'a> {
+    projection: Projection,
+    w: &'a Matrix,
+    d_y: &'a Slice,
+}
+
+fn output<'a>(projection: Projection, w: &'a Matrix, d_y: &'a Slice) -> Output<'a> {
+    Output { projection, w, d_y }
 }
 
 impl Model {
@@ -118,10 +131,9 @@ impl Model {
         rows: u32,
     ) {
         let (w, a) = (&self.weights.layers[index], ws.layer(index));
-        let d_project =
-            |c: &mut Commands, p, x: &Slice, w: &Matrix, d_y: &Slice, d_x: Option<&Slice>, add| {
-                self.d_project(c, ws, g, pass, (index, p), x, w, d_y, d_x, rows, add);
-            };
+        let d_project = |c: &mut Commands, x: &Slice, outputs: &[Output], d_x: Option<&Slice>| {
+            self.d_project(c, ws, g, pass, index, x, outputs, d_x, rows);
+        };
         let d_out = match &w.post_mlp_norm {
             Some(post) => {
                 self.d_norm(c, &a.mlp_out, post, d_x, &g.d_c, rows, false);
@@ -129,15 +141,17 @@ impl Model {
             }
             None => d_x,
         };
-        d_project(c, Projection::Down, &a.act, &w.down, d_out, Some(&g.d_act), false);
+        let down = output(Projection::Down, &w.down, d_out);
+        d_project(c, &a.act, &[down], Some(&g.d_act));
         let count = rows * self.config.intermediate as u32;
         // From here on `gate` and `up` hold their gradients.
         geglu_backward::record(
             c,
             &GegluBackward { d_y: &g.d_act, gate: &a.gate, up: &a.up, count },
         );
-        d_project(c, Projection::Gate, &a.h_mlp, &w.gate, &a.gate, Some(&g.d_h), false);
-        d_project(c, Projection::Up, &a.h_mlp, &w.up, &a.up, Some(&g.d_h), true);
+        let gate = output(Projection::Gate, &w.gate, &a.gate);
+        let up = output(Projection::Up, &w.up, &a.up);
+        d_project(c, &a.h_mlp, &[gate, up], Some(&g.d_h));
         self.d_norm(c, mid, &w.mlp_norm, &g.d_h, d_x, rows, true);
     }
 
@@ -154,10 +168,9 @@ impl Model {
         let config = &self.config;
         let (t, width) = (ws.token_count(), config.head_dim as u32);
         let (heads, kv_heads) = (config.heads as u32, config.kv_heads as u32);
-        let d_project =
-            |c: &mut Commands, p, x: &Slice, w: &Matrix, d_y: &Slice, d_x: Option<&Slice>, add| {
-                self.d_project(c, ws, g, pass, (index, p), x, w, d_y, d_x, t, add);
-            };
+        let d_project = |c: &mut Commands, x: &Slice, outputs: &[Output], d_x: Option<&Slice>| {
+            self.d_project(c, ws, g, pass, index, x, outputs, d_x, t);
+        };
         let rotate_back = |c: &mut Commands, x: &Slice, heads| {
             let (angles, tokens_meta) = (self.angles(index), &ws.meta);
             rope::record(
@@ -173,7 +186,7 @@ impl Model {
             }
             None => &g.d_x,
         };
-        d_project(c, Projection::O, &a.o, &w.o, d_out, Some(&g.d_o), false);
+        d_project(c, &a.o, &[output(Projection::O, &w.o, d_out)], Some(&g.d_o));
         self.d_attend(c, ws, g, index);
         rotate_back(c, &g.d_q, heads);
         rotate_back(c, &g.d_k, kv_heads);
@@ -186,9 +199,10 @@ impl Model {
         }
         // Below the lowest adapted layer nothing wants a gradient.
         let d_h = (!lowest).then_some(&g.d_h);
-        d_project(c, Projection::Q, &a.h, &w.q, d_q, d_h, false);
-        d_project(c, Projection::K, &a.h, &w.k, d_k, d_h, true);
-        d_project(c, Projection::V, &a.h, &w.v, &g.d_v, d_h, true);
+        let q = output(Projection::Q, &w.q, d_q);
+        let k = output(Projection::K, &w.k, d_k);
+        let v = output(Projection::V, &w.v, &g.d_v);
+        d_project(c, &a.h, &[q, k, v], d_h);
         if !lowest {
             self.d_norm(c, x, &w.input_norm, &g.d_h, &g.d_x, t, true);
         }
@@ -214,124 +228,116 @@ impl Model {
         );
     }
 
-    /// Records the gradients of `y = x Wᵀ + s z Bᵀ, z = x Aᵀ`: of the factors, if there are any
-    /// (`+=`), and of x where somebody wants it (`=`, or `+=` with `add`).
-    #[expect(clippy::too_many_arguments, reason = "one line a projection reads best")]
+    /// Records the gradients of `y = x Wᵀ + s z Bᵀ, z = x Aᵀ` for the projections of one input: of the factors, if there
+    /// are any (`+=`), and of x where somebody wants it (`=`).
+    #[expect(clippy::too_many_arguments, reason = "one line a group reads best")]
     fn d_project(
         &self,
         c: &mut Commands,
         ws: &Workspace,
         g: &Gradients,
         pass: BackwardPass,
-        (layer, projection): (usize, Projection),
+        layer: usize,
         x: &Slice,
-        w: &Matrix,
-        d_y: &Slice,
+        outputs: &[Output],
         d_x: Option<&Slice>,
         tokens: u32,
-        add: bool,
     ) {
-        let lora = pass.lora;
-        let Some(slot) = lora.layout.slot(layer, projection) else {
-            if let Some(d_x) = d_x {
-                let (rows, y_stride) = (0..w.rows, w.rows);
-                matmul_backward::record(
-                    c,
-                    &MatmulBackward {
-                        d_y,
-                        w,
-                        d_x,
-                        tokens,
-                        rows,
-                        y_stride,
-                        scale: 1.0,
-                        low_rank: None,
-                        add,
-                    },
-                );
-            }
-            return;
-        };
-        let (rank, scale) = (lora.layout.config.padded_rank(), lora.layout.config.scale());
-        let (inputs, outputs) = (slot.inputs as u32, slot.outputs as u32);
-        let z = &ws.layer(layer).z[projection as usize];
-        let d_b = &pass.d_params.slice(slot.b, slot.outputs * rank as usize);
-        let d_a = &pass.d_params.slice(slot.a, slot.inputs * rank as usize);
-
-        // dB += s dYᵀ Z
-        lora_grad::record(
-            c,
-            &LoraGrad {
-                p: d_y,
-                q: z,
-                d_g: d_b,
-                tokens,
-                m: outputs,
-                n: rank,
-                p_stride: outputs,
-                scale,
-            },
-        );
-        // dZ = s dY B
-        matmul_backward::record(
-            c,
-            &MatmulBackward {
-                d_y,
-                w: &lora.b(slot),
-                d_x: &g.d_z,
-                tokens,
-                rows: 0..outputs,
-                y_stride: outputs,
-                scale,
-                low_rank: None,
-                add: false,
-            },
-        );
-        // dA += dZᵀ X, on the inputs that dropout left
-        let input =
-            self.drop_inputs(c, ws, pass.dropout, (layer, projection), x, slot.inputs, tokens);
-        lora_grad::record(
-            c,
-            &LoraGrad {
-                p: &g.d_z,
-                q: &input,
-                d_g: d_a,
-                tokens,
-                m: rank,
-                n: inputs,
-                p_stride: rank,
-                scale: 1.0,
-            },
-        );
+        let (lora, group) = (pass.lora, outputs[0].projection.group());
+        self.d_factors(c, ws, g, pass, layer, x, outputs, tokens);
         let Some(d_x) = d_x else { return };
-        // dX = dY W + dZ A; with dropout the second term passes through the mask.
-        let a = lora.a(slot);
-        let low_rank = pass.dropout.is_none().then_some(LowRankBackward {
-            d_z: &g.d_z,
-            a: &a.slabs[0].quants,
-            rank,
-        });
-        let (rows, y_stride) = (0..w.rows, w.rows);
-        matmul_backward::record(
-            c,
-            &MatmulBackward { d_y, w, d_x, tokens, rows, y_stride, scale: 1.0, low_rank, add },
-        );
-        if pass.dropout.is_some() {
-            matmul_backward::record(
-                c,
-                &MatmulBackward {
+        let runs = lora.runs(layer, group, pass.dropout.is_none());
+        for (index, output) in outputs.iter().enumerate() {
+            let &Output { projection, w, d_y } = output;
+            // dX = dY W + dZ A: the low-rank term of a run comes with its first projection. With dropout it passes
+            // through the mask.
+            let run = runs.iter().find(|run| run.targets[0].0 == projection);
+            let a = run.map(|run| (lora.a(run), run.z_first));
+            let z_stride = lora.layout.z_stride(group);
+            let low_rank = a.as_ref().filter(|_| pass.dropout.is_none()).map(|(a, z_first)| {
+                let (a, rank) = (&a.slabs[0].quants, a.rows);
+                LowRankBackward { d_z: &g.d_z, z_stride, z_first: *z_first, a, rank }
+            });
+            let op = MatmulBackward {
+                d_y,
+                w,
+                d_x,
+                tokens,
+                rows: 0..w.rows,
+                y_stride: w.rows,
+                y_first: 0,
+                low_rank,
+                add: index > 0,
+            };
+            matmul_backward::record(c, &self.variants, &op);
+            if let (Some((a, z_first)), Some(_)) = (&a, pass.dropout) {
+                let op = MatmulBackward {
                     d_y: &g.d_z,
-                    w: &a,
+                    w: a,
                     d_x: &ws.dropped,
                     tokens,
-                    rows: 0..rank,
-                    y_stride: rank,
-                    scale: 1.0,
+                    rows: 0..a.rows,
+                    y_stride: z_stride,
+                    y_first: *z_first,
                     low_rank: None,
                     add: false,
-                },
-            );
-            self.d_drop_inputs(c, ws, pass.dropout, (layer, projection), d_x, slot.inputs, tokens);
+                };
+                matmul_backward::record(c, &self.variants, &op);
+                let (site, columns) = ((layer, projection), a.columns as usize);
+                self.d_drop_inputs(c, ws, pass.dropout, site, d_x, columns, tokens);
+            }
+        }
+    }
+
+    /// Records dZ = s dY B (`=`), dB += s dYᵀ Z and dA += dZᵀ X for the targets among the projections of one input.
+    #[expect(clippy::too_many_arguments, reason = "one line a group reads best")]
+    fn d_factors(
+        &self,
+        c: &mut Commands,
+        ws: &Workspace,
+        g: &Gradients,
+        pass: BackwardPass,
+        layer: usize,
+        x: &Slice,
+        outputs: &[Output],
+        tokens: u32,
+    ) {
+        let (lora, group) = (pass.lora, outputs[0].projection.group());
+        let (rank, scale) = (lora.layout.config.padded_rank(), lora.layout.config.scale());
+        let (z, d_z, z_stride) = (&ws.layer(layer).z[group], &g.d_z, lora.layout.z_stride(group));
+        let parts = |run: &Run| -> Vec<Part> {
+            let of_run = |o: &&Output| run.targets.iter().any(|(p, _)| *p == o.projection);
+            let chosen = outputs.iter().filter(of_run);
+            chosen.map(|o| Part { d_y: o.d_y, outputs: o.w.rows }).collect()
+        };
+        for run in lora.runs(layer, group, true) {
+            let (b, z_first) = (&lora.b(&run), run.z_first);
+            let parts = &parts(&run);
+            lora_dz::record(c, &LoraDz { parts, b, d_z, z_stride, z_first, tokens, rank, scale });
+        }
+        // With dropout each projection has inputs of its own.
+        for run in lora.runs(layer, group, pass.dropout.is_none()) {
+            let (projection, slot) = run.targets[0];
+            let (site, inputs, z_first) = ((layer, projection), slot.inputs as u32, run.z_first);
+            let x = &self.drop_inputs(c, ws, pass.dropout, site, x, slot.inputs, tokens);
+            let d_a = &pass.d_params.slice(run.a.start, run.a.len());
+            let d_b = &pass.d_params.slice(run.b.start, run.b.len());
+            let parts = &parts(&run);
+            let op = LoraGrad {
+                parts,
+                z,
+                d_z,
+                z_stride,
+                z_first,
+                x,
+                inputs,
+                d_a,
+                d_b,
+                tokens,
+                rank,
+                scale,
+            };
+            lora_grad::record(c, &op);
         }
     }
 

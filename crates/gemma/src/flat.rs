@@ -51,11 +51,16 @@ impl Flat {
         &self.slabs
     }
 
-    /// `len` numbers from number `at` on. They are those of one factor, so one slab holds them all.
+    /// `len` numbers from number `at` on. One slab holds them all: they are those of one factor, or [`Flat::holds`] says so.
     pub(crate) fn slice(&self, at: usize, len: usize) -> Slice {
         let slab = self.ranges.partition_point(|range| range.end <= at);
         let offset = at - self.ranges[slab].start;
         self.slabs[slab].slice(4 * offset as u64, 4 * len as u64)
+    }
+
+    /// Whether one slab holds all of a range.
+    pub(crate) fn holds(&self, range: &Range<usize>) -> bool {
+        self.ranges.iter().any(|slab| slab.start <= range.start && range.end <= slab.end)
     }
 
     /// Numbers in all slabs.

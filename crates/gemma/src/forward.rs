@@ -135,6 +135,7 @@ impl Model {
         };
 
         self.norm(c, x, &w.input_norm, &a.h, t, false);
+        self.low_rank_inputs(c, ws, pass, (index, Projection::Q.group()), &a.h, t);
         if let (Some(q_norm), Some(k_norm)) = (&w.q_norm, &w.k_norm) {
             project(c, Projection::Q, &a.h, &w.q, &a.q_raw, false);
             project(c, Projection::K, &a.h, &w.k, &a.k_raw, false);
@@ -148,6 +149,7 @@ impl Model {
         rotate(c, &a.q, heads);
         rotate(c, &a.k, kv_heads);
         self.attend(c, ws, index, cache);
+        self.low_rank_inputs(c, ws, pass, (index, Projection::O.group()), &a.o, t);
         c.copy(x, &a.mid, 0, 4 * u64::from(t) * config.hidden as u64);
         if let Some(post) = &w.post_attention_norm {
             project(c, Projection::O, &a.o, &w.o, &a.attention_out, false);
@@ -208,12 +210,14 @@ impl Model {
         let LayerActivations { h_mlp, gate, up, act, mlp_out, .. } = a;
 
         self.norm(c, mid, &w.mlp_norm, h_mlp, rows, false);
+        self.low_rank_inputs(c, ws, pass, (index, Projection::Gate.group()), h_mlp, rows);
         project(c, Projection::Gate, h_mlp, &w.gate, gate, false);
         project(c, Projection::Up, h_mlp, &w.up, up, false);
         geglu::record(
             c,
             &Geglu { gate, up, y: act, count: rows * self.config.intermediate as u32 },
         );
+        self.low_rank_inputs(c, ws, pass, (index, Projection::Down.group()), act, rows);
         c.copy(mid, out, 0, 4 * u64::from(rows) * self.config.hidden as u64);
         if let Some(post) = &w.post_mlp_norm {
             project(c, Projection::Down, act, &w.down, mlp_out, false);
@@ -248,6 +252,7 @@ impl Model {
             tokens,
             rows,
             y_stride,
+            y_first: 0,
             low_rank: None,
             add: false,
         };
@@ -257,7 +262,39 @@ impl Model {
         }
     }
 
-    /// Records `y = x Wᵀ` with the adapter's term, if it has one here.
+    /// Records z = x Aᵀ of the adapter's targets among the projections of one input, if there are any.
+    fn low_rank_inputs(
+        &self,
+        c: &mut Commands,
+        ws: &Workspace,
+        pass: Pass,
+        (layer, group): (usize, usize),
+        x: &Slice,
+        tokens: u32,
+    ) {
+        let Some(lora) = pass.lora else { return };
+        // With dropout each projection has inputs of its own.
+        for run in lora.runs(layer, group, pass.dropout.is_none()) {
+            let (projection, slot) = run.targets[0];
+            let site = (layer, projection);
+            let input = self.drop_inputs(c, ws, pass.dropout, site, x, slot.inputs, tokens);
+            let a = lora.a(&run);
+            let op = Matmul {
+                x: &input,
+                w: &a,
+                y: &ws.layer(layer).z[group],
+                tokens,
+                rows: 0..a.rows,
+                y_stride: lora.layout.z_stride(group),
+                y_first: run.z_first,
+                low_rank: None,
+                add: false,
+            };
+            matmul::record(c, &self.variants, &op);
+        }
+    }
+
+    /// Records `y = x Wᵀ` with the adapter's term, if it has one here; [`Model::low_rank_inputs`] has recorded its z.
     #[expect(clippy::too_many_arguments, reason = "one line a projection reads best")]
     fn project(
         &self,
@@ -272,30 +309,17 @@ impl Model {
         add: bool,
     ) {
         let slot = pass.lora.and_then(|l| Some((l, l.layout.slot(layer, projection)?)));
-        let Some((lora, slot)) = slot else {
-            let (rows, y_stride) = (0..w.rows, w.rows);
-            let op = Matmul { x, w, y, tokens, rows, y_stride, low_rank: None, add };
-            return matmul::record(c, &self.variants, &op);
-        };
-        let (a, b) = (lora.a(slot), lora.b(slot));
-        let rank = lora.layout.config.padded_rank();
-        let z = &ws.layer(layer).z[projection as usize];
-        let input =
-            self.drop_inputs(c, ws, pass.dropout, (layer, projection), x, slot.inputs, tokens);
-        let op = Matmul {
-            x: &input,
-            w: &a,
-            y: z,
-            tokens,
-            rows: 0..rank,
-            y_stride: rank,
-            low_rank: None,
-            add: false,
-        };
-        matmul::record(c, &self.variants, &op);
-        let low_rank =
-            Some(LowRank { z, b: &b.slabs[0].quants, rank, scale: lora.layout.config.scale() });
-        let op = Matmul { x, w, y, tokens, rows: 0..w.rows, y_stride: w.rows, low_rank, add };
+        let b = slot.map(|(lora, slot)| lora.b_of(slot));
+        let low_rank = pass.lora.zip(b.as_ref()).map(|(lora, b)| LowRank {
+            z: &ws.layer(layer).z[projection.group()],
+            z_stride: lora.layout.z_stride(projection.group()),
+            z_first: lora.layout.z_first(projection),
+            b,
+            rank: lora.layout.config.padded_rank(),
+            scale: lora.layout.config.scale(),
+        });
+        let (rows, y_stride) = (0..w.rows, w.rows);
+        let op = Matmul { x, w, y, tokens, rows, y_stride, y_first: 0, low_rank, add };
         matmul::record(c, &self.variants, &op);
     }
 

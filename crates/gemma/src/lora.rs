@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use hearth_gpu::Gpu;
+use hearth_gpu::{Gpu, Slice};
 use hearth_kernels::matrix::Matrix;
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +46,20 @@ impl Projection {
     /// All seven, in the order of a layer.
     pub const ALL: [Self; 7] =
         [Self::Q, Self::K, Self::V, Self::O, Self::Gate, Self::Up, Self::Down];
+
+    /// Projections of one input, in order: their A are one product, and so is what comes back through their B.
+    pub const GROUPS: [&[Self]; 4] =
+        [&[Self::Q, Self::K, Self::V], &[Self::O], &[Self::Gate, Self::Up], &[Self::Down]];
+
+    /// Index of its group in [`Projection::GROUPS`].
+    pub fn group(self) -> usize {
+        match self {
+            Self::Q | Self::K | Self::V => 0,
+            Self::O => 1,
+            Self::Gate | Self::Up => 2,
+            Self::Down => 3,
+        }
+    }
 
     /// The module's name in Hugging Face checkpoints, `self_attn.q_proj`.
     pub fn module(self) -> &'static str {
@@ -156,6 +170,19 @@ pub struct Slot {
     pub outputs: usize,
 }
 
+/// Targets of one input whose factors lie side by side.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Run {
+    /// In order.
+    pub targets: Vec<(Projection, Slot)>,
+    /// First of their columns in the group's z.
+    pub z_first: u32,
+    /// Numbers of all A, `(targets · R, in)`.
+    pub a: Range<usize>,
+    /// Numbers of all B, `(out of all, R)`.
+    pub b: Range<usize>,
+}
+
 /// The map of the flat buffers: a pure function of configuration and model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LoraLayout {
@@ -185,17 +212,20 @@ impl LoraLayout {
         let mut slots = Vec::with_capacity(model.layers.len());
         for _ in &model.layers {
             let mut layer = BTreeMap::new();
-            for projection in Projection::ALL {
-                if config.targets.contains(&projection) {
-                    let (inputs, outputs) = projection.shape(model);
-                    let (Some(a), Some(b)) = (take(inputs), take(outputs)) else {
-                        return Err(ModelError::Memory(format!(
-                            "a LoRA adapter of rank {} on this model has more numbers than this machine can \
-                             address: lower the rank or adapt fewer projections",
-                            config.rank
-                        )));
-                    };
-                    layer.insert(projection, Slot { a, b, inputs, outputs });
+            for group in Projection::GROUPS {
+                let targets: Vec<_> = group.iter().filter(|p| config.targets.contains(p)).collect();
+                let shapes = targets.iter().map(|p| p.shape(model));
+                let a: Option<Vec<_>> = shapes.clone().map(|(inputs, _)| take(inputs)).collect();
+                let b: Option<Vec<_>> = shapes.clone().map(|(_, outputs)| take(outputs)).collect();
+                let (Some(a), Some(b)) = (a, b) else {
+                    return Err(ModelError::Memory(format!(
+                        "a LoRA adapter of rank {} on this model has more numbers than this machine can \
+                         address: lower the rank or adapt fewer projections",
+                        config.rank
+                    )));
+                };
+                for (i, ((inputs, outputs), projection)) in shapes.zip(&targets).enumerate() {
+                    layer.insert(**projection, Slot { a: a[i], b: b[i], inputs, outputs });
                 }
             }
             slots.push(layer);
@@ -208,7 +238,8 @@ impl LoraLayout {
     pub(crate) fn slabs(&self, max_binding: u64) -> Vec<Range<usize>> {
         let most = usize::try_from(max_binding / 4).unwrap_or(usize::MAX);
         let starts = self.slots().flat_map(|(_, _, slot)| [slot.a, slot.b]);
-        let mut ends: Vec<usize> = starts.skip(1).collect();
+        let mut ends: Vec<usize> = starts.filter(|start| *start > 0).collect();
+        ends.sort_unstable();
         ends.push(self.len);
         let (mut slabs, mut start, mut end) = (Vec::new(), 0, 0);
         for factor_end in ends {
@@ -230,6 +261,55 @@ impl LoraLayout {
     /// All slots, layer by layer.
     pub fn slots(&self) -> impl Iterator<Item = (usize, Projection, Slot)> {
         self.slots.iter().enumerate().flat_map(|(l, map)| map.iter().map(move |(&p, &s)| (l, p, s)))
+    }
+
+    /// Columns of a group's z: R for each of its targets.
+    pub(crate) fn z_stride(&self, group: usize) -> u32 {
+        let targets = Projection::GROUPS[group].iter().filter(|p| self.config.targets.contains(p));
+        targets.count() as u32 * self.config.padded_rank()
+    }
+
+    /// First column of a projection in its group's z.
+    pub(crate) fn z_first(&self, projection: Projection) -> u32 {
+        let group = Projection::GROUPS[projection.group()].iter();
+        let before =
+            group.take_while(|p| **p != projection).filter(|p| self.config.targets.contains(p));
+        before.count() as u32 * self.config.padded_rank()
+    }
+
+    /// Numbers of A and of B of a target.
+    fn ranges(&self, slot: Slot) -> [Range<usize>; 2] {
+        let rank = self.config.padded_rank() as usize;
+        [slot.a..slot.a + rank * slot.inputs, slot.b..slot.b + rank * slot.outputs]
+    }
+
+    /// The targets of a group in runs whose factors lie side by side and may be bound together, as `bound` says of a
+    /// range of numbers; one target a run unless `together`.
+    pub(crate) fn runs(
+        &self,
+        layer: usize,
+        group: usize,
+        together: bool,
+        bound: impl Fn(&Range<usize>) -> bool,
+    ) -> Vec<Run> {
+        let mut runs: Vec<Run> = Vec::new();
+        let rank = self.config.padded_rank();
+        let targets =
+            Projection::GROUPS[group].iter().filter_map(|&p| Some((p, self.slot(layer, p)?)));
+        for ((projection, slot), index) in targets.zip(0..) {
+            let [a, b] = self.ranges(slot);
+            if let Some(run) = runs.last_mut().filter(|_| together) {
+                let (longer_a, longer_b) = (run.a.start..a.end, run.b.start..b.end);
+                let adjacent = run.a.end == a.start && run.b.end == b.start;
+                if adjacent && bound(&longer_a) && bound(&longer_b) {
+                    run.targets.push((projection, slot));
+                    (run.a, run.b) = (longer_a, longer_b);
+                    continue;
+                }
+            }
+            runs.push(Run { targets: vec![(projection, slot)], z_first: index * rank, a, b });
+        }
+        runs
     }
 
     /// Trainable numbers, padding not counted.
@@ -304,18 +384,27 @@ impl Lora {
         Self { layout, params, id: NEXT.fetch_add(1, Ordering::Relaxed) }
     }
 
-    /// A of a slot as a matrix of weights `(R, in)`.
-    pub fn a(&self, slot: Slot) -> Matrix {
-        let rank = self.layout.config.padded_rank();
-        let numbers = self.params.slice(slot.a, rank as usize * slot.inputs);
-        matrix(numbers, rank, slot.inputs as u32)
+    /// The targets of a group as few products: see [`LoraLayout::runs`].
+    pub(crate) fn runs(&self, layer: usize, group: usize, together: bool) -> Vec<Run> {
+        self.layout.runs(layer, group, together, |range| self.params.holds(range))
     }
 
-    /// B of a slot as a matrix of weights `(out, R)`.
-    pub fn b(&self, slot: Slot) -> Matrix {
-        let rank = self.layout.config.padded_rank();
-        let numbers = self.params.slice(slot.b, slot.outputs * rank as usize);
-        matrix(numbers, slot.outputs as u32, rank)
+    /// All A of a run as a matrix of weights `(targets · R, in)`.
+    pub(crate) fn a(&self, run: &Run) -> Matrix {
+        let inputs = run.targets[0].1.inputs;
+        let rows = run.a.len() / inputs;
+        matrix(self.params.slice(run.a.start, run.a.len()), rows as u32, inputs as u32)
+    }
+
+    /// All B of a run, `(out of all, R)`.
+    pub(crate) fn b(&self, run: &Run) -> Slice {
+        self.params.slice(run.b.start, run.b.len())
+    }
+
+    /// B of one target, `(out, R)`.
+    pub(crate) fn b_of(&self, slot: Slot) -> Slice {
+        let rank = self.layout.config.padded_rank() as usize;
+        self.params.slice(slot.b, rank * slot.outputs)
     }
 }
 

@@ -2,7 +2,7 @@
 //! uses the front part of it.
 
 use hearth_gpu::{Gpu, Slice};
-use hearth_kernels::{matrix::Matrix, scatter_rows};
+use hearth_kernels::{lora_dz::MOST_PARTS, matrix::Matrix, scatter_rows};
 
 use crate::{
     Config, LoraConfig, ModelError,
@@ -69,7 +69,8 @@ pub struct LayerActivations<B = Slice> {
     pub act: B,
     /// Down projection before its norm, `(T, C)`.
     pub mlp_out: B,
-    /// x · Aᵀ of the seven projections, `(T, R)`, in the order of [`Projection::ALL`].
+    /// x · Aᵀ of the projections of one input, side by side, `(T, targets · R)`: one for each of
+    /// [`Projection::GROUPS`].
     pub z: Vec<B>,
 }
 
@@ -97,7 +98,7 @@ pub struct Gradients<B = Slice> {
     pub d_k_raw: B,
     /// Pairs that attention's backward needs of each row, `(T, H, 2)`.
     pub attention_rows: B,
-    /// Of z, `(T, R)`.
+    /// Of a group's z, `(T, targets · R)`.
     pub d_z: B,
 }
 
@@ -202,9 +203,9 @@ impl<B> LayerActivations<B> {
             up: memory.numbers("up", t, f)?,
             act: memory.numbers("act", t, f)?,
             mlp_out: memory.numbers("mlp_out", post_norm, c)?,
-            z: Projection::ALL
+            z: Projection::GROUPS
                 .iter()
-                .map(|_| memory.numbers("z", t, rank))
+                .map(|group| memory.numbers("z", t, group.len() * rank))
                 .collect::<Result<_, _>>()?,
         })
     }
@@ -225,7 +226,7 @@ impl<B> Gradients<B> {
             d_v: memory.numbers("d_v", t, kv)?,
             d_k_raw: memory.numbers("d_k_raw", widths.if_needed(widths.qk_norm), kv)?,
             attention_rows: memory.numbers("attention_rows", t, 2 * heads)?,
-            d_z: memory.numbers("d_z", t, rank)?,
+            d_z: memory.numbers("d_z", t, MOST_PARTS * rank)?,
         })
     }
 }

@@ -138,6 +138,14 @@ impl Slice {
         debug_assert!(offset + bytes <= self.bytes);
         self.buffer.slice(self.offset + offset, bytes)
     }
+
+    /// The range from the start of this one to the end of another that begins after it in the same buffer, and the
+    /// byte offset of the other in it.
+    pub fn until(&self, other: &Slice) -> Option<(Slice, u64)> {
+        let (end, offset) = (other.offset + other.bytes, other.offset.checked_sub(self.offset)?);
+        let same = self.buffer.id() == other.buffer.id();
+        same.then(|| (self.buffer.slice(self.offset, end - self.offset), offset))
+    }
 }
 
 impl From<&Slice> for Slice {

@@ -222,6 +222,7 @@ mod tests {
             bindings: vec![],
             workgroups,
             cost,
+            serial: 1,
             split,
         })
     }

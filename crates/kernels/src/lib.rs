@@ -21,6 +21,7 @@ pub mod geglu_backward;
 pub mod grad_norm;
 mod grid;
 pub mod list;
+pub mod lora_dz;
 pub mod lora_grad;
 pub mod loss_sum;
 pub mod matmul;

@@ -1,4 +1,5 @@
-//! `dG[M,N] += s · P[T,M]ᵀ · Q[T,N]`: gradients of LoRA's factors, dB = s·dYᵀ·Z and dA = dZᵀ·X.
+//! `dA_i[R,K] += dZ_i[T,R]ᵀ · X[T,K]` and `dB_i[N_i,R] += s · dY_i[T,N_i]ᵀ · Z_i[T,R]`: gradients of LoRA's factors, for
+//! the projections of one input together.
 //!
 //! Source: the chain rule on `y = x Wᵀ + s (x Aᵀ) Bᵀ`; dZ = s·dY·B carries the scale already.
 
@@ -7,69 +8,114 @@ use std::mem::offset_of;
 use bytemuck::{Pod, Zeroable};
 use hearth_gpu::{Commands, Slice, Split};
 
-use crate::{shader::kernel, variants::direct_workgroup};
+use crate::{
+    grid::grid,
+    lora_dz::{Part, bound},
+    shader::kernel,
+};
 
-kernel!("lora_grad", [], [Params, Read, Read, Write]);
+kernel!("lora_grad", [], [Params, Read, Read, Read, Read, Read, Read, Write]);
+
+/// Invocations of a workgroup.
+const WORKGROUP: u32 = 64;
+/// Invocations that share the tokens of a cell of 4 × 4 elements.
+const SLICES: u32 = 8;
 
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
-pub(crate) struct Params {
+struct Params {
     tokens: u32,
-    m4: u32,
-    n4: u32,
+    k4: u32,
+    rank4: u32,
+    z_stride4: u32,
+    z_first4: u32,
+    rows0: u32,
+    rows1: u32,
+    rows2: u32,
+    a_cells: u32,
+    b_cells: u32,
+    a_first4: u32,
+    b_first4: u32,
     scale: f32,
-    p_stride4: u32,
-    first_group_x: u32,
-    first_group_y: u32,
+    first_group: u32,
 }
 
-/// Operands of [`record`]. M and N are multiples of 4.
+/// Operands of [`record`].
 pub struct LoraGrad<'a> {
-    /// P, `(T, p_stride)`, of which the first M columns count.
-    pub p: &'a Slice,
-    /// Q, `(T, N)`.
-    pub q: &'a Slice,
-    /// dG, `(M, N)`.
-    pub d_g: &'a Slice,
+    /// One to three projections.
+    pub parts: &'a [Part<'a>],
+    /// Z, `(T, z_stride)`: R columns a projection.
+    pub z: &'a Slice,
+    /// dZ, likewise.
+    pub d_z: &'a Slice,
+    /// Numbers from one token of Z and of dZ to the next, a multiple of 4.
+    pub z_stride: u32,
+    /// The first column of Z and dZ that counts, a multiple of 4.
+    pub z_first: u32,
+    /// X, `(T, K)`.
+    pub x: &'a Slice,
+    /// K, a multiple of 4.
+    pub inputs: u32,
+    /// dA of all, one after the other, `(parts · R, K)`.
+    pub d_a: &'a Slice,
+    /// dB of all, one after the other, `(N_0 + N_1 + N_2, R)`.
+    pub d_b: &'a Slice,
     /// T.
     pub tokens: u32,
-    /// M.
-    pub m: u32,
-    /// N.
-    pub n: u32,
-    /// Numbers from one token of P to the next.
-    pub p_stride: u32,
+    /// R, a multiple of 4.
+    pub rank: u32,
     /// s.
     pub scale: f32,
 }
 
-/// Records `dG +=`.
+/// Records `dA +=` and `dB +=`: one dispatch where both are in one buffer, dB after dA, else two.
 pub fn record(commands: &mut Commands, op: &LoraGrad) {
-    let (m4, n4) = (op.m / 4, op.n / 4);
-    let (wn, wm) = direct_workgroup(n4, m4);
+    let outputs: u32 = op.parts.iter().map(|part| part.outputs).sum();
+    let rank4 = op.rank / 4;
+    let cells = [op.parts.len() as u32 * rank4 * (op.inputs / 4), outputs / 4 * rank4];
+    match op.d_a.until(op.d_b) {
+        Some((g, b_first)) => launch(commands, op, &g, cells, (b_first / 16) as u32),
+        None => {
+            launch(commands, op, op.d_a, [cells[0], 0], 0);
+            launch(commands, op, op.d_b, [0, cells[1]], 0);
+        }
+    }
+}
+
+fn launch(commands: &mut Commands, op: &LoraGrad, g: &Slice, cells: [u32; 2], b_first4: u32) {
+    let ([d_y0, d_y1, d_y2], [rows0, rows1, rows2]) = bound(op.parts);
+    let [a_cells, b_cells] = cells;
     let params = Params {
         tokens: op.tokens,
-        m4,
-        n4,
+        k4: op.inputs / 4,
+        rank4: op.rank / 4,
+        z_stride4: op.z_stride / 4,
+        z_first4: op.z_first / 4,
+        rows0,
+        rows1,
+        rows2,
+        a_cells,
+        b_cells,
+        a_first4: 0,
+        b_first4,
         scale: op.scale,
-        p_stride4: op.p_stride / 4,
-        first_group_x: 0,
-        first_group_y: 0,
+        first_group: 0,
     };
+    let groups: u32 = cells.iter().map(|n| n.div_ceil(WORKGROUP / SLICES)).sum();
     commands
         .dispatch(
             &KERNEL,
-            &[("WN", wn), ("WM", wm)],
+            &[("WG", WORKGROUP), ("SLICES", SLICES)],
             &params,
-            &[op.p.clone(), op.q.clone(), op.d_g.clone()],
-            [n4.div_ceil(wn), m4.div_ceil(wm), 1],
-            2 * u64::from(op.tokens) * u64::from(op.m) * u64::from(op.n),
+            &[d_y0, d_y1, d_y2, op.z, op.d_z, op.x, g].map(Slice::clone),
+            grid(groups),
+            32 * u64::from(op.tokens) * u64::from(a_cells + b_cells),
         )
-        .split(Split::Plane { field: offset_of!(Params, first_group_x) })
-        .serial(op.tokens);
+        .split(Split::Line { field: offset_of!(Params, first_group), front: (0, 0) })
+        .serial(op.tokens.div_ceil(SLICES) + 4 * SLICES);
 }
 
-/// `s · Pᵀ·Q` on the CPU in f64; `p` is `(T, M)`, `q` `(T, N)`, the result `(M, N)`.
+/// `s · Pᵀ·Q` on the CPU in f64, one factor's gradient; `p` is `(T, M)`, `q` `(T, N)`, the result `(M, N)`.
 pub fn reference(p: &[f64], q: &[f64], m: usize, n: usize, scale: f64) -> Vec<f64> {
     let mut g = vec![0.0; m * n];
     for (left, right) in p.chunks_exact(m).zip(q.chunks_exact(n)) {
@@ -83,27 +129,133 @@ pub fn reference(p: &[f64], q: &[f64], m: usize, n: usize, scale: f64) -> Vec<f6
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::{
         matmul,
         testing::{Numbers, assert_close, finite_difference, for_each_profile, gpu_test, wide},
     };
+    use hearth_gpu::Gpu;
+
+    /// Numbers and buffers of an op.
+    pub(crate) struct Case {
+        /// T, K and R.
+        shape: [u32; 3],
+        outputs: Vec<u32>,
+        d_y: Vec<Vec<f32>>,
+        z: Vec<f32>,
+        d_z: Vec<f32>,
+        x: Vec<f32>,
+        before: Vec<f32>,
+        /// dY of every part, then Z, dZ and X.
+        buffers: Vec<Slice>,
+        d_a: Slice,
+        d_b: Slice,
+    }
+
+    impl Case {
+        /// dA and dB lie in one buffer, or in two.
+        pub(crate) fn new(gpu: &Gpu, shape: [u32; 3], outputs: &[u32], together: bool) -> Self {
+            let [tokens, inputs, rank] = shape;
+            let mut numbers = Numbers::new(tokens + inputs);
+            let parts = outputs.len() as u32;
+            let mut normal = |len: u32| numbers.normal(len as usize, 1.0);
+            let d_y: Vec<_> = outputs.iter().map(|n| normal(tokens * n)).collect();
+            let columns = parts * rank + 4;
+            let [z, d_z, x] =
+                [tokens * columns, tokens * columns, tokens * inputs].map(&mut normal);
+            let (a, b) = (parts * rank * inputs, outputs.iter().sum::<u32>() * rank);
+            let before = normal(a + b);
+            // dB begins at a multiple of 256 bytes.
+            let gap = a.next_multiple_of(64);
+            let buffer = |numbers: u32| gpu.buffer("test", 4 * u64::from(numbers)).unwrap().all();
+            let (d_a, d_b) = match buffer(gap + b) {
+                all if together => (
+                    all.slice(0, 4 * u64::from(a)),
+                    all.slice(4 * u64::from(gap), 4 * u64::from(b)),
+                ),
+                _ => (buffer(a), buffer(b)),
+            };
+            gpu.write(&d_a, 0, &before[..a as usize]);
+            gpu.write(&d_b, 0, &before[a as usize..]);
+            let all = d_y.iter().chain([&z, &d_z, &x]);
+            let buffers = all.map(|v| gpu.buffer_from("test", v).unwrap().all()).collect();
+            Self { shape, outputs: outputs.to_vec(), d_y, z, d_z, x, before, buffers, d_a, d_b }
+        }
+
+        pub(crate) fn record(&self, commands: &mut Commands) {
+            let [tokens, inputs, rank] = self.shape;
+            let (d_y, rest) = self.buffers.split_at(self.outputs.len());
+            let parts: Vec<_> = d_y
+                .iter()
+                .zip(&self.outputs)
+                .map(|(d_y, &outputs)| Part { d_y, outputs })
+                .collect();
+            let z_stride = self.outputs.len() as u32 * rank + 4;
+            let (z, d_z, x, d_a, d_b) = (&rest[0], &rest[1], &rest[2], &self.d_a, &self.d_b);
+            let op = LoraGrad {
+                parts: &parts,
+                z,
+                d_z,
+                z_stride,
+                z_first: 4,
+                x,
+                inputs,
+                d_a,
+                d_b,
+                tokens,
+                rank,
+                scale: 2.0,
+            };
+            record(commands, &op);
+        }
+
+        /// All gradients as one list, and what they are before.
+        pub(crate) fn in_one(&self) -> (Slice, Vec<f32>) {
+            let (all, _) = self.d_a.until(&self.d_b).unwrap();
+            assert_eq!(all.bytes(), 4 * self.before.len() as u64, "no gap between dA and dB");
+            (all, self.before.clone())
+        }
+
+        async fn read(&self, gpu: &Gpu) -> Vec<f32> {
+            [gpu.read(&self.d_a).await.unwrap(), gpu.read(&self.d_b).await.unwrap()].concat()
+        }
+
+        fn want(&self) -> Vec<f64> {
+            let [_, inputs, rank] = self.shape.map(|n| n as usize);
+            let mut want = wide(&self.before);
+            let stride = self.outputs.len() * rank + 4;
+            let (mut a, mut b) = (0, self.outputs.len() * rank * inputs);
+            for (part, (d_y, &outputs)) in self.d_y.iter().zip(&self.outputs).enumerate() {
+                let columns = |v: &[f32]| -> Vec<f64> {
+                    v.chunks(stride).flat_map(|row| wide(&row[4 + part * rank..][..rank])).collect()
+                };
+                let d_a = reference(&columns(&self.d_z), &wide(&self.x), rank, inputs, 1.0);
+                let d_b = reference(&wide(d_y), &columns(&self.z), outputs as usize, rank, 2.0);
+                for (at, gradient) in [(&mut a, d_a), (&mut b, d_b)] {
+                    want[*at..].iter_mut().zip(&gradient).for_each(|(w, g)| *w += g);
+                    *at += gradient.len();
+                }
+            }
+            want
+        }
+    }
 
     gpu_test! {
         async fn lora_grad_of_awkward_shapes() {
-            for (t, m, n) in [(1, 4, 8), (7, 8, 640), (33, 2048, 4), (274, 12, 36)] {
+            for (shape, outputs) in [
+                ([1, 8, 4], &[4][..]), ([7, 640, 8], &[1024, 256, 260]), ([33, 36, 12], &[12, 2048]),
+                ([274, 36, 4], &[8]), ([8, 12, 4], &[4, 8, 20]),
+            ] {
                 for_each_profile(async |gpu| {
-                    let mut numbers = Numbers::new(t + m);
-                    let [p, q, before] = [t * m, t * n, m * n].map(|len| numbers.normal(len as usize, 1.0));
-                    let [p_, q_, g_] = [&p, &q, &before].map(|v| gpu.buffer_from("test", v).unwrap().all());
-                    let op = LoraGrad { p: &p_, q: &q_, d_g: &g_, tokens: t, m, n, p_stride: m, scale: 2.0 };
-                    let mut commands = Commands::new();
-                    record(&mut commands, &op);
-                    gpu.run(&commands).await.unwrap();
-                    let mut want = reference(&wide(&p), &wide(&q), m as usize, n as usize, 2.0);
-                    want.iter_mut().zip(&before).for_each(|(w, b)| *w += f64::from(*b));
-                    assert_close(&gpu.read(g_).await.unwrap(), &want, 1e-5);
+                    for together in [true, false] {
+                        let case = Case::new(&gpu, shape, outputs, together);
+                        let mut commands = Commands::new();
+                        case.record(&mut commands);
+                        assert_eq!(commands.dispatches(), if together { 1 } else { 2 });
+                        gpu.run(&commands).await.unwrap();
+                        assert_close(&case.read(&gpu).await, &case.want(), 1e-5);
+                    }
                 })
                 .await;
             }

@@ -1,4 +1,4 @@
-//! `Y[T,N] = X[T,K] · W[N,K]ᵀ + s · Z[T,R] · B[N,R]ᵀ`, the one matmul (kernels `matmul_direct` and
+//! `Y[T,N] = X[T,K] · W[N,K]ᵀ + s · Z[T,R] · B[N,R]ᵀ`, the one matmul (kernels `matmul_direct`, `matmul_split` and
 //! `matmul_tiled`), over every weight layout. Z = X·Aᵀ is a matmul of its own, with A as f32 weights.
 //!
 //! Source: `torch.nn.Linear`, and LoRA (Hu et al. 2021, section 4.1) with `s = alpha / r`.
@@ -14,19 +14,32 @@ use crate::{
     variants::{Tile, Variants, direct_workgroup},
 };
 
+/// Of the matmul and of its gradient.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
 pub(crate) struct Params {
-    tokens: u32,
-    k4: u32,
-    row_start: u32,
-    row_end: u32,
-    y_stride: u32,
-    first_row: u32,
-    rank4: u32,
-    lora_scale: f32,
-    first_group_x: u32,
-    first_group_y: u32,
+    pub(crate) tokens: u32,
+    pub(crate) k4: u32,
+    pub(crate) row_start: u32,
+    pub(crate) row_end: u32,
+    pub(crate) x_stride4: u32,
+    pub(crate) x_first4: u32,
+    pub(crate) y_stride: u32,
+    pub(crate) y_first: u32,
+    pub(crate) b_first: u32,
+    pub(crate) rank4: u32,
+    pub(crate) z_stride4: u32,
+    pub(crate) z_first4: u32,
+    pub(crate) lora_scale: f32,
+    pub(crate) first_group_x: u32,
+    pub(crate) first_group_y: u32,
+}
+
+impl Params {
+    /// How launches are cut.
+    pub(crate) fn split() -> Split {
+        Split::Plane { field: offset_of!(Self, first_group_x) }
+    }
 }
 
 static DIRECT: KernelByLayout = kernel_by_layout!(
@@ -34,21 +47,31 @@ static DIRECT: KernelByLayout = kernel_by_layout!(
     ["shared/matmul"],
     [Params, Read, Read, Read, Read, Read, Write]
 );
-static TILED: KernelByLayout = kernel_by_layout!(
+static SPLIT: KernelByLayout = kernel_by_layout!(
+    "matmul_split",
+    ["shared/matmul"],
+    [Params, Read, Read, Read, Read, Read, Write]
+);
+/// Both directions.
+pub(crate) static TILED: KernelByLayout = kernel_by_layout!(
     "matmul_tiled",
     ["shared/matmul"],
     [Params, Read, Read, Read, Read, Read, Write]
 );
 
 pub(crate) fn kernels() -> Vec<&'static Kernel> {
-    [&DIRECT, &TILED].into_iter().flat_map(|kernel| kernel.all()).collect()
+    [&DIRECT, &SPLIT, &TILED].into_iter().flat_map(|kernel| kernel.all()).collect()
 }
 
 /// The low-rank term of a forward matmul.
 #[derive(Clone, Copy)]
 pub struct LowRank<'a> {
-    /// Z = X·Aᵀ, `(T, R)`.
+    /// Z = X·Aᵀ, `(T, z_stride)`, of which R columns count.
     pub z: &'a Slice,
+    /// Numbers from one token of Z to the next, a multiple of 4.
+    pub z_stride: u32,
+    /// The first column of Z that counts, a multiple of 4.
+    pub z_first: u32,
     /// B, `(N, R)`.
     pub b: &'a Slice,
     /// R, a multiple of 4 (padded with zeros).
@@ -67,11 +90,12 @@ pub struct Matmul<'a> {
     pub y: &'a Slice,
     /// T.
     pub tokens: u32,
-    /// The rows of W to compute, usually all: the first goes to column 0 of Y. Chunks of the
-    /// vocabulary are such ranges.
+    /// The rows of W to compute, usually all. Chunks of the vocabulary are such ranges.
     pub rows: Range<u32>,
-    /// Stride between tokens of Y in numbers, at least the number of rows. The rest is not written.
+    /// Numbers from one token of Y to the next.
     pub y_stride: u32,
+    /// The column of Y that the first row goes to. As many columns as rows are written.
+    pub y_first: u32,
     /// The low-rank term; only where all rows are computed.
     pub low_rank: Option<LowRank<'a>>,
     /// `Y +=` instead of `Y =`.
@@ -95,54 +119,57 @@ fn record_rows(
 ) {
     let tile = variants.tile(op.tokens, op.rows.end - op.rows.start);
     let rows = end - start;
+    let (k4, rank4) = (op.w.columns / 4, op.low_rank.map_or(0, |low| low.rank / 4));
     let mut constants = op.w.constants();
-    let k4 = op.w.columns / 4;
     let (kernel, workgroups, serial) = match tile {
         Tile::Direct { tokens } => {
             let (across, down) = (rows.div_ceil(4), op.tokens.div_ceil(tokens));
             let (wn, wt) = direct_workgroup(across, down);
             constants.extend([("WN", wn), ("WT", wt), ("TM", tokens)]);
-            (&DIRECT, [across.div_ceil(wn), down.div_ceil(wt), 1], k4)
+            (&DIRECT, [across.div_ceil(wn), down.div_ceil(wt), 1], k4 + tokens * rank4)
+        }
+        Tile::Split { tokens } => {
+            constants.extend([("WG", SPLIT_WORKGROUP), ("TM", tokens)]);
+            let turns = k4.div_ceil(SPLIT_WORKGROUP) + SPLIT_WORKGROUP.ilog2() * tokens;
+            (&SPLIT, [rows.div_ceil(4), op.tokens.div_ceil(tokens), 1], turns + rank4)
         }
         Tile::Tiled { gm, gn, bk } => {
-            constants.extend([("GM", gm), ("GN", gn), ("BK", bk)]);
-            (&TILED, [rows.div_ceil(8 * gn), op.tokens.div_ceil(8 * gm), 1], 4 * k4)
+            constants.extend([("GM", gm), ("GN", gn), ("BK", bk), ("BACKWARD", 0)]);
+            let turns = 4 * bk * (k4.div_ceil(bk) + rank4.div_ceil(bk));
+            (&TILED, [rows.div_ceil(8 * gn), op.tokens.div_ceil(8 * gm), 1], turns)
         }
     };
     constants.extend([("LORA", op.low_rank.is_some().into()), ("ADD", op.add.into())]);
     // Without a low-rank term its bindings still need some buffer.
-    let low = op.low_rank.unwrap_or(LowRank { z: op.x, b: op.x, rank: 0, scale: 0.0 });
+    let (z, b, scale) = op.low_rank.map_or((op.x, op.x, 0.0), |low| (low.z, low.b, low.scale));
+    let first = slab.first_row.wrapping_sub(op.rows.start);
     let params = Params {
         tokens: op.tokens,
         k4,
         row_start: start,
         row_end: end,
+        x_stride4: k4,
+        x_first4: 0,
         y_stride: op.y_stride,
-        first_row: slab.first_row.wrapping_sub(op.rows.start),
-        rank4: low.rank / 4,
-        lora_scale: low.scale,
+        y_first: first.wrapping_add(op.y_first),
+        b_first: first,
+        rank4,
+        z_stride4: op.low_rank.map_or(0, |low| low.z_stride / 4),
+        z_first4: op.low_rank.map_or(0, |low| low.z_first / 4),
+        lora_scale: scale,
         first_group_x: 0,
         first_group_y: 0,
     };
+    let bindings = [op.x, &slab.quants, &slab.scales, z, b, op.y].map(Slice::clone);
+    let cost = 2 * u64::from(op.tokens) * u64::from(rows) * u64::from(op.w.columns);
     commands
-        .dispatch(
-            kernel.of(op.w.layout),
-            &constants,
-            &params,
-            &[
-                op.x.clone(),
-                slab.quants.clone(),
-                slab.scales.clone(),
-                low.z.clone(),
-                low.b.clone(),
-                op.y.clone(),
-            ],
-            workgroups,
-            2 * u64::from(op.tokens) * u64::from(rows) * u64::from(op.w.columns),
-        )
-        .split(Split::Plane { field: offset_of!(Params, first_group_x) })
+        .dispatch(kernel.of(op.w.layout), &constants, &params, &bindings, workgroups, cost)
+        .split(Params::split())
         .serial(serial);
 }
+
+/// Invocations that share the sum of [`Tile::Split`].
+const SPLIT_WORKGROUP: u32 = 64;
 
 /// `X · Wᵀ` on the CPU in f64; `x` is `(T, K)`, `w` `(N, K)`, the result `(T, N)`.
 pub fn reference(x: &[f64], w: &[f64], columns: usize) -> Vec<f64> {

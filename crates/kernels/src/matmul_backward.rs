@@ -1,44 +1,36 @@
-//! `dX[T,K] = c · dY[T,N] · W[N,K] + dZ[T,R] · A[R,K]`, the twin of [`crate::matmul`] over the same
-//! weight buffers. dZ = s · dY·B is the same kernel with B as f32 weights and c = s; elsewhere c = 1.
+//! `dX[T,K] = dY[T,N] · W[N,K] + dZ[T,R] · A[R,K]`, the twin of [`crate::matmul`] over the same weight buffers and
+//! with the same tiles (kernels `matmul_backward`, which loads directly, and `matmul_tiled`).
 
-use std::{mem::offset_of, ops::Range};
+use std::ops::Range;
 
-use bytemuck::{Pod, Zeroable};
-use hearth_gpu::{Commands, Kernel, Slice, Split};
+use hearth_gpu::{Commands, Kernel, Slice};
 
 use crate::{
+    matmul::{Params, TILED},
     matrix::Matrix,
     shader::{KernelByLayout, kernel_by_layout},
-    variants::{direct_tokens, direct_workgroup},
+    variants::{Tile, Variants, direct_tokens, direct_workgroup},
 };
 
-#[repr(C)]
-#[derive(Clone, Copy, Pod, Zeroable)]
-pub(crate) struct Params {
-    tokens: u32,
-    k4: u32,
-    row_start: u32,
-    row_end: u32,
-    y_stride4: u32,
-    first_column4: u32,
-    rank4: u32,
-    scale: f32,
-    first_group_x: u32,
-    first_group_y: u32,
-}
-
-static KERNEL: KernelByLayout =
-    kernel_by_layout!("matmul_backward", [], [Params, Read, Read, Read, Read, Read, Write]);
+static DIRECT: KernelByLayout = kernel_by_layout!(
+    "matmul_backward",
+    ["shared/matmul"],
+    [Params, Read, Read, Read, Read, Read, Write]
+);
 
 pub(crate) fn kernels() -> Vec<&'static Kernel> {
-    KERNEL.all().iter().collect()
+    DIRECT.all().iter().collect()
 }
 
 /// The low-rank term of a backward matmul.
 #[derive(Clone, Copy)]
 pub struct LowRankBackward<'a> {
-    /// dZ, `(T, R)`.
+    /// dZ, `(T, z_stride)`, of which R columns count.
     pub d_z: &'a Slice,
+    /// Numbers from one token of dZ to the next, a multiple of 4.
+    pub z_stride: u32,
+    /// The first column of dZ that counts, a multiple of 4.
+    pub z_first: u32,
     /// A, `(R, K)`.
     pub a: &'a Slice,
     /// R, a multiple of 4.
@@ -55,13 +47,12 @@ pub struct MatmulBackward<'a> {
     pub d_x: &'a Slice,
     /// T.
     pub tokens: u32,
-    /// The rows of W that count, usually all; dY's column 0 belongs to the first. Its start is a
-    /// multiple of 4.
+    /// The rows of W that count, usually all. Starts at a multiple of 4.
     pub rows: Range<u32>,
     /// Numbers from one token of dY to the next, a multiple of 4.
     pub y_stride: u32,
-    /// Factor on dY·W: 1, or LoRA's s where W is B and dX is dZ.
-    pub scale: f32,
+    /// The column of dY that belongs to the first of the rows, a multiple of 4.
+    pub y_first: u32,
     /// The low-rank term.
     pub low_rank: Option<LowRankBackward<'a>>,
     /// `dX +=` instead of `dX =`.
@@ -69,55 +60,55 @@ pub struct MatmulBackward<'a> {
 }
 
 /// Records the gradient of a matmul's input: `dX =`, or `dX +=` with `add`. One dispatch per slab.
-pub fn record(commands: &mut Commands, op: &MatmulBackward) {
+pub fn record(commands: &mut Commands, variants: &Variants, op: &MatmulBackward) {
+    debug_assert!([op.rows.start, op.y_stride, op.y_first].iter().all(|n| n.is_multiple_of(4)));
     let k4 = op.w.columns / 4;
-    let tokens = direct_tokens(op.tokens);
-    let (across, down) = (k4, op.tokens.div_ceil(tokens));
-    let (wk, wt) = direct_workgroup(across, down);
     let mut first = true;
     for (slab, rows) in op.w.slabs_in(&op.rows) {
         // The low-rank term belongs to the whole matrix: once, with the first slab.
         let low_rank = op.low_rank.filter(|_| first);
-        let low = low_rank.unwrap_or(LowRankBackward { d_z: op.d_y, a: op.d_y, rank: 0 });
+        let rank4 = low_rank.map_or(0, |low| low.rank / 4);
+        let (z, b) = low_rank.map_or((op.d_y, op.d_y), |low| (low.d_z, low.a));
+        let count = rows.end - rows.start;
         let mut constants = op.w.constants();
-        constants.extend([
-            ("WK", wk),
-            ("WT", wt),
-            ("TM", tokens),
-            ("LORA", low_rank.is_some().into()),
-            ("ADD", (op.add || !first).into()),
-        ]);
+        let (kernel, workgroups, serial) = match variants.tile(op.tokens, op.w.columns) {
+            Tile::Tiled { gm, gn, bk } => {
+                constants.extend([("GM", gm), ("GN", gn), ("BK", bk), ("BACKWARD", 1)]);
+                let turns = 4 * bk * (count.div_ceil(4 * bk) + rank4.div_ceil(bk));
+                (&TILED, [k4.div_ceil(2 * gn), op.tokens.div_ceil(8 * gm), 1], turns)
+            }
+            Tile::Direct { .. } | Tile::Split { .. } => {
+                let tokens = direct_tokens(op.tokens);
+                let (wk, wt) = direct_workgroup(k4, op.tokens.div_ceil(tokens));
+                constants.extend([("WK", wk), ("WT", wt), ("TM", tokens)]);
+                let groups = [k4.div_ceil(wk), op.tokens.div_ceil(tokens).div_ceil(wt), 1];
+                (&DIRECT, groups, count.div_ceil(4) + rank4)
+            }
+        };
+        constants.extend([("LORA", low_rank.is_some().into()), ("ADD", (op.add || !first).into())]);
         let params = Params {
             tokens: op.tokens,
             k4,
             row_start: rows.start,
             row_end: rows.end,
-            y_stride4: op.y_stride / 4,
-            first_column4: (slab.first_row + rows.start - op.rows.start) / 4,
-            rank4: low.rank / 4,
-            scale: op.scale,
+            x_stride4: op.y_stride / 4,
+            x_first4: (op.y_first + slab.first_row + rows.start - op.rows.start) / 4,
+            y_stride: op.w.columns,
+            y_first: 0,
+            b_first: 0,
+            rank4,
+            z_stride4: low_rank.map_or(0, |low| low.z_stride / 4),
+            z_first4: low_rank.map_or(0, |low| low.z_first / 4),
+            lora_scale: 1.0,
             first_group_x: 0,
             first_group_y: 0,
         };
-        let count = rows.end - rows.start;
+        let bindings = [op.d_y, &slab.quants, &slab.scales, z, b, op.d_x].map(Slice::clone);
+        let cost = 2 * u64::from(op.tokens) * u64::from(count) * u64::from(op.w.columns);
         commands
-            .dispatch(
-                KERNEL.of(op.w.layout),
-                &constants,
-                &params,
-                &[
-                    op.d_y.clone(),
-                    slab.quants.clone(),
-                    slab.scales.clone(),
-                    low.d_z.clone(),
-                    low.a.clone(),
-                    op.d_x.clone(),
-                ],
-                [across.div_ceil(wk), down.div_ceil(wt), 1],
-                2 * u64::from(op.tokens) * u64::from(count) * u64::from(op.w.columns),
-            )
-            .split(Split::Plane { field: offset_of!(Params, first_group_x) })
-            .serial(count.div_ceil(4));
+            .dispatch(kernel.of(op.w.layout), &constants, &params, &bindings, workgroups, cost)
+            .split(Params::split())
+            .serial(serial);
         first = false;
     }
 }
@@ -143,10 +134,12 @@ mod tests {
         testing::{
             Numbers, assert_close, finite_difference, for_each_profile, gpu_test, quantized, wide,
         },
+        variants::TILES,
     };
     use hearth_formats::layout::WeightLayout;
 
     async fn check(
+        tile: Option<Tile>,
         tokens: u32,
         rows: u32,
         columns: u32,
@@ -168,8 +161,14 @@ mod tests {
             let (d_z, a) = (numbers.normal(t * r, 1.0), numbers.normal(r * k, 1.0));
             let [dy_, dx_, dz_, a_] =
                 [&padded, &before, &d_z, &a].map(|v| gpu.buffer_from("test", v).unwrap().all());
-            let low_rank = (rank > 0).then_some(LowRankBackward { d_z: &dz_, a: &a_, rank });
-            let (scale, y_stride) = (0.5, stride as u32);
+            let low_rank = (rank > 0).then_some(LowRankBackward {
+                d_z: &dz_,
+                z_stride: rank,
+                z_first: 0,
+                a: &a_,
+                rank,
+            });
+            let y_stride = stride as u32;
             let op = MatmulBackward {
                 d_y: &dy_,
                 w: &w,
@@ -177,16 +176,16 @@ mod tests {
                 tokens,
                 rows: 0..rows,
                 y_stride,
-                scale,
+                y_first: 0,
                 low_rank,
                 add,
             };
             let mut commands = Commands::new();
-            record(&mut commands, &op);
+            let variants = Variants { forced: tile, ..Variants::of(&gpu) };
+            record(&mut commands, &variants, &op);
             gpu.run(&commands).await.unwrap();
 
             let mut want = reference(&wide(&d_y), &weights, n, k);
-            want.iter_mut().for_each(|v| *v *= 0.5);
             if rank > 0 {
                 let low = reference(&wide(&d_z), &wide(&a), r, k);
                 want.iter_mut().zip(low).for_each(|(v, l)| *v += l);
@@ -203,10 +202,55 @@ mod tests {
         async fn backward_of_awkward_shapes_in_every_layout() {
             for (t, n, k) in [(1, 1, 256), (3, 2, 256), (7, 33, 512), (9, 130, 256)] {
                 for layout in crate::testing::layouts() {
-                    check(t, n, k, layout, 0, false).await;
+                    check(None, t, n, k, layout, 0, false).await;
                 }
-                check(t, n, k, WeightLayout::Q4, 8, true).await;
+                check(None, t, n, k, WeightLayout::Q4, 8, true).await;
             }
+        }
+
+        async fn backward_in_every_tile() {
+            for &tile in TILES {
+                for (t, n, k) in [(1, 1, 4), (9, 67, 100), (67, 130, 36), (65, 8, 132)] {
+                    check(Some(tile), t, n, k, WeightLayout::F32, 0, false).await;
+                }
+                check(Some(tile), 67, 130, 256, WeightLayout::F32, 12, true).await;
+            }
+            let tile = Some(Tile::Tiled { gm: 8, gn: 8, bk: 4 });
+            for layout in crate::testing::layouts() {
+                check(tile, 9, 37, 512, layout, 4, false).await;
+            }
+        }
+
+        /// A dY of which only some columns belong to the rows, and a dZ of which only some count.
+        async fn backward_of_a_part_of_the_columns() {
+            for_each_profile(async |gpu| {
+                for &tile in TILES {
+                    let mut numbers = Numbers::new(7);
+                    let (t, n, k, r) = (11, 12, 64, 4);
+                    let (weights, a) = (numbers.normal(n * k, 1.0), numbers.normal(r * k, 1.0));
+                    let (d_y, d_z) = (numbers.normal(t * 24, 1.0), numbers.normal(t * 3 * r, 1.0));
+                    let w = crate::testing::split_f32(&gpu, &weights, k as u32, 8);
+                    let [dy_, dz_, a_] = [&d_y, &d_z, &a].map(|v| gpu.buffer_from("test", v).unwrap().all());
+                    let dx_ = gpu.buffer("test", (4 * t * k) as u64).unwrap().all();
+                    let low_rank =
+                        Some(LowRankBackward { d_z: &dz_, z_stride: 12, z_first: 4, a: &a_, rank: 4 });
+                    let op = MatmulBackward {
+                        d_y: &dy_, w: &w, d_x: &dx_, tokens: t as u32, rows: 0..n as u32, y_stride: 24, y_first: 8,
+                        low_rank, add: false,
+                    };
+                    let mut commands = Commands::new();
+                    record(&mut commands, &Variants { forced: Some(tile), ..Variants::of(&gpu) }, &op);
+                    gpu.run(&commands).await.unwrap();
+                    let columns = |v: &[f32], all: usize, first: usize, count: usize| -> Vec<f64> {
+                        v.chunks(all).flat_map(|row| wide(&row[first..first + count])).collect()
+                    };
+                    let mut want = reference(&columns(&d_y, 24, 8, n), &wide(&weights), n, k);
+                    let low = reference(&columns(&d_z, 12, 4, r), &wide(&a), r, k);
+                    want.iter_mut().zip(low).for_each(|(v, l)| *v += l);
+                    assert_close(&gpu.read(dx_).await.unwrap(), &want, 1e-5);
+                }
+            })
+            .await;
         }
 
         async fn backward_over_slabs_adds_up() {
@@ -220,10 +264,10 @@ mod tests {
                 let dx_ = gpu.buffer("test", (4 * t * k) as u64).unwrap().all();
                 let op = MatmulBackward {
                     d_y: &dy_, w: &split, d_x: &dx_, tokens: t as u32, rows: 0..n as u32, y_stride: n as u32,
-                    scale: 1.0, low_rank: None, add: false,
+                    y_first: 0, low_rank: None, add: false,
                 };
                 let mut commands = Commands::new();
-                record(&mut commands, &op);
+                record(&mut commands, &Variants::of(&gpu), &op);
                 gpu.run(&commands).await.unwrap();
                 let want = reference(&wide(&d_y), &wide(&weights), n, k);
                 assert_close(&gpu.read(dx_).await.unwrap(), &want, 1e-5);

@@ -5,7 +5,8 @@ use hearth_gpu::{Command, Commands, Gpu, Slice};
 
 use crate::{
     attention::tests::{Case, tree},
-    lora_grad::{self, LoraGrad},
+    lora_dz::{self, LoraDz, Part},
+    lora_grad,
     matmul::{self, LowRank, Matmul},
     matmul_backward::{self, LowRankBackward, MatmulBackward},
     testing::{Numbers, for_each_profile, gpu_test, quantized},
@@ -43,20 +44,23 @@ gpu_test! {
             for layout in [WeightLayout::F32, WeightLayout::Q4] {
                 let (w, _) = quantized(&gpu, &mut Numbers::new(6), n, k, layout);
                 for &tile in TILES {
-                    let low_rank = Some(LowRank { z: &z, b: &b, rank: r, scale: 0.5 });
-                    let op = Matmul { x: &x, w: &w, y: &y, tokens: t, rows: 0..n, y_stride: n, low_rank, add: true };
+                    let low_rank = Some(LowRank { z: &z, z_stride: r, z_first: 0, b: &b, rank: r, scale: 0.5 });
+                    let op = Matmul { x: &x, w: &w, y: &y, tokens: t, rows: 0..n, y_stride: n, y_first: 0, low_rank, add: true };
                     let variants = Variants { forced: Some(tile), ..Variants::of(&gpu) };
                     let mut commands = Commands::new();
                     matmul::record(&mut commands, &variants, &op);
                     check(&gpu, &commands, &y, &before, &format!("{tile:?}, {layout:?}")).await;
                 }
-                let low_rank = Some(LowRankBackward { d_z: &z, a: &a, rank: r });
-                let op = MatmulBackward {
-                    d_y: &d_y, w: &w, d_x: &x, tokens: t, rows: 0..n, y_stride: n, scale: 2.0, low_rank, add: true,
-                };
-                let mut commands = Commands::new();
-                matmul_backward::record(&mut commands, &op);
-                check(&gpu, &commands, &x, &before_x, "matmul_backward").await;
+                for tile in [None].into_iter().chain(TILES.iter().copied().map(Some)) {
+                    let low_rank = Some(LowRankBackward { d_z: &z, z_stride: r, z_first: 0, a: &a, rank: r });
+                    let op = MatmulBackward {
+                        d_y: &d_y, w: &w, d_x: &x, tokens: t, rows: 0..n, y_stride: n, y_first: 0, low_rank, add: true,
+                    };
+                    let mut commands = Commands::new();
+                    let variants = Variants { forced: tile, ..Variants::of(&gpu) };
+                    matmul_backward::record(&mut commands, &variants, &op);
+                    check(&gpu, &commands, &x, &before_x, "matmul_backward").await;
+                }
             }
         })
         .await;
@@ -64,16 +68,25 @@ gpu_test! {
 
     async fn lora_grad_in_parts_gives_the_same_bits() {
         for_each_profile(async |gpu| {
-            let mut numbers = Numbers::new(8);
-            for (t, m, n) in [(33, 8, 640), (5, 260, 4)] {
-                let mut buffer = |len: u32| gpu.buffer_from("test", &numbers.normal(len as usize, 1.0)).unwrap().all();
-                let [p, q, d_g] = [t * m, t * n, m * n].map(&mut buffer);
-                let op = LoraGrad { p: &p, q: &q, d_g: &d_g, tokens: t, m, n, p_stride: m, scale: 2.0 };
+            for (shape, outputs) in [([33, 640, 8], &[256, 64][..]), ([5, 16, 4], &[260])] {
+                let case = lora_grad::tests::Case::new(&gpu, shape, outputs, true);
                 let mut commands = Commands::new();
-                lora_grad::record(&mut commands, &op);
-                let before = Numbers::new(9).normal((m * n) as usize, 1.0);
-                check(&gpu, &commands, &d_g, &before, "lora_grad").await;
+                case.record(&mut commands);
+                let (all, before) = case.in_one();
+                check(&gpu, &commands, &all, &before, "lora_grad").await;
             }
+            let (t, n, r) = (21, 256, 8);
+            let mut numbers = Numbers::new(8);
+            let mut buffer = |len: u32| gpu.buffer_from("test", &numbers.normal(len as usize, 1.0)).unwrap().all();
+            let [d_y, b, d_z] = [t * n, 2 * n * r, t * 2 * r].map(&mut buffer);
+            let parts = [Part { d_y: &d_y, outputs: n }; 2];
+            let op = LoraDz {
+                parts: &parts, b: &b, d_z: &d_z, z_stride: 2 * r, z_first: 0, tokens: t, rank: r, scale: 0.5,
+            };
+            let mut commands = Commands::new();
+            lora_dz::record(&mut commands, &op);
+            let before = Numbers::new(9).normal((t * 2 * r) as usize, 1.0);
+            check(&gpu, &commands, &d_z, &before, "lora_dz").await;
         })
         .await;
     }

@@ -11,6 +11,12 @@ pub enum Tile {
         /// Tokens an invocation.
         tokens: u32,
     },
+    /// A workgroup computes `tokens` (1 or 4) by 4 outputs and shares the sum among its invocations. Forward only;
+    /// backward loads directly instead.
+    Split {
+        /// Tokens a workgroup.
+        tokens: u32,
+    },
     /// A workgroup of `gm × gn` invocations shares operands, each computes 8 × 8.
     Tiled {
         /// Invocations along the tokens.
@@ -28,6 +34,8 @@ pub const TILES: &[Tile] = &[
     Tile::Direct { tokens: 2 },
     Tile::Direct { tokens: 4 },
     Tile::Direct { tokens: 8 },
+    Tile::Split { tokens: 1 },
+    Tile::Split { tokens: 4 },
     Tile::Tiled { gm: 4, gn: 8, bk: 4 },
     Tile::Tiled { gm: 8, gn: 8, bk: 4 },
     Tile::Tiled { gm: 8, gn: 16, bk: 2 },
@@ -49,14 +57,17 @@ impl Variants {
         Self { software: gpu.capabilities().software, forced: None }
     }
 
-    /// The tile for a matmul of so many tokens and outputs.
+    /// The tile for a matmul of so many tokens and columns of the result.
     pub fn tile(&self, tokens: u32, rows: u32) -> Tile {
         if let Some(tile) = self.forced {
             return tile;
         }
-        // A LoRA factor has few outputs and generation few tokens: a tile would be mostly empty.
-        if self.software || tokens < 16 || rows < 32 {
+        if self.software {
             return Tile::Direct { tokens: direct_tokens(tokens) };
+        }
+        // A LoRA factor has few outputs and generation few tokens: a tile would be mostly empty.
+        if tokens < 16 || rows < 32 {
+            return Tile::Split { tokens: if tokens == 1 { 1 } else { 4 } };
         }
         Tile::Tiled { gm: 8, gn: 8, bk: 4 }
     }

@@ -210,11 +210,11 @@ impl Head {
             tokens: rows,
             rows: first..first + columns,
             y_stride: self.stride(),
-            scale: 1.0,
+            y_first: 0,
             low_rank: None,
             add: first > 0,
         };
-        matmul_backward::record(c, &op);
+        matmul_backward::record(c, &model.variants, &op);
         Ok(())
     }
 

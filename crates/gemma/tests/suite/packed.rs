@@ -2,7 +2,7 @@
 //! gradient, natively and in the browser.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "tests")]
 
-use super::twins::{GEMMA2, GEMMA3, alive, config, load, plan, rows};
+use super::twins::{GEMMA1, GEMMA2, GEMMA3, alive, config, load, plan, rows};
 use hearth_gemma::{
     LoraLayout, Model,
     targets::{Example, Loss},
@@ -125,4 +125,23 @@ fn eight_rows_of_ethos_length_take_a_quarter_of_the_padded_tokens() {
         .collect();
     let (packed, _) = hearth_gemma::targets::pack(&batch.iter().collect::<Vec<_>>(), 21).unwrap();
     assert_eq!(packed.len(), lengths[..8].iter().map(|l| l - 21).sum::<usize>() + 21);
+}
+
+#[wasm_bindgen_test(unsupported = pollster::test)]
+async fn the_variants_of_a_gpu_give_the_gradients_of_those_of_a_rasterizer() {
+    for files in [&GEMMA1, &GEMMA2, &GEMMA3] {
+        let mut model = load(Profile::Default, files).await;
+        for loss in [Loss::Choice, Loss::Sequence] {
+            let batch = rows(9, 6, 14, loss, 8);
+            let mut of = async |software| {
+                model.variants.software = software;
+                gradients(&model, loss, &batch, plan(400)).await
+            };
+            let ((want_loss, want), (got_loss, got)) = (of(true).await, of(false).await);
+            let want: Vec<f64> = want.iter().map(|&v| f64::from(v)).collect();
+            let error = relative(&got, &want);
+            assert!((got_loss / want_loss - 1.0).abs() < 1e-5, "{got_loss} {want_loss}");
+            assert!(error < 1e-4 && error > 0.0, "{loss:?}: {error:e}");
+        }
+    }
 }

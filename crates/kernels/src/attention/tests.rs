@@ -307,9 +307,12 @@ fn pairs_are_counted_as_they_are_seen() {
                 .count() as u64
         };
         let prefix_keys = if cached == 0 { 11 } else { 0 };
+        let keys = tokens + cached as usize;
+        let seen_by = |t: usize| (0..keys).filter(|&j| case.shape.sees(&case.meta, t, j)).count();
         let want = Pairs {
-            all: seen(tokens + cached as usize),
+            all: seen(keys),
             prefix_keys,
+            longest: (0..tokens).map(seen_by).max().unwrap() as u32,
             of_prefix: seen(prefix_keys as usize),
         };
         assert_eq!(visible_pairs(&case.meta, cached, window), want);

@@ -15,25 +15,46 @@ async fn check(gpu: &Gpu, tile: Tile, shape: [u32; 3], layout: WeightLayout, ran
     let mut numbers = Numbers::new(tokens * 7 + rows);
     let (t, n, k, r) = (tokens as usize, rows as usize, columns as usize, rank as usize);
     let (w, weights) = quantized(gpu, &mut numbers, rows, columns, layout);
-    let stride = n + 3;
-    let [x, z, b, before] = [t * k, t * r, n * r, t * stride].map(|len| numbers.normal(len, 1.0));
+    // Columns beside those that are written.
+    let first = 5;
+    let stride = first + n + 3;
+    let [x, z, b, before] =
+        [t * k, t * (r + 4), n * r, t * stride].map(|len| numbers.normal(len, 1.0));
     let [x_, z_, b_, y_] = [&x, &z, &b, &before].map(|v| gpu.buffer_from("test", v).unwrap().all());
-    let low_rank = (rank > 0).then_some(LowRank { z: &z_, b: &b_, rank, scale: 0.5 });
+    let low_rank = (rank > 0).then_some(LowRank {
+        z: &z_,
+        z_stride: rank + 4,
+        z_first: 4,
+        b: &b_,
+        rank,
+        scale: 0.5,
+    });
     let variants = Variants { forced: Some(tile), ..Variants::of(gpu) };
     let mut commands = Commands::new();
     let y_stride = stride as u32;
     record(
         &mut commands,
         &variants,
-        &Matmul { x: &x_, w: &w, y: &y_, tokens, rows: 0..rows, y_stride, low_rank, add },
+        &Matmul {
+            x: &x_,
+            w: &w,
+            y: &y_,
+            tokens,
+            rows: 0..rows,
+            y_stride,
+            y_first: 5,
+            low_rank,
+            add,
+        },
     );
     gpu.run(&commands).await.unwrap();
 
     let product = reference(&wide(&x), &weights, k);
+    let z: Vec<f32> = z.chunks(r + 4).flat_map(|row| row[4..].iter().copied()).collect();
     let low = if rank > 0 { reference(&wide(&z), &wide(&b), r) } else { vec![0.0; t * n] };
     let mut want = wide(&before);
     for (i, value) in want.iter_mut().enumerate() {
-        let (token, row) = (i / stride, i % stride);
+        let (token, row) = (i / stride, (i % stride).wrapping_sub(first));
         if row < n {
             let sum = product[token * n + row] + 0.5 * low[token * n + row];
             *value = if add { *value + sum } else { sum };
@@ -57,7 +78,7 @@ gpu_test! {
 
     async fn every_layout_in_every_kind_of_tile() {
         for_each_profile(async |gpu| {
-            for tile in [Tile::Direct { tokens: 8 }, Tile::Direct { tokens: 1 }, Tile::Tiled { gm: 8, gn: 8, bk: 4 }] {
+            for tile in [Tile::Direct { tokens: 8 }, Tile::Direct { tokens: 1 }, Tile::Split { tokens: 4 }, Tile::Tiled { gm: 8, gn: 8, bk: 4 }] {
                 for layout in layouts() {
                     check(&gpu, tile, [9, 37, 512], layout, 4, false).await;
                 }
@@ -82,7 +103,7 @@ gpu_test! {
                 let variants = Variants::of(&gpu);
                 let mut commands = Commands::new();
                 let op = Matmul {
-                    x: &x_, w: &w, y: &y_, tokens: t as u32, rows: 0..n as u32, y_stride: n as u32, low_rank: None, add: false,
+                    x: &x_, w: &w, y: &y_, tokens: t as u32, rows: 0..n as u32, y_stride: n as u32, y_first: 0, low_rank: None, add: false,
                 };
                 record(&mut commands, &variants, &op);
                 gpu.run_in_parts(&commands, operations).await.unwrap();
@@ -105,7 +126,7 @@ gpu_test! {
             let w = split_f32(&gpu, &weights, k as u32, 72);
             let y_ = gpu.buffer("test", (4 * t * 92) as u64).unwrap().all();
             let mut commands = Commands::new();
-            let op = Matmul { x: &x_, w: &w, y: &y_, tokens: t as u32, rows: 64..156, y_stride: 92, low_rank: None, add: false };
+            let op = Matmul { x: &x_, w: &w, y: &y_, tokens: t as u32, rows: 64..156, y_stride: 92, y_first: 0, low_rank: None, add: false };
             record(&mut commands, &Variants::of(&gpu), &op);
             gpu.run(&commands).await.unwrap();
             let want = reference(&wide(&x), &wide(&weights[64 * k..156 * k]), k);

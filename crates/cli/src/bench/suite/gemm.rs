@@ -97,6 +97,7 @@ pub async fn check_variants(gpu: &Gpu, until: Until) -> Result<Vec<Checked>> {
                 tokens,
                 rows: 0..outputs,
                 y_stride: outputs,
+                y_first: 0,
                 low_rank: None,
                 add: false,
             };
@@ -104,11 +105,16 @@ pub async fn check_variants(gpu: &Gpu, until: Until) -> Result<Vec<Checked>> {
             gpu.run(&c).await?;
             checked.push(Checked::new(name(tile), &gpu.read(y).await?, &y_reference));
         }
-        let d_x = gpu.buffer("dx", 4 * u64::from(tokens * inputs))?.all();
-        let c = backward(&d_y, &w, &d_x, tokens);
-        gpu.run(&c).await?;
-        let name = format!("backward, {layout}");
-        checked.push(Checked::new(name, &gpu.read(d_x).await?, &d_x_reference));
+        for &tile in TILES {
+            if until.is_over() {
+                return Ok(checked);
+            }
+            let variants = Variants { forced: Some(tile), ..Variants::of(gpu) };
+            let d_x = gpu.buffer("dx", 4 * u64::from(tokens * inputs))?.all();
+            gpu.run(&backward(&variants, &d_y, &w, &d_x, tokens)).await?;
+            let name = format!("backward, {layout}, {}", tile_name(tile));
+            checked.push(Checked::new(name, &gpu.read(d_x).await?, &d_x_reference));
+        }
     }
     Ok(checked)
 }
@@ -124,7 +130,7 @@ impl Checked {
 }
 
 /// The gradient of a matmul's input, over all rows.
-fn backward(d_y: &Slice, w: &Matrix, d_x: &Slice, tokens: u32) -> Commands {
+fn backward(variants: &Variants, d_y: &Slice, w: &Matrix, d_x: &Slice, tokens: u32) -> Commands {
     let mut c = Commands::new();
     let op = MatmulBackward {
         d_y,
@@ -133,11 +139,11 @@ fn backward(d_y: &Slice, w: &Matrix, d_x: &Slice, tokens: u32) -> Commands {
         tokens,
         rows: 0..w.rows,
         y_stride: w.rows,
-        scale: 1.0,
+        y_first: 0,
         low_rank: None,
         add: false,
     };
-    matmul_backward::record(&mut c, &op);
+    matmul_backward::record(&mut c, variants, &op);
     c
 }
 
@@ -181,14 +187,15 @@ pub async fn measure(
             let mut tiles = vec![];
             for &tile in TILES {
                 // one token per invocation over hundreds of tokens would take the time of all others
-                if matches!(tile, Tile::Direct { tokens } if 64 * tokens < shape.tokens) {
+                if matches!(tile, Tile::Direct { tokens } | Tile::Split { tokens } if 64 * tokens < shape.tokens)
+                {
                     continue;
                 }
                 tiles.push((tile_name(tile), gflops(gemm.seconds(gpu, tile, REPEAT).await?)));
             }
             tiles.sort_by(|a, b| b.1.total_cmp(&a.1));
             let best = tiles.first().map_or(0.0, |tile| tile.1);
-            let c = backward(&gemm.y, &gemm.w, &gemm.x, shape.tokens);
+            let c = backward(&Variants::of(gpu), &gemm.y, &gemm.w, &gemm.x, shape.tokens);
             gpu.run(&c).await?;
             let mut seconds = f64::INFINITY;
             for _ in 0..REPEAT {

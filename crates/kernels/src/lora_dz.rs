@@ -1,0 +1,152 @@
+//! `dZ_i[T,R] = s · dY_i[T,N_i] · B_i[N_i,R]`: what comes back through B, for the projections of one input together.
+//!
+//! Source: the chain rule on `y = x Wᵀ + s z Bᵀ`.
+
+use std::mem::offset_of;
+
+use bytemuck::{Pod, Zeroable};
+use hearth_gpu::{Commands, Slice, Split};
+
+use crate::shader::kernel;
+
+kernel!("lora_dz", [], [Params, Read, Read, Read, Read, Write]);
+
+/// Most projections of one input.
+pub const MOST_PARTS: usize = 3;
+/// Invocations that share a sum.
+const WORKGROUP: u32 = 64;
+/// Tokens of a workgroup.
+const TOKENS: u32 = 4;
+
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct Params {
+    tokens: u32,
+    rank4: u32,
+    z_stride4: u32,
+    z_first4: u32,
+    rows0: u32,
+    rows1: u32,
+    rows2: u32,
+    scale: f32,
+    first_group_x: u32,
+    first_group_y: u32,
+}
+
+/// Gradient of a projection's output.
+#[derive(Clone, Copy)]
+pub struct Part<'a> {
+    /// dY, `(T, N)`.
+    pub d_y: &'a Slice,
+    /// N, a multiple of 4.
+    pub outputs: u32,
+}
+
+/// The parts' gradients, some of them twice where there are fewer than [`MOST_PARTS`], and N / 4 of each.
+pub(crate) fn bound<'a>(parts: &[Part<'a>]) -> ([&'a Slice; MOST_PARTS], [u32; MOST_PARTS]) {
+    debug_assert!((1..=MOST_PARTS).contains(&parts.len()));
+    let d_y = std::array::from_fn(|i| parts.get(i).unwrap_or(&parts[0]).d_y);
+    let rows = std::array::from_fn(|i| parts.get(i).map_or(0, |part| part.outputs / 4));
+    (d_y, rows)
+}
+
+/// Operands of [`record`].
+pub struct LoraDz<'a> {
+    /// One to three projections.
+    pub parts: &'a [Part<'a>],
+    /// Their B, one after the other, `(N_0 + N_1 + N_2, R)`.
+    pub b: &'a Slice,
+    /// dZ, `(T, z_stride)`: R columns a projection.
+    pub d_z: &'a Slice,
+    /// Numbers from one token of dZ to the next, a multiple of 4.
+    pub z_stride: u32,
+    /// The first column of dZ that is written, a multiple of 4.
+    pub z_first: u32,
+    /// T.
+    pub tokens: u32,
+    /// R, a multiple of 4.
+    pub rank: u32,
+    /// s.
+    pub scale: f32,
+}
+
+/// Records `dZ =`.
+pub fn record(commands: &mut Commands, op: &LoraDz) {
+    let ([d_y0, d_y1, d_y2], rows @ [rows0, rows1, rows2]) = bound(op.parts);
+    let params = Params {
+        tokens: op.tokens,
+        rank4: op.rank / 4,
+        z_stride4: op.z_stride / 4,
+        z_first4: op.z_first / 4,
+        rows0,
+        rows1,
+        rows2,
+        scale: op.scale,
+        first_group_x: 0,
+        first_group_y: 0,
+    };
+    let longest = rows.into_iter().max().unwrap_or(0);
+    let outputs: u64 = op.parts.iter().map(|part| u64::from(part.outputs)).sum();
+    commands
+        .dispatch(
+            &KERNEL,
+            &[("WG", WORKGROUP)],
+            &params,
+            &[d_y0, d_y1, d_y2, op.b, op.d_z].map(Slice::clone),
+            [op.parts.len() as u32 * op.rank / 4, op.tokens.div_ceil(TOKENS), 1],
+            2 * u64::from(op.tokens) * u64::from(op.rank) * outputs,
+        )
+        .split(Split::Plane { field: offset_of!(Params, first_group_x) })
+        .serial(longest.div_ceil(WORKGROUP) + TOKENS * WORKGROUP.ilog2());
+}
+
+/// One projection's dZ on the CPU in f64, `(T, R)`; `d_y` is `(T, N)`, `b` `(N, R)`.
+pub fn reference(d_y: &[f64], b: &[f64], outputs: usize, rank: usize, scale: f64) -> Vec<f64> {
+    let mut d_z = crate::matmul_backward::reference(d_y, b, outputs, rank);
+    d_z.iter_mut().for_each(|value| *value *= scale);
+    d_z
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Numbers, assert_close, for_each_profile, gpu_test, wide};
+
+    gpu_test! {
+        async fn lora_dz_of_awkward_shapes() {
+            for (t, outputs, rank) in
+                [(1, &[4][..], 4), (7, &[1024, 256, 260], 8), (33, &[12, 2048], 12), (274, &[36], 4)]
+            {
+                for_each_profile(async |gpu| {
+                    let mut numbers = Numbers::new(t + rank);
+                    let (columns, first) = (outputs.len() as u32 * rank, 4);
+                    let stride = first + columns + 4;
+                    let d_y: Vec<_> = outputs.iter().map(|n| numbers.normal((t * n) as usize, 1.0)).collect();
+                    let b: Vec<_> = outputs.iter().map(|n| numbers.normal((n * rank) as usize, 1.0)).collect();
+                    let before = numbers.normal((t * stride) as usize, 1.0);
+                    let buffers: Vec<_> =
+                        d_y.iter().map(|v| gpu.buffer_from("test", v).unwrap().all()).collect();
+                    let [b_, z_] = [&b.concat(), &before].map(|v| gpu.buffer_from("test", v).unwrap().all());
+                    let parts: Vec<_> =
+                        buffers.iter().zip(outputs).map(|(d_y, &outputs)| Part { d_y, outputs }).collect();
+                    let op = LoraDz {
+                        parts: &parts, b: &b_, d_z: &z_, z_stride: stride, z_first: first, tokens: t, rank, scale: 0.5,
+                    };
+                    let mut commands = Commands::new();
+                    record(&mut commands, &op);
+                    gpu.run(&commands).await.unwrap();
+                    let mut want = wide(&before);
+                    for (part, &n) in outputs.iter().enumerate() {
+                        let d_z = reference(&wide(&d_y[part]), &wide(&b[part]), n as usize, rank as usize, 0.5);
+                        for (i, value) in (0..).zip(d_z) {
+                            let (token, column) = (i / rank, first + part as u32 * rank + i % rank);
+                            want[(token * stride + column) as usize] = value;
+                        }
+                    }
+                    assert_close(&gpu.read(z_).await.unwrap(), &want, 1e-5);
+                })
+                .await;
+            }
+        }
+    }
+}
