@@ -17,6 +17,10 @@ override BACKWARD: u32 = 0u;
 var<workgroup> xs: array<vec4<f32>, 4u * BK * (2u * GM + 1u)>;   // (4·BK, 2·GM + 1)
 var<workgroup> ws: array<vec4<f32>, 4u * BK * (2u * GN + 1u)>;   // (4·BK, 2·GN + 1)
 
+// Scales of a step's weights: forward of the 8·GN rows, until the next group begins; backward of the step's rows, for
+// the groups that the columns belong to. Decoding them costs as much as decoding four weights.
+var<workgroup> step_scales: array<vec2<f32>, 8u * GN>;
+
 // Fours of the sum: of W, and of the low-rank term.
 fn fours(low: bool) -> u32 {
     if LORA == 1u && low {
@@ -38,33 +42,67 @@ fn load_x(t: u32, c: u32, low: bool) -> mat4x4<f32> {
     return mat4x4<f32>(x[at.x], x[at.y], x[at.z], x[at.w]);
 }
 
-fn weights_of(row: u32, c: u32) -> vec4<f32> {
-    return weight4(row, c, p.k4, group_scale(row, 4u * c / GROUP, p.k4));
+// Groups that the tile's columns belong to, backward.
+fn groups_across() -> u32 {
+    return max(1u, 8u * GN / GROUP);
 }
 
-// Forward: four c of the sum for the slab's rows n .. n+3, one row of the result's columns each.
-fn load_rows(n: u32, c: u32, low: bool) -> mat4x4<f32> {
+// Decodes the scales of the step that begins at four c0 of the sum, of a tile whose columns begin at n0.
+fn load_scales(n0: u32, c0: u32, lane: u32) {
+    if !SCALED || c0 >= fours(false) {
+        return;
+    }
+    if BACKWARD == 1u {
+        let across = groups_across();
+        let last = (4u * p.k4 - 1u) / GROUP;
+        for (var i = lane; i < 4u * BK * across; i += GM * GN) {
+            let row = min(p.row_start + 4u * c0 + i / across, p.row_end - 1u);
+            step_scales[i] = group_scale(row, min(n0 / GROUP + i % across, last), p.k4);
+        }
+    } else if 4u * c0 % GROUP == 0u {
+        for (var i = lane; i < 8u * GN; i += GM * GN) {
+            step_scales[i] = group_scale(min(n0 + i, p.row_end - 1u), 4u * c0 / GROUP, p.k4);
+        }
+    }
+}
+
+fn step_scale(i: u32) -> vec2<f32> {
+    if SCALED {
+        return step_scales[i];
+    }
+    return vec2<f32>(1.0, 0.0);
+}
+
+// Forward: four c of the sum for the slab's rows n .. n+3, which are the tile's rows i .. i+3.
+fn load_rows(n: u32, c: u32, low: bool, i: u32) -> mat4x4<f32> {
     let rows = rows_from(n);
     if LORA == 1u && low {
         let at = (p.b_first + rows) * p.rank4 + c;
         return p.lora_scale * mat4x4<f32>(b[at.x], b[at.y], b[at.z], b[at.w]);
     }
-    return mat4x4<f32>(weights_of(rows.x, c), weights_of(rows.y, c), weights_of(rows.z, c), weights_of(rows.w, c));
+    return mat4x4<f32>(
+        weight4(rows.x, c, p.k4, step_scale(i)),
+        weight4(rows.y, c, p.k4, step_scale(i + 1u)),
+        weight4(rows.z, c, p.k4, step_scale(i + 2u)),
+        weight4(rows.w, c, p.k4, step_scale(i + 3u)),
+    );
 }
 
-// Backward: columns 4c .. 4c+3 of the rows 4n .. 4n+3 of the sum.
-fn load_columns(n: u32, c: u32, low: bool) -> mat4x4<f32> {
+// Backward: columns 4c .. 4c+3 of the rows 4n .. 4n+3 of the sum, which are the step's rows i .. i+3.
+fn load_columns(n: u32, c: u32, low: bool, i: u32, n0: u32) -> mat4x4<f32> {
     let column = min(c, p.k4 - 1u);
     if LORA == 1u && low {
         let at = 4u * n * p.k4 + column;
         return mat4x4<f32>(b[at], b[at + p.k4], b[at + 2u * p.k4], b[at + 3u * p.k4]);
     }
     let rows = rows_from(p.row_start + 4u * n);
+    let across = groups_across();
+    let at = i * across + 4u * column / GROUP - n0 / GROUP;
     return mat4x4<f32>(
-        weights_of(rows.x, column),
-        weights_of(rows.y, column),
-        weights_of(rows.z, column),
-        weights_of(rows.w, column),
+        weight4(rows.x, column, p.k4, step_scale(at)),
+        weight4(rows.y, column, p.k4, step_scale(at + across)),
+        weight4(rows.z, column, p.k4, step_scale(at + 2u * across)),
+        weight4(rows.w, column, p.k4, step_scale(at + 3u * across)),
     );
 }
 
@@ -105,6 +143,8 @@ fn matmul_tiled(
     var y61 = vec4<f32>();
     var y70 = vec4<f32>();
     var y71 = vec4<f32>();
+    load_scales(n0, 0u, lane);
+    workgroupBarrier();
     let steps = (fours(false) + BK - 1u) / BK;
     let all = steps + LORA * ((p.rank4 + BK - 1u) / BK);
     for (var step = 0u; step < all; step++) {
@@ -126,9 +166,9 @@ fn matmul_tiled(
             var columns = mat4x4<f32>();
             if c0 + c < end {
                 if BACKWARD == 1u {
-                    columns = load_columns(c0 + c, n0 / 4u + n, low);
+                    columns = load_columns(c0 + c, n0 / 4u + n, low, 4u * c, n0);
                 } else {
-                    columns = transpose(load_rows(n0 + 4u * n, c0 + c, low));
+                    columns = transpose(load_rows(n0 + 4u * n, c0 + c, low, 4u * n));
                 }
             }
             let at = 4u * c * w_row + n;
@@ -159,6 +199,9 @@ fn matmul_tiled(
             y61 += b.z * w1;
             y70 += b.w * w0;
             y71 += b.w * w1;
+        }
+        if !low {
+            load_scales(n0, c0 + BK, lane);
         }
         workgroupBarrier();
     }

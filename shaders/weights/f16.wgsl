@@ -2,6 +2,9 @@
 @group(0) @binding(2) var<storage, read> quants: array<vec2<u32>>;  // (N, K/4)
 @group(0) @binding(3) var<storage, read> scales: array<u32>;        // unused
 
+// Whether groups have scales.
+const SCALED = false;
+
 override GROUP: u32 = 32u;
 
 fn group_scale(row: u32, group: u32, k4: u32) -> vec2<f32> {

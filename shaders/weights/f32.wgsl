@@ -2,6 +2,9 @@
 @group(0) @binding(2) var<storage, read> quants: array<vec4<f32>>;  // (N, K/4)
 @group(0) @binding(3) var<storage, read> scales: array<u32>;        // unused
 
+// Whether groups have scales.
+const SCALED = false;
+
 // Weights of one group share a scale; f32 has none, and 32 is only the step of the loops.
 override GROUP: u32 = 32u;
 

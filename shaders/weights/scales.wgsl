@@ -1,6 +1,9 @@
 // Scales of quantized weights: value = scale * q + minimum, one pair per GROUP weights along K.
 @group(0) @binding(3) var<storage, read> scales: array<u32>;        // (N, words per row)
 
+// Whether groups have scales.
+const SCALED = true;
+
 override GROUP: u32 = 32u;        // weights that share a scale
 override SCALE_FORM: u32 = 0u;    // 0: f16, 1: f32, 2: f16 per 256 weights times signed bytes per group
 override MINIMUM: u32 = 0u;       // 1: groups have a minimum

@@ -17,8 +17,8 @@ use hearth_kernels::{
     lora_grad::{self, LoraGrad},
     matmul_backward::{self, LowRankBackward, MatmulBackward},
     matrix::Matrix,
+    residual_norm_backward::{self, ResidualNormBackward},
     rms_norm_backward::{self, RmsNormBackward},
-    rope::{self, Rope},
     scatter_rows::{self, ScatterRows},
 };
 
@@ -82,10 +82,12 @@ impl Model {
             let kept = ws.sizes.training == Some(Activations::Keep);
             // The last layer's activations are still there from forward.
             if !kept && layer + 1 < layers {
-                self.forward_layer(c, ws, layer, pass.forward(), None);
+                self.first_norm(c, ws, layer);
+                self.forward_layer(c, ws, layer, pass.forward(), None, false);
                 c.boundary();
             }
-            self.backward_layer(c, ws, g, layer, pass, layer == lowest);
+            let below = (kept && layer > lowest).then(|| layer - 1);
+            self.backward_layer(c, ws, g, layer, pass, (below, layer == lowest));
             c.boundary();
         }
         Ok(())
@@ -98,24 +100,49 @@ impl Model {
         g: &Gradients,
         index: usize,
         pass: BackwardPass,
-        lowest: bool,
+        (below, lowest): (Option<usize>, bool),
     ) {
         let a = ws.layer(index);
         let last = index + 1 == self.config.layers.len();
         match &ws.chosen {
             Some(chosen) if last => {
                 let rows = chosen.len() as u32;
-                self.backward_mlp(c, ws, g, index, pass, &a.mid_chosen, &g.d_x_chosen, rows);
+                self.backward_mlp(c, ws, g, index, pass, &g.d_x_chosen, rows);
+                let mlp_norm = &self.weights.layers[index].mlp_norm;
+                self.d_norm(c, &a.mid_chosen, mlp_norm, &g.d_h, &g.d_x_chosen, rows, true);
                 let (tokens, columns) = (ws.token_count(), self.config.hidden as u32);
                 let (lists, d_y, d_x) = (&ws.lists, &g.d_x_chosen, &g.d_x);
                 scatter_rows::record(
                     c,
                     &ScatterRows { lists, d_y, d_x, rows: tokens, columns, add: false },
                 );
+                self.d_post_attention(c, ws, g, index);
             }
-            _ => self.backward_mlp(c, ws, g, index, pass, &a.mid, &g.d_x, ws.token_count()),
+            _ => {
+                self.backward_mlp(c, ws, g, index, pass, &g.d_x, ws.token_count());
+                self.d_between(c, ws, g, index);
+            }
         }
-        self.backward_attention(c, ws, g, index, pass, lowest);
+        self.backward_attention(c, ws, g, index, pass, (below, lowest));
+    }
+
+    /// Records the gradient of the norm on attention's output, from `d_x` to `d_c`, in models that have one.
+    fn d_post_attention(&self, c: &mut Commands, ws: &Workspace, g: &Gradients, index: usize) {
+        if let Some(post) = &self.weights.layers[index].post_attention_norm {
+            let y = &ws.layer(index).attention_out;
+            self.d_norm(c, y, post, &g.d_x, &g.d_c, ws.token_count(), false);
+        }
+    }
+
+    /// Records the gradients of the norm before the MLP (`d_x +=`), and of the one on attention's output.
+    fn d_between(&self, c: &mut Commands, ws: &Workspace, g: &Gradients, index: usize) {
+        let (w, a, t) = (&self.weights.layers[index], ws.layer(index), ws.token_count());
+        match &w.post_attention_norm {
+            Some(post) => {
+                self.d_residual_norm(c, g, [&a.attention_out, &a.mid], [post, &w.mlp_norm], t);
+            }
+            None => self.d_norm(c, &a.mid, &w.mlp_norm, &g.d_h, &g.d_x, t, true),
+        }
     }
 
     #[expect(clippy::too_many_arguments, reason = "the rows and their stream depend on the layer")]
@@ -126,7 +153,6 @@ impl Model {
         g: &Gradients,
         index: usize,
         pass: BackwardPass,
-        mid: &Slice,
         d_x: &Slice,
         rows: u32,
     ) {
@@ -134,9 +160,13 @@ impl Model {
         let d_project = |c: &mut Commands, x: &Slice, outputs: &[Output], d_x: Option<&Slice>| {
             self.d_project(c, ws, g, pass, index, x, outputs, d_x, rows);
         };
+        let kept = ws.sizes.training == Some(Activations::Keep);
         let d_out = match &w.post_mlp_norm {
             Some(post) => {
-                self.d_norm(c, &a.mlp_out, post, d_x, &g.d_c, rows, false);
+                // The layer above has done it already where this one's activations were there.
+                if !kept || index + 1 == self.config.layers.len() {
+                    self.d_norm(c, &a.mlp_out, post, d_x, &g.d_c, rows, false);
+                }
                 &g.d_c
             }
             None => d_x,
@@ -152,7 +182,6 @@ impl Model {
         let gate = output(Projection::Gate, &w.gate, &a.gate);
         let up = output(Projection::Up, &w.up, &a.up);
         d_project(c, &a.h_mlp, &[gate, up], Some(&g.d_h));
-        self.d_norm(c, mid, &w.mlp_norm, &g.d_h, d_x, rows, true);
     }
 
     fn backward_attention(
@@ -162,50 +191,49 @@ impl Model {
         g: &Gradients,
         index: usize,
         pass: BackwardPass,
-        lowest: bool,
+        (below, lowest): (Option<usize>, bool),
     ) {
         let (w, a, x) = (&self.weights.layers[index], ws.layer(index), ws.x(index));
-        let config = &self.config;
-        let (t, width) = (ws.token_count(), config.head_dim as u32);
-        let (heads, kv_heads) = (config.heads as u32, config.kv_heads as u32);
+        let t = ws.token_count();
         let d_project = |c: &mut Commands, x: &Slice, outputs: &[Output], d_x: Option<&Slice>| {
             self.d_project(c, ws, g, pass, index, x, outputs, d_x, t);
         };
-        let rotate_back = |c: &mut Commands, x: &Slice, heads| {
-            let (angles, tokens_meta) = (self.angles(index), &ws.meta);
-            rope::record(
-                c,
-                &Rope { angles, tokens_meta, x, tokens: t, heads, head_dim: width, backward: true },
-            );
-        };
 
-        let d_out = match &w.post_attention_norm {
-            Some(post) => {
-                self.d_norm(c, &a.attention_out, post, &g.d_x, &g.d_c, t, false);
-                &g.d_c
-            }
-            None => &g.d_x,
-        };
+        let d_out = if w.post_attention_norm.is_some() { &g.d_c } else { &g.d_x };
         d_project(c, &a.o, &[output(Projection::O, &w.o, d_out)], Some(&g.d_o));
         self.d_attend(c, ws, g, index);
-        rotate_back(c, &g.d_q, heads);
-        rotate_back(c, &g.d_k, kv_heads);
-        let (mut d_q, mut d_k) = (&g.d_q, &g.d_k);
-        if let (Some(q_norm), Some(k_norm)) = (&w.q_norm, &w.k_norm) {
-            // Attention is done with d_o, so it takes the gradient before the norm.
-            self.d_head_norm(c, &a.q_raw, q_norm, &g.d_q, &g.d_o, t * heads);
-            self.d_head_norm(c, &a.k_raw, k_norm, &g.d_k, &g.d_k_raw, t * kv_heads);
-            (d_q, d_k) = (&g.d_o, &g.d_k_raw);
-        }
+        self.rotate(c, ws, index, [&g.d_q, &g.d_k], true);
         // Below the lowest adapted layer nothing wants a gradient.
         let d_h = (!lowest).then_some(&g.d_h);
-        let q = output(Projection::Q, &w.q, d_q);
-        let k = output(Projection::K, &w.k, d_k);
+        let q = output(Projection::Q, &w.q, &g.d_q);
+        let k = output(Projection::K, &w.k, &g.d_k);
         let v = output(Projection::V, &w.v, &g.d_v);
         d_project(c, &a.h, &[q, k, v], d_h);
-        if !lowest {
-            self.d_norm(c, x, &w.input_norm, &g.d_h, &g.d_x, t, true);
+        if lowest {
+            return;
         }
+        let below = below.map(|below| (&self.weights.layers[below].post_mlp_norm, ws.layer(below)));
+        match below {
+            Some((Some(post), below)) => {
+                self.d_residual_norm(c, g, [&below.mlp_out, x], [post, &w.input_norm], t);
+            }
+            _ => self.d_norm(c, x, &w.input_norm, &g.d_h, &g.d_x, t, true),
+        }
+    }
+
+    /// Records `d_x += d_norm(out, gain, d_h)` and `d_c = d_norm(y, post, d_x)`.
+    fn d_residual_norm(
+        &self,
+        c: &mut Commands,
+        g: &Gradients,
+        [x, out]: [&Slice; 2],
+        [post, gain]: [&Slice; 2],
+        rows: u32,
+    ) {
+        let (columns, eps) = (self.config.hidden as u32, self.config.norm_eps);
+        let (d_h, d_x, d_y) = (&g.d_h, &g.d_x, &g.d_c);
+        let op = ResidualNormBackward { x, out, post, gain, d_h, d_x, d_y, rows, columns, eps };
+        residual_norm_backward::record(c, &op);
     }
 
     fn d_attend(&self, c: &mut Commands, ws: &Workspace, g: &Gradients, index: usize) {
@@ -356,22 +384,6 @@ impl Model {
         rms_norm_backward::record(
             c,
             &RmsNormBackward { x, gain, d_y, d_x, rows, columns, eps, add },
-        );
-    }
-
-    fn d_head_norm(
-        &self,
-        c: &mut Commands,
-        x: &Slice,
-        gain: &Slice,
-        d_y: &Slice,
-        d_x: &Slice,
-        rows: u32,
-    ) {
-        let (columns, eps) = (self.config.head_dim as u32, self.config.norm_eps);
-        rms_norm_backward::record(
-            c,
-            &RmsNormBackward { x, gain, d_y, d_x, rows, columns, eps, add: false },
         );
     }
 }

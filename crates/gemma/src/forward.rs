@@ -11,8 +11,9 @@ use hearth_kernels::{
     geglu::{self, Geglu},
     matmul::{self, LowRank, Matmul},
     matrix::Matrix,
+    qk_norm_rope::{self, HeadNorm, QkNormRope},
+    residual_norm::{self, ResidualNorm},
     rms_norm::{self, RmsNorm},
-    rope::{self, Rope},
     soft_cap::{self, SoftCap},
 };
 
@@ -56,11 +57,11 @@ impl Model {
             None => {}
         }
         self.embed(c, ws)?;
+        self.first_norm(c, ws, 0);
         for layer in 0..self.config.layers.len() {
-            self.forward_layer(c, ws, layer, pass, cache.as_deref());
+            self.forward_layer(c, ws, layer, pass, cache.as_deref(), true);
             c.boundary();
         }
-        self.final_norm(c, ws);
         if let Some(cache) = &mut cache {
             cache.extend(ws.batch.len(), pass.lora);
         }
@@ -79,8 +80,15 @@ impl Model {
         Ok(())
     }
 
-    /// Records one layer: from `ws.x(index)` to `ws.x(index + 1)`. The last layer's MLP runs on
-    /// the chosen positions only.
+    /// Records the norm in front of a layer, whose result the layer before leaves otherwise.
+    pub fn first_norm(&self, c: &mut Commands, ws: &Workspace, index: usize) {
+        let (x, h) = (ws.x(index), &ws.layer(index).h);
+        self.norm(c, x, &self.weights.layers[index].input_norm, h, ws.token_count(), false);
+    }
+
+    /// Records one layer: from `ws.x(index)`, normalized in `h`, to `ws.x(index + 1)`, and, where something follows
+    /// (`next`), the norm in front of that: of the next layer or of the head. The last layer's MLP runs on the chosen
+    /// positions only.
     pub fn forward_layer(
         &self,
         c: &mut Commands,
@@ -88,6 +96,7 @@ impl Model {
         index: usize,
         pass: Pass,
         cache: Option<&KvCache>,
+        next: bool,
     ) {
         self.forward_attention(c, ws, index, pass, cache);
         let a = ws.layer(index);
@@ -97,9 +106,10 @@ impl Model {
                 let (rows, columns) = (chosen.len() as u32, self.config.hidden as u32);
                 let (index_, x, y) = (&ws.index, &a.mid, &a.mid_chosen);
                 gather_rows::record(c, &GatherRows { index: index_, x, y, rows, columns });
-                self.forward_mlp(c, ws, index, pass, &a.mid_chosen, rows);
+                self.norm(c, y, &self.weights.layers[index].mlp_norm, &a.h_mlp, rows, false);
+                self.forward_mlp(c, ws, index, pass, &a.mid_chosen, rows, next);
             }
-            _ => self.forward_mlp(c, ws, index, pass, &a.mid, ws.token_count()),
+            _ => self.forward_mlp(c, ws, index, pass, &a.mid, ws.token_count(), next),
         }
     }
 
@@ -112,50 +122,27 @@ impl Model {
         cache: Option<&KvCache>,
     ) {
         let (w, a, x) = (&self.weights.layers[index], ws.layer(index), ws.x(index));
-        let config = &self.config;
-        let (t, width) = (ws.token_count(), config.head_dim as u32);
-        let (heads, kv_heads) = (config.heads as u32, config.kv_heads as u32);
+        let t = ws.token_count();
         let project = |c: &mut Commands, p, x: &Slice, w: &Matrix, y: &Slice, add| {
             self.project(c, ws, pass, (index, p), x, w, y, t, add);
         };
-        let rotate = |c: &mut Commands, x: &Slice, heads| {
-            let (angles, tokens_meta) = (self.angles(index), &ws.meta);
-            rope::record(
-                c,
-                &Rope {
-                    angles,
-                    tokens_meta,
-                    x,
-                    tokens: t,
-                    heads,
-                    head_dim: width,
-                    backward: false,
-                },
-            );
-        };
-
-        self.norm(c, x, &w.input_norm, &a.h, t, false);
         self.low_rank_inputs(c, ws, pass, (index, Projection::Q.group()), &a.h, t);
-        if let (Some(q_norm), Some(k_norm)) = (&w.q_norm, &w.k_norm) {
-            project(c, Projection::Q, &a.h, &w.q, &a.q_raw, false);
-            project(c, Projection::K, &a.h, &w.k, &a.k_raw, false);
-            self.head_norm(c, &a.q_raw, q_norm, &a.q, t * heads);
-            self.head_norm(c, &a.k_raw, k_norm, &a.k, t * kv_heads);
-        } else {
-            project(c, Projection::Q, &a.h, &w.q, &a.q, false);
-            project(c, Projection::K, &a.h, &w.k, &a.k, false);
-        }
+        let norm = self.head_norm(ws, index);
+        let (q, k) = norm.map_or((&a.q, &a.k), |norm| (norm.q_raw, norm.k_raw));
+        project(c, Projection::Q, &a.h, &w.q, q, false);
+        project(c, Projection::K, &a.h, &w.k, k, false);
         project(c, Projection::V, &a.h, &w.v, &a.v, false);
-        rotate(c, &a.q, heads);
-        rotate(c, &a.k, kv_heads);
+        self.rotate(c, ws, index, [&a.q, &a.k], false);
         self.attend(c, ws, index, cache);
         self.low_rank_inputs(c, ws, pass, (index, Projection::O.group()), &a.o, t);
-        c.copy(x, &a.mid, 0, 4 * u64::from(t) * config.hidden as u64);
         if let Some(post) = &w.post_attention_norm {
-            project(c, Projection::O, &a.o, &w.o, &a.attention_out, false);
-            self.norm(c, &a.attention_out, post, &a.mid, t, true);
+            let y = &a.attention_out;
+            project(c, Projection::O, &a.o, &w.o, y, false);
+            self.residual_norm(c, [y, x], [post, &w.mlp_norm], [&a.mid, &a.h_mlp], t);
         } else {
+            c.copy(x, &a.mid, 0, 4 * u64::from(t) * self.config.hidden as u64);
             project(c, Projection::O, &a.o, &w.o, &a.mid, true);
+            self.norm(c, &a.mid, &w.mlp_norm, &a.h_mlp, t, false);
         }
     }
 
@@ -194,6 +181,7 @@ impl Model {
         }
     }
 
+    #[expect(clippy::too_many_arguments, reason = "the rows and what follows depend on the layer")]
     fn forward_mlp(
         &self,
         c: &mut Commands,
@@ -202,6 +190,7 @@ impl Model {
         pass: Pass,
         mid: &Slice,
         rows: u32,
+        next: bool,
     ) {
         let (w, a, out) = (&self.weights.layers[index], ws.layer(index), ws.x(index + 1));
         let project = |c: &mut Commands, p, x: &Slice, w: &Matrix, y: &Slice, add| {
@@ -209,7 +198,6 @@ impl Model {
         };
         let LayerActivations { h_mlp, gate, up, act, mlp_out, .. } = a;
 
-        self.norm(c, mid, &w.mlp_norm, h_mlp, rows, false);
         self.low_rank_inputs(c, ws, pass, (index, Projection::Gate.group()), h_mlp, rows);
         project(c, Projection::Gate, h_mlp, &w.gate, gate, false);
         project(c, Projection::Up, h_mlp, &w.up, up, false);
@@ -218,19 +206,72 @@ impl Model {
             &Geglu { gate, up, y: act, count: rows * self.config.intermediate as u32 },
         );
         self.low_rank_inputs(c, ws, pass, (index, Projection::Down.group()), act, rows);
-        c.copy(mid, out, 0, 4 * u64::from(rows) * self.config.hidden as u64);
+        let follows = next.then(|| match self.weights.layers.get(index + 1) {
+            Some(layer) => (&layer.input_norm, &ws.layer(index + 1).h),
+            None => (&self.weights.final_norm, &ws.hidden),
+        });
         if let Some(post) = &w.post_mlp_norm {
             project(c, Projection::Down, act, &w.down, mlp_out, false);
+            if let Some((gain, h)) = follows {
+                self.residual_norm(c, [mlp_out, mid], [post, gain], [out, h], rows);
+                return;
+            }
+            c.copy(mid, out, 0, 4 * u64::from(rows) * self.config.hidden as u64);
             self.norm(c, mlp_out, post, out, rows, true);
         } else {
+            c.copy(mid, out, 0, 4 * u64::from(rows) * self.config.hidden as u64);
             project(c, Projection::Down, act, &w.down, out, true);
+            if let Some((gain, h)) = follows {
+                self.norm(c, out, gain, h, rows, false);
+            }
         }
     }
 
-    /// Records the norm in front of the head: from the last layer's output to `ws.hidden`.
-    pub fn final_norm(&self, c: &mut Commands, ws: &Workspace) {
-        let x = ws.x(self.config.layers.len());
-        self.norm(c, x, &self.weights.final_norm, &ws.hidden, ws.chosen_count(), false);
+    /// The norms of a layer's heads, in models that have them.
+    pub(crate) fn head_norm<'a>(&'a self, ws: &'a Workspace, index: usize) -> Option<HeadNorm<'a>> {
+        let (w, a) = (&self.weights.layers[index], ws.layer(index));
+        let (q_gain, k_gain) = (w.q_norm.as_ref()?, w.k_norm.as_ref()?);
+        let (q_raw, k_raw) = (&a.q_raw, &a.k_raw);
+        Some(HeadNorm { q_raw, k_raw, q_gain, k_gain, eps: self.config.norm_eps })
+    }
+
+    /// Records norm and rotation of a layer's queries and keys, or of their gradients.
+    pub(crate) fn rotate(
+        &self,
+        c: &mut Commands,
+        ws: &Workspace,
+        index: usize,
+        [q, k]: [&Slice; 2],
+        backward: bool,
+    ) {
+        let config = &self.config;
+        let op = QkNormRope {
+            norm: self.head_norm(ws, index),
+            angles: self.angles(index),
+            tokens_meta: &ws.meta,
+            q,
+            k,
+            tokens: ws.token_count(),
+            heads: config.heads as u32,
+            kv_heads: config.kv_heads as u32,
+            head_dim: config.head_dim as u32,
+            backward,
+        };
+        qk_norm_rope::record(c, &op);
+    }
+
+    /// Records `out = residual + norm(x) · post` and `h = norm(out) · gain`.
+    fn residual_norm(
+        &self,
+        c: &mut Commands,
+        [x, residual]: [&Slice; 2],
+        [post, gain]: [&Slice; 2],
+        [out, h]: [&Slice; 2],
+        rows: u32,
+    ) {
+        let (columns, eps) = (self.config.hidden as u32, self.config.norm_eps);
+        let op = ResidualNorm { x, residual, post, gain, out, h, rows, columns, eps };
+        residual_norm::record(c, &op);
     }
 
     /// Records logits of the chosen positions for a range of the vocabulary, soft-capped where the
@@ -326,10 +367,5 @@ impl Model {
     fn norm(&self, c: &mut Commands, x: &Slice, gain: &Slice, y: &Slice, rows: u32, add: bool) {
         let (columns, eps) = (self.config.hidden as u32, self.config.norm_eps);
         rms_norm::record(c, &RmsNorm { x, gain, y, rows, columns, eps, add });
-    }
-
-    fn head_norm(&self, c: &mut Commands, x: &Slice, gain: &Slice, y: &Slice, rows: u32) {
-        let (columns, eps) = (self.config.head_dim as u32, self.config.norm_eps);
-        rms_norm::record(c, &RmsNorm { x, gain, y, rows, columns, eps, add: false });
     }
 }

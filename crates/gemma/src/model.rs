@@ -5,7 +5,7 @@ use hearth_formats::{
     peft::Base,
 };
 use hearth_gpu::{Gpu, Slice};
-use hearth_kernels::{matrix::Matrix, rope, variants::Variants};
+use hearth_kernels::{matrix::Matrix, qk_norm_rope, variants::Variants};
 
 use crate::{
     Config, ModelError, Packed,
@@ -77,8 +77,12 @@ impl Model {
         for layer in &config.layers {
             let (theta, factor) = (layer.rope.theta, layer.rope.factor);
             if angles.iter().all(|a| (a.theta, a.factor) != (theta, factor)) {
-                let table =
-                    rope::table(theta, factor, config.head_dim as u32, max_positions as u32);
+                let table = qk_norm_rope::table(
+                    theta,
+                    factor,
+                    config.head_dim as u32,
+                    max_positions as u32,
+                );
                 let table = gpu.buffer_from("angles", table.as_flattened())?.all();
                 angles.push(Angles { theta, factor, table });
             }

@@ -94,8 +94,6 @@ pub struct Gradients<B = Slice> {
     pub d_k: B,
     /// Of the values, `(T, G·D)`.
     pub d_v: B,
-    /// Of the keys before their norm, `(T, G·D)`: Gemma 3.
-    pub d_k_raw: B,
     /// Pairs that attention's backward needs of each row, `(T, H, 2)`.
     pub attention_rows: B,
     /// Of a group's z, `(T, targets · R)`.
@@ -224,7 +222,6 @@ impl<B> Gradients<B> {
             d_q: memory.numbers("d_q", t, q)?,
             d_k: memory.numbers("d_k", t, kv)?,
             d_v: memory.numbers("d_v", t, kv)?,
-            d_k_raw: memory.numbers("d_k_raw", widths.if_needed(widths.qk_norm), kv)?,
             attention_rows: memory.numbers("attention_rows", t, 2 * heads)?,
             d_z: memory.numbers("d_z", t, MOST_PARTS * rank)?,
         })

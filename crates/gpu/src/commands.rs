@@ -65,7 +65,8 @@ impl Launch<'_> {
         self
     }
 
-    /// Says how many turns of its loops an invocation makes one after the other.
+    /// Says how many turns of its loops an invocation makes one after the other; a loop over a number that is part of
+    /// the kernel is one turn of the loop around it.
     pub fn serial(mut self, turns: impl Into<u64>) -> Self {
         if let Some(dispatch) = &mut self.0 {
             dispatch.serial = turns.into();

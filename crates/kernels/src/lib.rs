@@ -29,9 +29,11 @@ pub mod matmul_backward;
 pub mod matrix;
 #[cfg(test)]
 mod parts;
+pub mod qk_norm_rope;
+pub mod residual_norm;
+pub mod residual_norm_backward;
 pub mod rms_norm;
 pub mod rms_norm_backward;
-pub mod rope;
 pub mod scatter_rows;
 mod shader;
 pub mod soft_cap;

@@ -135,7 +135,7 @@ fn record_rows(
         }
         Tile::Tiled { gm, gn, bk } => {
             constants.extend([("GM", gm), ("GN", gn), ("BK", bk), ("BACKWARD", 0)]);
-            let turns = 4 * bk * (k4.div_ceil(bk) + rank4.div_ceil(bk));
+            let turns = k4.div_ceil(bk) + rank4.div_ceil(bk);
             (&TILED, [rows.div_ceil(8 * gn), op.tokens.div_ceil(8 * gm), 1], turns)
         }
     };

@@ -74,7 +74,7 @@ pub fn record(commands: &mut Commands, variants: &Variants, op: &MatmulBackward)
         let (kernel, workgroups, serial) = match variants.tile(op.tokens, op.w.columns) {
             Tile::Tiled { gm, gn, bk } => {
                 constants.extend([("GM", gm), ("GN", gn), ("BK", bk), ("BACKWARD", 1)]);
-                let turns = 4 * bk * (count.div_ceil(4 * bk) + rank4.div_ceil(bk));
+                let turns = count.div_ceil(4 * bk) + rank4.div_ceil(bk);
                 (&TILED, [k4.div_ceil(2 * gn), op.tokens.div_ceil(8 * gm), 1], turns)
             }
             Tile::Direct { .. } | Tile::Split { .. } => {

@@ -155,7 +155,9 @@ fn a_kernel_without_a_reference_is_found() {
 /// What is missing of a kernel's reference on the CPU.
 fn without_reference(shader: &str, sources: &RustSources) -> Option<String> {
     let (path, text) = sources.file(shader)?;
-    let (code, tests) = text.split_once("#[cfg(test)]\nmod tests").unwrap_or((text, ""));
+    // Some tests share their cases with others of the crate.
+    let own = ["#[cfg(test)]\nmod tests", "#[cfg(test)]\npub(crate) mod tests"];
+    let (code, tests) = own.iter().find_map(|words| text.split_once(words)).unwrap_or((text, ""));
     let beside = sources.0.iter().find(|(p, _)| *p == path.with_extension("").join("tests.rs"));
     let tests = [tests, beside.map_or("", |(_, text)| text)].concat();
     let file = path.file_name()?.display();

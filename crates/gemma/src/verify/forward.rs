@@ -47,18 +47,16 @@ async fn sequence(
     // Layer by layer, to look at the residual stream in between.
     let mut commands = Commands::new();
     model.embed(&mut commands, &ws)?;
+    model.first_norm(&mut commands, &ws, 0);
     gpu.run(&commands).await?;
     compare(golden, &format!("{name}.embed_scaled"), &gpu.read::<f32>(ws.x(0)).await?, c, rows)?;
     for layer in 0..model.config.layers.len() {
         let mut commands = Commands::new();
-        model.forward_layer(&mut commands, &ws, layer, Pass::default(), None);
+        model.forward_layer(&mut commands, &ws, layer, Pass::default(), None, true);
         gpu.run(&commands).await?;
         let x = gpu.read::<f32>(ws.x(layer + 1)).await?;
         compare(golden, &format!("{name}.hidden_after_layer{layer}"), &x, c, rows)?;
     }
-    let mut commands = Commands::new();
-    model.final_norm(&mut commands, &ws);
-    gpu.run(&commands).await?;
     compare(
         golden,
         &format!("{name}.hidden_final_norm"),

@@ -203,8 +203,9 @@ async fn a_step_reads_back_once_and_launches_as_many_kernels_as_it_always_did() 
     trainer.step(&batch(1)).await.unwrap();
     assert_eq!(model.gpu.readbacks() - before, 1);
 
-    // Forward: 2 norms, 7 projections and the z of their 4 inputs, 2 head norms, 2 rotations, attention,
-    // GeGLU, 2 post-norms: 21 a layer. In front embedding, gathering of chosen rows, final norm.
+    // Forward: 7 projections and the z of their 4 inputs, norm and rotation of the heads, attention, GeGLU, 2 norms
+    // that end a block and begin the next: 16 a layer. In front embedding and the first norm; in the last layer
+    // gathering of chosen rows and their norm.
     let config = config(Loss::Choice);
     let layout = LoraLayout::new(&config.lora, &model.config).unwrap();
     let lora = Lora::new(&model.gpu, layout.clone(), &layout.initial()).unwrap();
@@ -216,16 +217,16 @@ async fn a_step_reads_back_once_and_launches_as_many_kernels_as_it_always_did() 
     model.set_batch(&mut ws, packed, Some(vec![17])).await.unwrap();
     let mut commands = Commands::new();
     model.forward(&mut commands, &ws, Pass { lora: Some(&lora), dropout: None }, None).unwrap();
-    assert_eq!(commands.dispatches(), 21 * 3 + 3);
+    assert_eq!(commands.dispatches(), 16 * 3 + 4);
 
-    // Backward: 7 dX, and dZ and the factors' gradients of 4 inputs, 2 norms, 2 post-norms, 2 head norms, 2
-    // rotations, 3 of attention, GeGLU: 27 a layer; 3 dX and a norm fewer in the lowest one. Before
-    // them the final norm's, between them the scattering of chosen rows.
+    // Backward: 7 dX, and dZ and the factors' gradients of 4 inputs, 2 norms that end a block and begin
+    // the next, norm and rotation of the heads, 3 of attention, GeGLU: 22 a layer; 3 dX and a norm fewer in the lowest
+    // one. The last one has two norms more, on the chosen rows and around their scattering. Before them the final norm's.
     let d_params = Flat::new(&model.gpu, "d", &layout).unwrap();
     let pass = hearth_gemma::BackwardPass { lora: &lora, d_params: &d_params, dropout: None };
     let mut commands = Commands::new();
     model.backward(&mut commands, &ws, pass).unwrap();
-    assert_eq!(commands.dispatches(), 27 * 3 - 4 + 2);
+    assert_eq!(commands.dispatches(), 22 * 3 - 4 + 2 + 2);
 }
 
 #[wasm_bindgen_test(unsupported = pollster::test)]

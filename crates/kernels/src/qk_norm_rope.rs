@@ -1,0 +1,270 @@
+//! Norm and rotary position embedding of the heads of Q and K, in one: `y = rotate(x / sqrt(mean(x²) + eps) · gain)`,
+//! or the rotation alone, in place; and their gradient. The two halves of a head are rotated as pairs.
+//!
+//! Source: `RMSNorm` and `apply_rotary_emb` of google/gemma_pytorch, `model.py` (Su et al. 2021, "RoFormer", §3.4, with
+//! the halves in the place of adjacent pairs), and `Gemma3Attention` of huggingface/transformers for norms before the
+//! rotation. The gradient of a rotation is the rotation by the negative angle.
+
+use std::mem::offset_of;
+
+use bytemuck::{Pod, Zeroable};
+use hearth_gpu::{Commands, Slice, Split};
+
+use crate::{grid::grid, rms_norm, rms_norm_backward, shader::kernel};
+
+kernel!("qk_norm_rope", [], [Params, Read, Read, Read, Read, Read, Read, Write, Write]);
+
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct Params {
+    tokens: u32,
+    heads: u32,
+    kv_heads: u32,
+    pairs2: u32,
+    eps: f32,
+    first_group: u32,
+}
+
+/// Norms of the heads.
+#[derive(Clone, Copy)]
+pub struct HeadNorm<'a> {
+    /// Queries before the norm, `(T, H, D)`.
+    pub q_raw: &'a Slice,
+    /// Keys before the norm, `(T, G, D)`.
+    pub k_raw: &'a Slice,
+    /// `1 + w` of the queries' norm, `(D)`.
+    pub q_gain: &'a Slice,
+    /// `1 + w` of the keys' norm, `(D)`.
+    pub k_gain: &'a Slice,
+    /// Added to the mean of squares.
+    pub eps: f32,
+}
+
+/// Operands of [`record`].
+pub struct QkNormRope<'a> {
+    /// Norms before the rotation; `None`: q and k are rotated in place.
+    pub norm: Option<HeadNorm<'a>>,
+    /// From [`table`], `(positions, D/2)` pairs; longer than any position in `tokens_meta`.
+    pub angles: &'a Slice,
+    /// [`TokenMeta`](crate::attention::TokenMeta) of each token, `(T)`; only the position is used here.
+    pub tokens_meta: &'a Slice,
+    /// Queries, `(T, H, D)`; backward their gradients, which become those before norm and rotation.
+    pub q: &'a Slice,
+    /// Keys, `(T, G, D)`, likewise.
+    pub k: &'a Slice,
+    /// T.
+    pub tokens: u32,
+    /// H.
+    pub heads: u32,
+    /// G.
+    pub kv_heads: u32,
+    /// D, a multiple of 4.
+    pub head_dim: u32,
+    /// The gradient.
+    pub backward: bool,
+}
+
+/// Records `q =` and `k =`; in place with `backward` or without norms.
+pub fn record(commands: &mut Commands, op: &QkNormRope) {
+    let pairs2 = op.head_dim / 4;
+    let wg = pairs2.next_power_of_two().clamp(4, 64);
+    let (tokens, heads, kv_heads) = (op.tokens, op.heads, op.kv_heads);
+    let eps = op.norm.map_or(0.0, |norm| norm.eps);
+    let params = Params { tokens, heads, kv_heads, pairs2, eps, first_group: 0 };
+    // Without norms their bindings still need some buffer.
+    let unused = [op.angles; 4];
+    let [q_raw, k_raw, q_gain, k_gain] =
+        op.norm.map_or(unused, |norm| [norm.q_raw, norm.k_raw, norm.q_gain, norm.k_gain]);
+    let rows = tokens * (heads + kv_heads);
+    commands
+        .dispatch(
+            &KERNEL,
+            &[("WG", wg), ("NORM", op.norm.is_some().into()), ("BACKWARD", op.backward.into())],
+            &params,
+            &[q_raw, k_raw, q_gain, k_gain, op.angles, op.tokens_meta, op.q, op.k]
+                .map(Slice::clone),
+            grid(rows),
+            16 * u64::from(rows) * u64::from(op.head_dim),
+        )
+        .split(Split::Line { field: offset_of!(Params, first_group), front: (0, 0) })
+        .serial(2 * pairs2.div_ceil(wg) + wg.ilog2());
+}
+
+/// Cosines and sines of the angles, `(positions, head_dim / 2)`, computed in f64. Pair i at position
+/// m is rotated by `m / linear_factor * theta^(-2 i / head_dim)`; `linear_factor` is 1 unless a model
+/// stretches its positions (Gemma 3's larger models: 8 on global layers).
+pub fn table(theta: f64, linear_factor: f64, head_dim: u32, positions: u32) -> Vec<[f32; 2]> {
+    let frequencies: Vec<f64> = (0..head_dim / 2)
+        .map(|i| theta.powf(-2.0 * f64::from(i) / f64::from(head_dim)) / linear_factor)
+        .collect();
+    (0..positions)
+        .flat_map(|m| frequencies.iter().map(move |f| f64::from(m) * f))
+        .map(|angle| [angle.cos() as f32, angle.sin() as f32])
+        .collect()
+}
+
+/// The rotation on the CPU in f64. `x` is `(T, heads, D)`, `angles` as [`table`] makes them.
+pub fn rotate(
+    x: &[f64],
+    angles: &[[f32; 2]],
+    positions: &[u32],
+    heads: usize,
+    sign: f64,
+) -> Vec<f64> {
+    let head_dim = x.len() / (positions.len() * heads);
+    let half = head_dim / 2;
+    let mut y = x.to_vec();
+    for (row, head) in y.chunks_exact_mut(head_dim).enumerate() {
+        for i in 0..half {
+            let [cos, sin] = angles[positions[row / heads] as usize * half + i].map(f64::from);
+            let (low, high) = (head[i], head[i + half]);
+            head[i] = low * cos - sign * high * sin;
+            head[i + half] = high * cos + sign * low * sin;
+        }
+    }
+    y
+}
+
+/// Norm and rotation on the CPU in f64; without a gain the rotation alone. `x` is `(T, heads, D)`.
+pub fn reference(
+    x: &[f64],
+    gain: Option<(&[f64], f64)>,
+    angles: &[[f32; 2]],
+    positions: &[u32],
+    heads: usize,
+) -> Vec<f64> {
+    let normed = gain.map(|(gain, eps)| rms_norm::reference(x, gain, eps));
+    rotate(normed.as_deref().unwrap_or(x), angles, positions, heads, 1.0)
+}
+
+/// Its gradient; `d_y` is `(T, heads, D)`.
+pub fn reference_backward(
+    x: &[f64],
+    d_y: &[f64],
+    gain: Option<(&[f64], f64)>,
+    angles: &[[f32; 2]],
+    positions: &[u32],
+    heads: usize,
+) -> Vec<f64> {
+    let d = rotate(d_y, angles, positions, heads, -1.0);
+    match gain {
+        Some((gain, eps)) => rms_norm_backward::reference(x, gain, &d, eps),
+        None => d,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{
+        Numbers, assert_close, finite_difference, for_each_profile, gpu_test, wide,
+    };
+
+    const POSITIONS: u32 = 50;
+
+    async fn check(tokens: u32, [heads, kv_heads, head_dim]: [u32; 3], norm: bool, backward: bool) {
+        for_each_profile(async |gpu| {
+            let mut numbers = Numbers::new(tokens + head_dim);
+            // Positions in no order, as in a packed tree.
+            let positions: Vec<u32> = (0..tokens).map(|_| numbers.below(POSITIONS)).collect();
+            let meta: Vec<[u32; 4]> = positions.iter().map(|&m| [m, 9, 9, 9]).collect();
+            let angles = table(10_000.0, 1.0, head_dim, POSITIONS);
+            let [angles_, meta_] = [
+                gpu.buffer_from("test", &angles).unwrap().all(),
+                gpu.buffer_from("test", &meta).unwrap().all(),
+            ];
+            let kinds = [heads, kv_heads];
+            let [raw, held] =
+                [0, 1].map(|_| kinds.map(|n| numbers.repeating((tokens * n * head_dim) as usize)));
+            let gains = [0, 1].map(|_| numbers.normal(head_dim as usize, 1.0));
+            let mut buffers = [&raw[0], &raw[1], &gains[0], &gains[1], &held[0], &held[1]]
+                .map(|v| gpu.buffer_from("test", v).unwrap().all());
+            if !norm && !backward {
+                [buffers[4], buffers[5]] = [buffers[0].clone(), buffers[1].clone()];
+            }
+            let [q_raw, k_raw, q_gain, k_gain, q, k] = &buffers;
+            let head_norm = HeadNorm { q_raw, k_raw, q_gain, k_gain, eps: 1e-6 };
+            let op = QkNormRope {
+                norm: norm.then_some(head_norm),
+                angles: &angles_,
+                tokens_meta: &meta_,
+                q,
+                k,
+                tokens,
+                heads,
+                kv_heads,
+                head_dim,
+                backward,
+            };
+            let mut commands = Commands::new();
+            record(&mut commands, &op);
+            gpu.run(&commands).await.unwrap();
+            for (i, got) in [q, k].into_iter().enumerate() {
+                let gain = wide(&gains[i]);
+                let gain = norm.then_some((&gain[..], 1e-6));
+                let (x, n) = (wide(&raw[i]), kinds[i] as usize);
+                let want = match backward {
+                    true => reference_backward(&x, &wide(&held[i]), gain, &angles, &positions, n),
+                    false => reference(&x, gain, &angles, &positions, n),
+                };
+                assert_close(&gpu.read(got).await.unwrap(), &want, 1e-5);
+            }
+        })
+        .await;
+    }
+
+    gpu_test! {
+        async fn qk_norm_rope_of_awkward_shapes() {
+            for (tokens, shape) in [(1, [1, 1, 4]), (3, [2, 1, 12]), (7, [4, 1, 256]), (65, [3, 3, 20])] {
+                for (norm, backward) in [(true, true), (true, false), (false, true), (false, false)] {
+                    check(tokens, shape, norm, backward).await;
+                }
+            }
+        }
+
+        async fn qk_norm_rope_of_more_workgroups_than_one_dimension_holds() {
+            check(70_000, [1, 1, 8], true, false).await;
+        }
+    }
+
+    // An error of h² = 1e-10 times the third derivative.
+    #[test]
+    fn reference_agrees_with_finite_differences() {
+        let mut numbers = Numbers::new(4);
+        let angles = table(10_000.0, 1.0, 8, POSITIONS);
+        let [x, gain, d_y] = [2 * 8, 8, 2 * 8].map(|n| wide(&numbers.normal(n, 1.0)));
+        let gain = Some((&gain[..], 1e-6));
+        let loss = |x: &[f64]| {
+            reference(x, gain, &angles, &[3, 17], 1).iter().zip(&d_y).map(|(y, d)| y * d).sum()
+        };
+        let got = reference_backward(&x, &d_y, gain, &angles, &[3, 17], 1);
+        for (a, b) in got.iter().zip(finite_difference(&x, loss)) {
+            assert!((a - b).abs() < 1e-7, "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn backward_undoes_forward() {
+        let angles = table(1e6, 8.0, 12, POSITIONS);
+        let x = wide(&Numbers::new(1).normal(2 * 3 * 12, 1.0));
+        let there = rotate(&x, &angles, &[3, 49], 3, 1.0);
+        let back = rotate(&there, &angles, &[3, 49], 3, -1.0);
+        assert!(x.iter().zip(&there).any(|(a, b)| (a - b).abs() > 0.1));
+        // The table is in f32, so that cos² + sin² is 1 to 1e-7 only.
+        assert!(x.iter().zip(&back).all(|(a, b)| (a - b).abs() < 1e-6));
+    }
+
+    #[test]
+    fn angles_of_known_positions() {
+        let angles = table(10_000.0, 1.0, 4, 3);
+        let near = |got: [f32; 2], angle: f64| {
+            (f64::from(got[0]) - angle.cos()).abs() < 1e-7
+                && (f64::from(got[1]) - angle.sin()).abs() < 1e-7
+        };
+        assert_eq!(angles.len(), 6);
+        assert_eq!(angles[0], [1.0, 0.0]);
+        // Pair 0 is rotated by 1 per position, pair 1 by 10000^(-2/4) = 0.01.
+        assert!(near(angles[4], 2.0) && near(angles[5], 0.02));
+        assert!(near(table(10_000.0, 8.0, 4, 3)[4], 0.25));
+    }
+}
