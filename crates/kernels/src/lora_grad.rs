@@ -46,7 +46,7 @@ pub struct LoraGrad<'a> {
 /// Records `dG +=`.
 pub fn record(commands: &mut Commands, op: &LoraGrad) {
     let (m4, n4) = (op.m / 4, op.n / 4);
-    let (wn, wm) = direct_workgroup(n4, m4);
+    let (wn, wm) = direct_workgroup(n4);
     let params = Params {
         tokens: op.tokens,
         m4,

@@ -73,7 +73,7 @@ pub fn record(commands: &mut Commands, op: &MatmulBackward) {
     let k4 = op.w.columns / 4;
     let tokens = direct_tokens(op.tokens);
     let (across, down) = (k4, op.tokens.div_ceil(tokens));
-    let (wk, wt) = direct_workgroup(across, down);
+    let (wk, wt) = direct_workgroup(across);
     let mut first = true;
     for (slab, rows) in op.w.slabs_in(&op.rows) {
         // The low-rank term belongs to the whole matrix: once, with the first slab.
