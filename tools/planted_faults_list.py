@@ -207,7 +207,7 @@ FAULTS = [
         "`Model::soft_cap` records nothing",
         [
             (
-                "crates/gemma/src/dropout.rs",
+                "crates/gemma/src/forward.rs",
                 "if let Some(softcap) = self.config.final_softcap {",
                 "if let Some(softcap) = self.config.final_softcap.filter(|_| false) {",
             )
@@ -493,8 +493,8 @@ FAULTS = [
             ),
             (
                 "crates/gemma/src/targets.rs",
-                "all.places[*i] == place && all.tokens[*i] == target.token;",
-                "all.places[*i] == place;",
+                "all.indices[*i] == index && all.tokens[*i] == target.token;",
+                "all.indices[*i] == index;",
             ),
         ],
         [
