@@ -227,7 +227,7 @@ impl Prepared {
         let duplicates = self.summary.duplicates;
         if duplicates > 0 {
             output::note(&format!(
-                "warning: {duplicates} test rows have the same text as a training row: the figures flatter"
+                "warning: {duplicates} test rows have the same text as a training row: the figures are too optimistic"
             ));
         }
         self.summary.warnings.iter().for_each(|w| output::note(&format!("warning: {w}")));
