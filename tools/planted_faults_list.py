@@ -335,6 +335,20 @@ FAULTS = [
         ],
     ),
     Fault(
+        "workgroup-by-tokens",
+        "forward",
+        "another batch compiles",
+        "the direct matmul's workgroup depends on the number of tokens",
+        [
+            (
+                "crates/kernels/src/matmul.rs",
+                "let (wn, wt) = direct_workgroup(across);",
+                "let (wn, wt) = direct_workgroup(across);\n            let wt = wt.min(down.next_power_of_two());",
+            )
+        ],
+        ["hearth-gemma/suite::device::a_new_batch_compiles_nothing_unless_it_is_very_small"],
+    ),
+    Fault(
         "prefix-gradient",
         "training",
         "prefix gradient from one row only",
