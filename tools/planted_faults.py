@@ -18,7 +18,6 @@ import os
 import re
 import subprocess
 import sys
-from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,29 +32,34 @@ def git(*arguments, cwd=ROOT):
     subprocess.run(["git", *arguments], cwd=cwd, check=True, stdout=subprocess.DEVNULL)
 
 
-def by_binary(tests):
-    """`(crate, --lib or --test NAME)` to test names, of tests written `crate/binary::name`."""
-    binaries = defaultdict(list)
-    for test in sorted(tests):
-        crate, rest = test.split("/")
-        binary, name = rest.split("::", 1)
-        binaries[crate, binary].append(name)
-    return binaries
+PACKAGES = sorted({test.split("/")[0] for fault in FAULTS for test in fault.tests})
 
 
 def run(tree, tests):
-    """Runs the tests; gives each one's outcome, 'ok' or 'FAILED'."""
-    outcome = {}
-    for (crate, binary), names in by_binary(tests).items():
-        place = ["--lib"] if binary == "lib" else ["--test", binary]
-        command = ["cargo", "test", "--package", crate, *place, "--", "--exact", *names]
-        environment = {**os.environ, "CARGO_TARGET_DIR": str(SCRATCH / "build")}
-        done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True)
-        found = dict(re.findall(r"^test (\S+) \.\.\. (ok|FAILED)$", done.stdout, re.MULTILINE))
-        if missing := [name for name in names if name not in found]:
-            sys.exit(f"{crate} {binary}: {missing} did not run (cargo: {done.returncode})\n{done.stderr[-3000:]}")
-        outcome |= {f"{crate}/{binary}::{name}": found[name] for name in names}
-    return outcome
+    """Runs the tests, written `crate/binary::name`; gives each one's outcome, 'ok' or 'FAILED'."""
+    binaries = {test.split("/")[1].split("::")[0] for test in tests}
+    names = sorted({test.split("::", 1)[1] for test in tests})
+    # always the same packages: others would have dependencies built with other features
+    command = ["cargo", "test", "--no-fail-fast"]
+    command += [argument for package in PACKAGES for argument in ("--package", package)]
+    command += [argument for binary in sorted(binaries - {"lib"}) for argument in ("--test", binary)]
+    command += ["--lib"] * ("lib" in binaries) + ["--", "--exact", *names]
+    environment = {"CARGO_TARGET_DIR": str(SCRATCH / "build"), **os.environ}
+    done = subprocess.run(
+        command, cwd=tree, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    outcome, place = {}, ""
+    for line in done.stdout.splitlines():
+        if program := re.match(r"\s+Running (unittests )?(\S+) \(\S*?/deps/(\w+)-", line):
+            place = f"{program[3].replace('_', '-')}/lib" if program[1] else f"/{Path(program[2]).parts[1]}"
+            place = place.removesuffix(".rs")
+        elif result := re.match(r"test (\S+) \.\.\. (ok|FAILED)$", line):
+            outcome[f"{place}::{result[1]}"] = result[2]
+    # a program of integration tests does not say whose it is
+    outcome |= {test: outcome[end] for test in tests if (end := test[test.index("/") :]) in outcome}
+    if missing := [test for test in tests if test not in outcome]:
+        sys.exit(f"{missing} did not run (cargo: {done.returncode})\n{done.stdout[-3000:]}")
+    return {test: outcome[test] for test in tests}
 
 
 def misfits(fault):

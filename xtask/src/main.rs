@@ -1,8 +1,12 @@
 //! The two commands of the README, `serve` and `test`, and what they need.
 #![allow(clippy::print_stdout, reason = "a command for people")]
 
+#[cfg(test)]
+mod document_rules;
 mod lavapipe;
 mod model;
+#[cfg(test)]
+mod module_circles;
 mod offline;
 mod runner_output;
 mod serve;

@@ -10,7 +10,7 @@ use std::process::Command;
 const LONGEST_FILE: usize = 500;
 
 /// The files that belong to the repository: tracked, or about to be.
-fn files(extensions: &[&str]) -> Vec<(PathBuf, String)> {
+pub(crate) fn files(extensions: &[&str]) -> Vec<(PathBuf, String)> {
     let output = Command::new("git")
         .args(["ls-files", "--cached", "--others", "--exclude-standard"])
         .current_dir(root())
@@ -92,6 +92,14 @@ fn nothing_is_left_open() {
 fn no_path_of_anyones_machine() {
     let own = ["/work/", "/home/", "/root/", "/Users/", "C:\\Users"];
     no_line(&but_this(files(&[])), |line| own.iter().any(|path| line.contains(path)));
+}
+
+#[test]
+fn there_is_one_seeded_generator() {
+    let mut files = but_this(files(&["rs", "wgsl", "mjs"]));
+    files.retain(|(path, _)| !path.starts_with("crates/rng"));
+    // a multiplier of SplitMix64
+    no_line(&files, |line| line.replace('_', "").to_lowercase().contains("bf58476d1ce4e5b9"));
 }
 
 /// This file names what it bans.

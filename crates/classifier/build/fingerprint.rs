@@ -11,8 +11,9 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use sha2::{Digest, Sha256};
 
 /// Folders and files, from the root of the repository.
-pub const SOURCES: [&str; 15] = [
+pub const SOURCES: [&str; 16] = [
     "shaders",
+    "crates/rng/src",
     "crates/kernels/src",
     "crates/gemma/src",
     "crates/formats/src/convert.rs",

@@ -1,35 +1,20 @@
-//! How far a figure would move with other test rows: percentile intervals of a seeded bootstrap.
+//! Confidence intervals of figures: percentile intervals of a seeded bootstrap over the test rows.
 //!
 //! A resample is a weight for every row, so rows are ranked once and each resample costs one pass.
-
-use serde::{Deserialize, Serialize};
 
 use crate::calibration::{brier_of, log_loss_of};
 use crate::curves::Ranking;
 use crate::metrics::{
-    Evaluation, MetricsError, Scored, accuracy, balanced_accuracy, confusion, mean,
+    Interval, MetricsError, Scored, accuracy, balanced_accuracy, confusion, mean,
     precision_recall_f1,
 };
-use crate::rng::Rng;
-
-/// An interval of 95 %.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Interval {
-    /// The figure, by its name in [`Evaluation`].
-    pub figure: String,
-    /// 2.5 % of the resamples lie below.
-    pub low: f64,
-    /// 2.5 % of the resamples lie above.
-    pub high: f64,
-    /// Resamples in which the figure was defined.
-    pub resamples: usize,
-}
+use hearth_rng::Rng;
 
 /// The figures that get an interval.
 pub const FIGURES: [&str; 7] =
     ["accuracy", "balanced_accuracy", "f1", "roc_auc", "average_precision", "log_loss", "brier"];
 
-/// A bootstrap that is run in pieces, so that a page's worker can answer in between.
+/// A bootstrap that runs in steps, so that a worker can answer messages between them.
 pub struct Bootstrap<'a> {
     scored: Scored<'a>,
     predicted: Vec<usize>,
@@ -67,7 +52,7 @@ impl<'a> Bootstrap<'a> {
         })
     }
 
-    /// Makes one more resample; false when all are made.
+    /// Draws one more resample; false when all are drawn.
     pub fn step(&mut self) -> bool {
         if self.done == self.wanted {
             return false;
@@ -103,7 +88,7 @@ impl<'a> Bootstrap<'a> {
         true
     }
 
-    /// The intervals of the resamples made so far; figures that were never defined have none.
+    /// The intervals over the resamples drawn so far. A figure that was never defined has none.
     pub fn intervals(mut self) -> Vec<Interval> {
         let interval = |(figure, samples): (&str, &mut Vec<f64>)| {
             samples.sort_by(f64::total_cmp);
@@ -111,13 +96,6 @@ impl<'a> Bootstrap<'a> {
             Some(Interval { figure: figure.into(), low, high, resamples: samples.len() })
         };
         FIGURES.into_iter().zip(&mut self.samples).filter_map(interval).collect()
-    }
-}
-
-impl Evaluation {
-    /// The interval of a figure, by its name.
-    pub fn interval(&self, figure: &str) -> Option<&Interval> {
-        self.intervals.iter().find(|i| i.figure == figure)
     }
 }
 

@@ -3,7 +3,7 @@
 //! `hearth-classifier`, is the format's version and a sha256 over all three. The same classifier always
 //! gives the same bytes.
 //!
-//! Bundles come from strangers: sizes are limited, every field is checked, and texts are only texts.
+//! Bundles are untrusted: sizes are limited, every field is checked, and texts are never interpreted.
 
 use std::collections::HashMap;
 
@@ -20,7 +20,7 @@ use crate::recipe::Recipe;
 /// A bundle that cannot be written or read.
 #[derive(Debug, Error, Clone, PartialEq)]
 pub enum BundleError {
-    /// Not a bundle at all.
+    /// Not a bundle.
     #[error("not a Hearth classifier: {0}")]
     NotABundle(String),
     /// A newer or unknown format.
@@ -29,17 +29,17 @@ pub enum BundleError {
         /// The version in the file.
         found: String,
     },
-    /// Bytes were changed.
-    #[error("this classifier is damaged: its checksum does not fit; copy or download it again")]
+    /// The checksum differs.
+    #[error("this classifier is damaged: its checksum does not match; copy or download it again")]
     Damaged,
-    /// A field makes no sense.
+    /// A field has a value that cannot work.
     #[error("classifier field {field}: {found}; expected {expected}")]
     Field {
         /// The field.
         field: &'static str,
         /// What it holds.
         found: String,
-        /// What would do.
+        /// What is accepted.
         expected: &'static str,
     },
     /// Too large.
@@ -78,7 +78,7 @@ pub struct BaseModel {
     pub vocabulary: usize,
 }
 
-/// Everything about a classifier but the adapter's weights.
+/// Everything about a classifier except the adapter's weights.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Classifier {
@@ -92,7 +92,7 @@ pub struct Classifier {
     pub class_tokens: Vec<u32>,
     /// The prompt.
     pub prompt: PromptSpec,
-    /// Two classes: the positive one is predicted from this probability on.
+    /// With two classes, the positive one is predicted at this probability and above.
     pub threshold: f64,
     /// Class logits are divided by this before the softmax.
     pub temperature: f64,
@@ -207,7 +207,7 @@ impl Classifier {
         self.check_evaluation()
     }
 
-    /// The report indexes the evaluation's parts by class: they must fit.
+    /// The report indexes parts of the evaluation by class, so their sizes must match.
     fn check_evaluation(&self) -> Result<(), BundleError> {
         let Some(e) = &self.evaluation else { return Ok(()) };
         let classes = self.classes.len();

@@ -1,5 +1,5 @@
-//! Do the probabilities mean what they say: log loss, Brier score, expected calibration error, and the
-//! one temperature that mends overconfidence.
+//! Calibration: log loss, Brier score, expected calibration error, and the temperature that corrects
+//! overconfidence.
 
 use serde::{Deserialize, Serialize};
 
@@ -79,7 +79,7 @@ pub fn expected_calibration_error(bins: &[CalibrationBin]) -> f64 {
 pub struct Temperature {
     /// The temperature; above 1 it makes the classifier less sure.
     pub value: f64,
-    /// True where the best value lies beyond the limits: too few rows, or rows that separate perfectly.
+    /// True if the best value lies outside the limits: too few rows, or rows that separate perfectly.
     pub at_limit: bool,
     /// Log loss on the fitting rows at temperature 1.
     pub loss_before: f64,

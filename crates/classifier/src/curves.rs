@@ -1,20 +1,20 @@
 //! Ranking: ROC and precision-recall curves, the areas under them, and thresholds chosen on them.
 //!
-//! All of it walks once over the rows in falling order of score, rows of one score together. Rows carry
-//! whole-number weights, so that a bootstrap resample is only another set of weights.
+//! Each function makes one pass over the rows in descending order of score; rows with equal scores form a
+//! group. Rows have integer weights, so that a bootstrap resample is only another set of weights.
 
 use serde::{Deserialize, Serialize};
 
-/// Rows in falling order of score, those of one score together. Made once, used for every resample.
+/// Rows in descending order of score, with equal scores in one group. Computed once and used for every resample.
 #[derive(Debug, Clone)]
 pub struct Ranking {
     /// Row numbers, best score first.
     order: Vec<usize>,
-    /// Ends of the groups of one score, in `order`.
+    /// Ends of the groups of equal scores, in `order`.
     ends: Vec<usize>,
     /// The score of each group.
     scores: Vec<f64>,
-    /// Is the row of the positive class?
+    /// Whether the row is of the positive class.
     positive: Vec<bool>,
 }
 
@@ -48,7 +48,7 @@ pub struct PrPoint {
     pub recall: f64,
 }
 
-/// What a threshold should reach.
+/// The criterion by which a threshold is selected.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Goal {
@@ -60,7 +60,7 @@ pub enum Goal {
     Recall(f64),
 }
 
-/// A threshold and what it does on the rows that chose it.
+/// A threshold, and its figures on the rows on which it was selected.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Threshold {
     /// Probabilities at or above it are called positive.

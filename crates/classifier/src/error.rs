@@ -5,8 +5,8 @@ use hearth_gemma::ModelError;
 use thiserror::Error;
 
 use crate::{
-    bundle::BundleError, fit::Difference, metrics::MetricsError, prompt::PromptError,
-    recipe::RecipeError, split::SplitError,
+    bundle::BundleError, metrics::MetricsError, prompt::PromptError, recipe::RecipeError,
+    split::SplitError,
 };
 
 /// Errors of training, scoring and keeping a classifier.
@@ -24,7 +24,7 @@ pub enum ClassifierError {
     /// The split.
     #[error(transparent)]
     Split(#[from] SplitError),
-    /// The measuring.
+    /// Metrics.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
     /// The adapter's files.
@@ -51,8 +51,8 @@ pub enum ClassifierError {
     /// A snapshot cannot be kept or read.
     #[error("snapshot: {0}")]
     Snapshot(String),
-    /// There is no snapshot to resume.
-    #[error("there is no usable snapshot to resume: start the run anew, without resuming")]
+    /// There is no snapshot to resume from.
+    #[error("there is no usable snapshot to resume from: start the run again, without resuming")]
     NothingToResume,
     /// The snapshot is of another run.
     #[error(
@@ -60,7 +60,7 @@ pub enum ClassifierError {
          best (which any build and GPU can), or start a new run", in_words(.differences)
     )]
     AnotherRun {
-        /// What is not as it was.
+        /// What differs.
         differences: Vec<Difference>,
     },
     /// The classifier and the model do not belong together.
@@ -78,6 +78,15 @@ pub enum ClassifierError {
     /// The caller stopped a long call.
     #[error("stopped")]
     Stopped,
+}
+
+/// One difference between two runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// Its name: `weights`, `build`, `data`, or a field of the recipe or the prompt.
+    pub name: String,
+    /// Both values, in words.
+    pub words: String,
 }
 
 fn in_words(differences: &[Difference]) -> String {

@@ -156,10 +156,10 @@ impl<'m> TextClassifier<'m> {
         Ok((own, note))
     }
 
-    /// Learns from rows. Without `validation`, the recipe's share of the rows is kept aside.
+    /// Trains on rows. Without `validation`, the recipe's share of the rows is held out for validation.
     ///
     /// # Errors
-    /// As [`fit::fit`]; too few rows to keep some aside.
+    /// As [`fit::fit`]; too few rows to hold some out.
     pub async fn fit(
         &mut self,
         rows: &[Labelled<'_>],
@@ -202,10 +202,10 @@ impl<'m> TextClassifier<'m> {
     }
 
     /// ln p of every class for every text, `[N, C]`, neither calibrated nor thresholded. `progress` gets the
-    /// number of texts handed over and stops by `false`.
+    /// number of texts scored, and returns `false` to stop.
     ///
     /// # Errors
-    /// A stop, or the device.
+    /// Stopped by `progress`, or a device error.
     pub async fn log_probabilities(
         &mut self,
         texts: &[&str],
@@ -231,7 +231,7 @@ impl<'m> TextClassifier<'m> {
         Ok(probabilities.chunks_exact(classes).map(<[f64]>::to_vec).collect())
     }
 
-    /// The class of each text, by the threshold for two classes and by the likeliest for more.
+    /// The class of each text: by the threshold with two classes, otherwise the most probable one.
     ///
     /// # Errors
     /// As [`Self::log_probabilities`].
@@ -241,7 +241,7 @@ impl<'m> TextClassifier<'m> {
         Ok(rows.iter().map(|row| self.classes[class(row)].clone()).collect())
     }
 
-    /// Takes numbers that were trained before.
+    /// Uses adapter weights that were trained earlier.
     ///
     /// # Errors
     /// Device memory.
@@ -254,19 +254,19 @@ impl<'m> TextClassifier<'m> {
         let lora = Lora::new(&self.model.gpu, layout.clone(), params)?;
         self.adapter = Some((lora, params.to_vec()));
         self.choice = choice;
-        // the kept prefix belongs to the numbers before
+        // the cached prefix belongs to the previous weights
         self.scoring = Scoring::new(self.prompter.class_tokens(), &self.prompter.usual_prefix());
         Ok(())
     }
 
-    /// Whether scoring keeps the keys and values of the prompts' common beginning, as it does unless told
-    /// otherwise, or computes every prompt whole, for comparison.
+    /// Whether scoring caches the keys and values of the prompts' shared prefix (the default), or computes every
+    /// prompt in full, for comparison.
     pub fn keep_prefix(&mut self, keep: bool) {
         let prefix = if keep { self.prompter.usual_prefix() } else { Vec::new() };
         self.scoring = Scoring::new(self.prompter.class_tokens(), &prefix);
     }
 
-    /// Takes a PEFT adapter.
+    /// Uses a PEFT adapter.
     ///
     /// # Errors
     /// An adapter of another model's shape; device memory.
@@ -316,7 +316,7 @@ impl<'m> TextClassifier<'m> {
         })
     }
 
-    /// Sets from which probability on the positive class of two is predicted.
+    /// Sets the probability at and above which the positive class of two is predicted.
     pub fn set_threshold(&mut self, threshold: f64) {
         self.choice.threshold = threshold;
     }
@@ -344,7 +344,7 @@ impl<'m> TextClassifier<'m> {
         fit::plan(self.model, &task, recipe, memory)
     }
 
-    /// Plain texts and numbers: they always become JSON.
+    /// Texts and numbers only, so serialization cannot fail.
     fn prompt_json(&self) -> String {
         serde_json::to_string(&self.spec).unwrap_or_default()
     }

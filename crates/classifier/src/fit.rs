@@ -18,11 +18,11 @@ use crate::{
     metrics::Scored,
     recipe::Recipe,
 };
-pub use identity::{Difference, Identity, differences, of_machine};
+pub use identity::{Identity, differences, of_machine};
 pub use snapshots::{MemoryStore, SnapshotStore};
 
-/// Validation rows below which the threshold stays at one half and the last epoch is kept: what does best on a
-/// few rows does so by chance. A temperature is one smooth number and is fitted on fewer.
+/// With fewer validation rows, the threshold stays at 0.5 and the last epoch is kept: the best result on few rows
+/// is mostly chance. The temperature, a single smooth parameter, is fitted on fewer rows too.
 pub const CHOOSING_ROWS: usize = 100;
 
 /// A prompt and its class.
@@ -39,26 +39,26 @@ pub struct Row {
 pub struct Task<'a> {
     /// Rows to learn from.
     pub train: &'a [Row],
-    /// Rows that choose epoch, temperature and threshold; may be empty.
+    /// Rows on which epoch, temperature and threshold are selected; may be empty.
     pub validation: &'a [Row],
     /// The token of each class `[C]`.
     pub class_tokens: &'a [u32],
     /// The positive class.
     pub positive: Option<usize>,
-    /// Ends a text; learned after the label under `label` and `sequence`.
+    /// The end token; learned after the label under `label` and `sequence`.
     pub end_token: Option<u32>,
     /// The prompt's settings in JSON, so that a run that is not resumed can say which of them differs.
     pub prompt: &'a str,
 }
 
-/// What has no influence on the result.
+/// Options that do not change the result.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct FitOptions {
-    /// Device memory that may be used in all, in bytes. It decides how batches are cut.
+    /// Device memory that may be used in total, in bytes. It determines how batches are split.
     pub memory: u64,
-    /// Seconds between two snapshots within an epoch; there is one after every epoch.
+    /// Seconds between snapshots within an epoch; every epoch ends with one.
     pub snapshot_seconds: f64,
-    /// Resume the store's snapshot.
+    /// Resume from the store's snapshot.
     pub resume: bool,
     /// End the run of the store's snapshot as it stands and keep its best. Nothing is trained, so any build, GPU and
     /// layout of the weights will do.
@@ -79,33 +79,33 @@ impl Default for FitOptions {
     }
 }
 
-/// How training comes along; given after every step, and while validation rows are scored.
+/// Progress of a training run, reported after every step and while validation rows are scored.
 #[derive(Debug, Clone, Copy)]
 pub struct Progress<'a> {
     /// Steps done.
     pub step: usize,
-    /// Steps in all.
+    /// Total steps.
     pub steps: usize,
     /// The epoch, from 1.
     pub epoch: usize,
-    /// Epochs in all.
+    /// Total epochs.
     pub epochs: usize,
-    /// What happened so far. Numbers of a step arrive while the next one runs.
+    /// The history so far. A step's numbers arrive while the next step runs.
     pub history: &'a History,
-    /// Training rows a second in this session.
+    /// Training rows per second in this session.
     pub rows_per_second: f64,
     /// Tokens computed.
     pub tokens: u64,
     /// Tokens that padded batches would have computed.
     pub padded: u64,
-    /// Seconds left, by the steps of this session.
+    /// Estimated seconds left, from the steps of this session.
     pub seconds_left: Option<f64>,
-    /// Validation rows scored, of how many.
+    /// Validation rows scored, and their total.
     pub validating: Option<(usize, usize)>,
 }
 
 impl Progress<'_> {
-    /// Mean loss and share of right rows over the last ten steps.
+    /// Mean loss and accuracy over the last ten steps.
     pub fn recent(&self) -> Option<(f64, f64)> {
         let steps = &self.history.steps[self.history.steps.len().saturating_sub(10)..];
         let n = steps.len() as f64;
@@ -118,20 +118,20 @@ impl Progress<'_> {
 /// snapshot.
 pub type OnProgress<'a> = &'a mut dyn FnMut(&Progress<'_>) -> bool;
 
-/// What came out.
+/// The result of a run.
 #[derive(Debug, Clone)]
 pub struct Fitted {
-    /// Where the adapter's numbers lie.
+    /// Layout of the adapter's weights.
     pub layout: LoraLayout,
     /// The adapter that was kept.
     pub params: Vec<f32>,
     /// The adapter after every epoch, where asked for.
     pub epochs: Vec<Vec<f32>>,
-    /// What happened.
+    /// The history.
     pub history: History,
     /// Whether the average over the last part was kept.
     pub averaged: bool,
-    /// What was chosen on the validation rows.
+    /// What was selected on the validation rows.
     pub choice: Choice,
     /// ln p of the validation rows by the adapter that was kept, `[N, C]`.
     pub validation: Vec<f64>,
@@ -139,10 +139,10 @@ pub struct Fitted {
     pub effort: Effort,
 }
 
-/// What a run took.
+/// Cost of a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Effort {
-    /// Seconds of training, validation included, all sessions together.
+    /// Seconds of training and validation, over all sessions.
     pub seconds: f64,
     /// Tokens computed.
     pub tokens: u64,
@@ -150,12 +150,12 @@ pub struct Effort {
     pub padded_tokens: u64,
 }
 
-/// Temperature and threshold, chosen on validation rows.
+/// Temperature and threshold, selected on validation rows.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Choice {
     /// Class logits are divided by this.
     pub temperature: f64,
-    /// The positive class is predicted from this probability on.
+    /// The positive class is predicted at this probability and above.
     pub threshold: f64,
     /// The fit, where there were validation rows.
     pub fitted: Option<Temperature>,
@@ -168,7 +168,7 @@ impl Default for Choice {
 }
 
 impl Choice {
-    /// Chooses on rows with known classes, which must not be test rows. `logs` `[N, C]`.
+    /// Selects both on rows with known classes, which must not be test rows. `logs` `[N, C]`.
     pub fn on(logs: &[f64], truth: &[usize], classes: usize, positive: Option<usize>) -> Self {
         let mut choice = Self { fitted: fit_temperature(logs, classes, truth), ..Self::default() };
         // at a limit there was nothing to learn from: too few rows, or all of them right
@@ -193,10 +193,10 @@ impl Choice {
     }
 }
 
-/// What training would take: memory, and the tokens of all steps.
+/// Cost of a training run: memory, and the tokens of all steps.
 ///
 /// # Errors
-/// A recipe or rows that make no sense; memory for not even one row.
+/// An invalid recipe or invalid rows; too little memory for a single row.
 pub fn plan(
     model: &Model,
     task: &Task<'_>,
@@ -217,10 +217,10 @@ pub fn plan(
     })
 }
 
-/// What training would take.
+/// Cost of a training run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainingPlan {
-    /// Memory, part by part.
+    /// Memory by part.
     pub memory: MemoryPlan,
     /// Optimizer steps.
     pub steps: usize,
@@ -234,8 +234,8 @@ pub struct TrainingPlan {
 /// stopped, or killed, and resumed gives the same numbers as one that went through.
 ///
 /// # Errors
-/// A recipe, rows or a model that make no sense; [`ClassifierError::Stopped`] where `progress` says so;
-/// [`ClassifierError::Diverged`] after three steps in a row that were not finite; a snapshot of another run;
+/// An invalid recipe, invalid rows or an unsuitable model; [`ClassifierError::Stopped`] if `progress` returns false;
+/// [`ClassifierError::Diverged`] after three consecutive steps that were not finite; a snapshot of another run;
 /// memory or the device.
 pub async fn fit(
     model: &Model,

@@ -1,4 +1,4 @@
-//! What happened while training: shown live, drawn in the report, kept in the snapshot.
+//! The history of a training run: shown live, plotted in the report, stored in the snapshot.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,13 +11,13 @@ pub struct Step {
     pub epoch: usize,
     /// Mean loss of the batch.
     pub loss: f64,
-    /// Share of the batch that was right before the step.
+    /// Accuracy on the batch, before the update.
     pub accuracy: f64,
     /// Learning rate.
     pub rate: f64,
     /// Norm of the gradient before clipping.
     pub gradient_norm: f64,
-    /// False where a number that is not finite made the step be skipped.
+    /// False if the step was skipped because a number was not finite.
     pub taken: bool,
 }
 

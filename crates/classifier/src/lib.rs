@@ -17,7 +17,6 @@ pub mod prepare;
 pub mod prompt;
 pub mod recipe;
 pub mod report;
-pub mod rng;
 pub mod scoring;
 pub mod split;
 pub mod table;

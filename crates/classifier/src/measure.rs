@@ -1,4 +1,4 @@
-//! The figures of scored rows, with intervals: what every front end shows.
+//! The figures of scored rows, with confidence intervals, for all front ends.
 
 use crate::{
     bootstrap::Bootstrap,
@@ -8,9 +8,9 @@ use crate::{
     metrics::{Evaluation, Scored, evaluate},
 };
 
-/// Resamples behind an interval.
+/// Bootstrap resamples per interval.
 pub const RESAMPLES: usize = 1000;
-/// Points of a curve that a file keeps.
+/// Points of a curve that are stored.
 pub const POINTS: usize = 400;
 
 /// Figures of some rows.
@@ -29,10 +29,10 @@ pub struct Measured {
 }
 
 /// Measures ln p `[N, C]` against the true classes `[N]`. `breathe` is awaited between resamples, so that a
-/// browser's worker can listen; others hand over `async || {}`.
+/// browser's worker can handle messages; other callers pass `async || {}`.
 ///
 /// # Errors
-/// No rows, or scores that are no numbers.
+/// No rows, or scores that are not numbers.
 pub async fn figures(
     classifier: &TextClassifier<'_>,
     logs: &[f64],

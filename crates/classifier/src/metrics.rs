@@ -1,20 +1,19 @@
-//! How good the classifier is. Equal to scikit-learn's figures; what is undefined is none, with a reason.
+//! Classification metrics, equal to scikit-learn's. An undefined figure has no value but a reason.
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::bootstrap::Interval;
 use crate::calibration::{
     CalibrationBin, brier_of, calibration_bins, expected_calibration_error, log_loss,
 };
 use crate::curves::{PrPoint, Ranking, RocPoint};
 
-/// A number, or why there is none.
+/// A number, or the reason why it is undefined.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Figure {
     /// The number.
     pub value: Option<f64>,
-    /// Why it is missing.
+    /// Why it is undefined.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
@@ -25,7 +24,7 @@ impl Figure {
         Self { value: Some(value), reason: None }
     }
 
-    /// No number, and why.
+    /// An undefined figure, with the reason.
     pub fn missing(reason: impl Into<String>) -> Self {
         Self { value: None, reason: Some(reason.into()) }
     }
@@ -35,13 +34,26 @@ impl Figure {
     }
 }
 
+/// A confidence interval of 95 %.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Interval {
+    /// The figure, by its name in [`Evaluation`].
+    pub figure: String,
+    /// 2.5 % of the resamples lie below.
+    pub low: f64,
+    /// 2.5 % of the resamples lie above.
+    pub high: f64,
+    /// Resamples in which the figure was defined.
+    pub resamples: usize,
+}
+
 /// Scores that cannot be measured.
 #[derive(Debug, Error, Clone, PartialEq)]
 pub enum MetricsError {
     /// No rows.
     #[error("no rows to measure on")]
     NoRows,
-    /// Sizes that do not fit.
+    /// Sizes that do not match.
     #[error("{probabilities} probabilities for {rows} rows of {classes} classes; expected {}", .rows * .classes)]
     Shape {
         /// Probabilities found.
@@ -51,7 +63,7 @@ pub enum MetricsError {
         /// Classes.
         classes: usize,
     },
-    /// A label or the positive class that is no class.
+    /// A label or a positive class that does not exist.
     #[error("row {row}: class {label} of {classes}")]
     Label {
         /// Row, from 0.
@@ -61,7 +73,7 @@ pub enum MetricsError {
         /// Number of classes.
         classes: usize,
     },
-    /// Probabilities that do not add up.
+    /// Probabilities that do not add up to 1.
     #[error("row {row}: the probabilities add up to {sum}; expected 1")]
     Sum {
         /// Row, from 0.
@@ -69,7 +81,7 @@ pub enum MetricsError {
         /// Their sum.
         sum: f64,
     },
-    /// A probability that is none.
+    /// A probability out of range.
     #[error("row {row}: probability {value}; expected 0 to 1")]
     Probability {
         /// Row, from 0.
@@ -90,7 +102,7 @@ pub struct Scored<'a> {
     pub probabilities: &'a [f64],
     /// The positive class, where there is one.
     pub positive: Option<usize>,
-    /// Two classes: the positive one is predicted from this probability on. Otherwise the likeliest class is.
+    /// With two classes, the positive one is predicted at this probability and above; otherwise the most probable class.
     pub threshold: f64,
 }
 
@@ -180,11 +192,11 @@ pub struct ClassFigures {
     pub class: String,
     /// Rows that have it.
     pub support: usize,
-    /// Of those called so, how many are.
+    /// Precision: the share of the rows predicted as this class that are of this class.
     pub precision: Figure,
-    /// Of those that are, how many are called so.
+    /// Recall: the share of the rows of this class that are predicted as this class.
     pub recall: Figure,
-    /// Harmonic mean of the two.
+    /// F1: the harmonic mean of the two.
     pub f1: Figure,
     /// Area under the ROC curve, this class against the rest.
     pub roc_auc: Figure,
@@ -220,7 +232,7 @@ pub struct Evaluation {
     pub threshold: f64,
     /// Counts `[truth][predicted]`.
     pub confusion: Vec<Vec<usize>>,
-    /// Share of rows that are right.
+    /// Share of rows predicted correctly.
     pub accuracy: Figure,
     /// Mean recall over the classes that occur.
     pub balanced_accuracy: Figure,
@@ -253,6 +265,11 @@ pub struct Evaluation {
 }
 
 impl Evaluation {
+    /// The interval of a figure, by its name.
+    pub fn interval(&self, figure: &str) -> Option<&Interval> {
+        self.intervals.iter().find(|i| i.figure == figure)
+    }
+
     /// Keeps about `points` points of each curve, ends included, so that a file does not grow with the rows.
     pub fn thin_curves(&mut self, points: usize) {
         fn thin<T>(curve: &mut Vec<T>, points: usize) {
@@ -352,9 +369,9 @@ fn class_figures(
     ClassFigures {
         class: name(names, class),
         support: counts[class].iter().sum(),
-        precision: Figure::from(precision, "no row was called so"),
+        precision: Figure::from(precision, "no row was predicted as this class"),
         recall: Figure::from(recall, "no row has this class"),
-        f1: Figure::from(f1, "no row has this class or was called so"),
+        f1: Figure::from(f1, "no row has this class or was predicted as it"),
         roc_auc: Figure::from(ranking.roc_auc(None), one_sided),
         average_precision: Figure::from(ranking.average_precision(None), "no row has this class"),
         roc: ranking.roc_curve(),
@@ -374,7 +391,7 @@ pub fn precision_recall_f1(counts: &[Vec<usize>], class: usize) -> [Option<f64>;
     [ratio(hits, called), ratio(hits, support), ratio(2 * hits, support + called)]
 }
 
-/// Share of rows that are right; 0 without rows.
+/// Share of rows predicted correctly; 0 without rows.
 pub fn accuracy(counts: &[Vec<usize>]) -> f64 {
     let right = (0..counts.len()).map(|c| counts[c][c]).sum();
     ratio(right, counts.iter().flatten().sum()).unwrap_or(0.0)
@@ -385,7 +402,7 @@ pub fn balanced_accuracy(counts: &[Vec<usize>]) -> Option<f64> {
     mean((0..counts.len()).filter_map(|c| precision_recall_f1(counts, c)[1]))
 }
 
-/// The mean of what there is; none of nothing.
+/// The mean of the values; none if there are none.
 pub fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
     let (sum, n) = values.fold((0.0, 0), |(sum, n), v| (sum + v, n + 1));
     (n > 0).then(|| sum / f64::from(n))

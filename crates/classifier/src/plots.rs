@@ -15,7 +15,7 @@ use crate::history::{History, SweepPoint};
 use crate::metrics::Evaluation;
 use svg::{Area, FONT, SMALL, colour, picture, short};
 
-/// A plot that could not be drawn.
+/// A failure to draw a plot.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 #[error("cannot draw the plot: {0}")]
 pub struct PlotError(String);
@@ -26,7 +26,7 @@ impl PlotError {
     }
 }
 
-/// Style rules that plots need wherever they stand: full width, and other colours in the dark.
+/// Style rules that plots need wherever they are embedded: full width, and other colours in dark mode.
 pub const STYLE: &str = "svg.plot{width:100%;height:auto;display:block}\
 @media(prefers-color-scheme:dark){\
 svg.plot [fill='#3B2A20']{fill:#F4E9DD}svg.plot [stroke='#3B2A20']{stroke:#F4E9DD}\
@@ -40,7 +40,7 @@ svg.plot [fill='#4A5F82']{fill:#9DB4DC}svg.plot [stroke='#4A5F82']{stroke:#9DB4D
 
 const SQUARE: (u32, u32) = (420, 420);
 const WIDE: (u32, u32) = (720, 360);
-/// More points than this are not seen at these sizes.
+/// More points than this are indistinguishable at these sizes.
 const POINTS: usize = 400;
 
 /// A line of a plot.
@@ -138,7 +138,7 @@ pub fn precision_recall(evaluation: &Evaluation) -> Result<String, PlotError> {
     line_plot("Precision-recall curve", &Axes::unit("recall", "precision", false), &lines)
 }
 
-/// Claimed against observed frequency, before and after the temperature.
+/// Predicted against observed frequency, before and after temperature scaling.
 pub fn calibration(
     before: Option<&[CalibrationBin]>,
     after: &[CalibrationBin],
@@ -365,7 +365,7 @@ fn legend<'l>(
     Ok(())
 }
 
-/// Classes beyond this number make squares that nobody can read.
+/// With more classes than this, the cells are too small to read.
 const CONFUSION_CLASSES: usize = 12;
 
 /// The confusion matrix: rows are the truth, columns the prediction; darker is more of its row. Of many

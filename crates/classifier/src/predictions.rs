@@ -1,8 +1,8 @@
-//! Predictions as CSV: the input's columns and, behind them, the class and the probabilities.
+//! Predictions as CSV: the input's columns, followed by the class and the probabilities.
 //!
-//! Texts come back byte for byte. A spreadsheet runs a cell that starts like a formula: for spreadsheets
-//! such cells get an apostrophe in front (OWASP, "CSV Injection"), which no reader takes away again. Plain
-//! numbers such as -3.5 are no formulas and stay as they are.
+//! Texts are written byte for byte. A spreadsheet evaluates a cell that starts like a formula: for spreadsheets
+//! such cells are prefixed with an apostrophe (OWASP, "CSV Injection"), which readers do not remove. Plain
+//! numbers such as -3.5 are not formulas and are not changed.
 
 use std::borrow::Cow;
 use std::io::Write;
@@ -12,7 +12,7 @@ use thiserror::Error;
 /// Predictions that cannot be written.
 #[derive(Debug, Error)]
 pub enum PredictionsError {
-    /// A row of another width than the header.
+    /// A row whose width differs from the header's.
     #[error(
         "row {row}: {found} cells and {probabilities} probabilities; expected {expected} and {classes}"
     )]
@@ -28,7 +28,7 @@ pub enum PredictionsError {
         /// Classes.
         classes: usize,
     },
-    /// A predicted class that there is not.
+    /// A predicted class that does not exist.
     #[error("row {row}: class {found} of {classes}")]
     Class {
         /// Row, from 1.
@@ -113,13 +113,13 @@ impl<W: Write> PredictionsWriter<W> {
         Ok(())
     }
 
-    /// Writes what is still held.
+    /// Flushes the output.
     pub fn flush(&mut self) -> Result<(), PredictionsError> {
         self.csv.flush().map_err(|e| PredictionsError::Write(e.into()))
     }
 }
 
-/// A column name that is not taken.
+/// A column name that is not in use.
 fn unused(taken: &[Cow<'_, str>], name: String) -> String {
     let free = |candidate: &String| !taken.iter().any(|t| t == candidate);
     if free(&name) {
@@ -132,7 +132,7 @@ fn guarded(cell: &str, for_spreadsheets: bool) -> Cow<'_, str> {
     if for_spreadsheets { safe_cell(cell) } else { Cow::from(cell) }
 }
 
-/// A cell that no spreadsheet takes for a formula.
+/// A cell that no spreadsheet evaluates as a formula.
 pub fn safe_cell(cell: &str) -> Cow<'_, str> {
     // the wide forms are formulas in East Asian spreadsheets
     let starts = ['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠'];

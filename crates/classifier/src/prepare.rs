@@ -1,4 +1,4 @@
-//! From a table and what the user says about it to rows that train, choose and measure.
+//! From a table and the user's settings to training, validation and test rows.
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -14,7 +14,7 @@ use crate::{
     table::Table,
 };
 
-/// Which rows train and which measure.
+/// Which rows are for training and which for testing.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SplitChoice {
@@ -29,10 +29,10 @@ pub enum SplitChoice {
     Codelab,
 }
 
-/// Share of the rows that test where nobody says otherwise.
+/// Default share of test rows.
 pub const TEST_SHARE: f64 = 0.2;
 
-/// What to make of a table.
+/// How to prepare a table.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Preparing {
     /// How cells become classes.
@@ -41,12 +41,12 @@ pub struct Preparing {
     pub positive: Option<String>,
     /// Leave out rows without text or label.
     pub drop_bad: bool,
-    /// Labels to unite or to leave out.
+    /// Labels to merge or to drop.
     #[serde(default)]
     pub labels: LabelChoices,
     /// Parts.
     pub split: SplitChoice,
-    /// Use only so many training rows, of every class its share.
+    /// Use only this many training rows, with the classes in proportion.
     pub limit: Option<usize>,
     /// Of the random split.
     pub seed: u64,
@@ -64,7 +64,7 @@ pub enum PrepareError {
     /// A split column was asked for, and the roles name none.
     #[error("which column says train, validation and test? None is named as the split column")]
     NoSplitColumn,
-    /// A class that cannot be learned.
+    /// A class without training rows.
     #[error(
         "no training row has the class {}, so it cannot be learned: use more training rows or another split, or leave its \
          rows out (--drop-class)",
@@ -78,9 +78,9 @@ pub enum PrepareError {
 pub struct Prepared {
     /// The rows.
     pub data: Dataset,
-    /// Who does what.
+    /// The part of each row.
     pub split: Split,
-    /// Test rows that also train, by their places in the parts (training and validation rows together).
+    /// Test rows whose text is also in the training or validation rows, by their indices in the parts.
     pub duplicates: Vec<Duplicate>,
     /// Texts that occur several times among all rows.
     pub repeats: Repeats,
@@ -137,7 +137,7 @@ impl Prepared {
         Ok(Self { data, split, duplicates, repeats, summary, groups, in_order })
     }
 
-    /// Uses only so many training rows.
+    /// Limits the training rows.
     ///
     /// # Errors
     /// Fewer rows than classes.
@@ -186,7 +186,7 @@ impl Prepared {
         self.part(part).iter().map(of).collect()
     }
 
-    /// Places of a part's rows among the examples.
+    /// Indices of a part's rows among the examples.
     pub fn part(&self, part: Part) -> &[usize] {
         match part {
             Part::Train => &self.split.train,

@@ -1,4 +1,4 @@
-//! From a text to the tokens that the model reads, and the tokens that stand for the classes.
+//! Prompts: from a text to the model's input tokens, and the tokens that represent the classes.
 //!
 //! ```text
 //! Classify the following text into one of the following classes:[Positive,Negative]<separator>Text:...<separator>Prediction:
@@ -14,7 +14,7 @@ mod cut;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// A tokenizer, as far as prompts need one.
+/// What prompts need of a tokenizer.
 pub trait Encode {
     /// Token ids of `text`, without BOS. `parse_special` reads control tokens such as `<eos>` in the
     /// text; otherwise they are plain text.
@@ -26,7 +26,7 @@ pub const CODELAB_QUESTION: &str = "Classify the following text into one of the 
 /// The codelab's separator: plain text, several tokens.
 pub const CODELAB_SEPARATOR: &str = "<separator>";
 
-/// A limit that leaves a text fewer tokens than this is too low for its classes.
+/// A limit that leaves fewer tokens than this for the text is too low for its classes.
 const LEAST_TEXT: usize = 64;
 /// Tokens for the text where the limit follows the classes.
 const USUAL_TEXT: usize = 160;
@@ -39,7 +39,7 @@ pub struct PromptSpec {
     pub question: String,
     /// Between question, text and answer.
     pub separator: String,
-    /// Words that stand for classes; a class without one stands for itself.
+    /// Words that represent classes; a class without one is represented by its name.
     pub words: Vec<ClassWord>,
     /// Solved examples before the text.
     pub examples: Vec<FewShot>,
@@ -47,7 +47,7 @@ pub struct PromptSpec {
     pub chat: bool,
     /// Read control tokens inside texts as such, as the reference does. A row can then steer the prompt.
     pub parse_control_tokens: bool,
-    /// Longest prompt in tokens, BOS included; longer texts are cut, never the ending.
+    /// Longest prompt in tokens, BOS included. A longer text is truncated; the prompt's ending never is.
     pub max_tokens: usize,
 }
 
@@ -128,7 +128,7 @@ pub struct FewShot {
 /// A prompt that cannot be made.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 pub enum PromptError {
-    /// A word or an example for a class that there is not.
+    /// A word or an example for a class that does not exist.
     #[error("{what} for the class {class:?}, which is not among the labels {classes:?}")]
     UnknownClass {
         /// A word or an example.
@@ -201,7 +201,7 @@ pub enum PromptError {
 pub struct PromptRow {
     /// Token ids `[T]`, BOS first. The last position's logits give the class.
     pub ids: Vec<u32>,
-    /// Was the text cut to fit?
+    /// Whether the text was truncated.
     pub cut: bool,
 }
 
@@ -215,11 +215,11 @@ impl PromptRow {
 /// The prompts of many rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prompts {
-    /// One a text.
+    /// One per text.
     pub rows: Vec<PromptRow>,
     /// Tokens at the start that are the same in all rows; every row has at least one more.
     pub prefix: usize,
-    /// Rows whose text was cut.
+    /// Rows whose text was truncated.
     pub cut: usize,
 }
 
@@ -233,7 +233,7 @@ pub struct Prompter<'t> {
     max_tokens: usize,
 }
 
-/// The fixed text around a row's text.
+/// The fixed text before and after a row's text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Frame {
     before: Vec<Part>,
@@ -250,7 +250,7 @@ enum Part {
 }
 
 impl<'t> Prompter<'t> {
-    /// Settles the classes' tokens: the words, where each is one token after the prompt; otherwise codes
+    /// Determines the classes' tokens: the words if each is one token after the prompt, otherwise codes
     /// (A, B, …) with a legend in the prompt.
     pub fn new(
         spec: &PromptSpec,
@@ -403,7 +403,7 @@ impl Frame {
     }
 }
 
-/// Length of the longest start that all rows share, leaving every row a token of its own.
+/// Length of the longest prefix that all rows share and that leaves every row a token of its own.
 fn common_prefix(rows: &[PromptRow]) -> usize {
     let Some((first, others)) = rows.split_first() else { return 0 };
     let shared =

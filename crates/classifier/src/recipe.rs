@@ -1,65 +1,20 @@
-//! The training recipe: what is learned, how fast, how long. Every field says in one sentence what it does.
+//! The training recipe: what the adapter learns, how fast and for how long. One sentence describes each field.
 
-use hearth_gemma::schedule::Decay;
+pub use hearth_gemma::{Projection, schedule::Decay, targets::Loss};
+use hearth_gemma::{lora::MAX_RANK, schedule::Schedule};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// What the loss is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Loss {
-    /// Softmax over the class tokens only: exactly what scoring uses.
-    #[default]
-    Choice,
-    /// Cross-entropy over the vocabulary at the label position and, unless switched off, the end token after it.
-    Label,
-    /// Cross-entropy at every token, as in the codelab.
-    Sequence,
-}
-
-/// How the learning rate falls after the warm-up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Schedule {
-    /// In a straight line to zero.
-    #[default]
-    Linear,
-    /// Along half a cosine to zero.
-    Cosine,
-    /// Not at all.
-    Constant,
-}
-
-/// A matrix that LoRA can adapt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[expect(missing_docs, reason = "the seven projections go by their names")]
-pub enum Target {
-    Q,
-    K,
-    V,
-    O,
-    Gate,
-    Up,
-    Down,
-}
-
-impl Target {
-    /// All seven, in the model's order.
-    pub const ALL: [Self; 7] =
-        [Self::Q, Self::K, Self::V, Self::O, Self::Gate, Self::Up, Self::Down];
-}
-
-/// A training recipe. Unknown fields in a file are errors; missing ones have the default's value.
+/// A training recipe. An unknown field in a file is an error; a missing field takes the default.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Recipe {
-    /// What the loss is about.
+    /// Which tokens the loss covers.
     pub loss: Loss,
     /// With `label`: also learn the end token after the label.
     pub end_token: bool,
     /// Adapted matrices.
-    pub targets: Vec<Target>,
+    pub targets: Vec<Projection>,
     /// Rank of the adapter.
     pub rank: usize,
     /// LoRA's alpha; the adapter's scale is alpha / rank.
@@ -68,33 +23,35 @@ pub struct Recipe {
     pub rank_stabilized: bool,
     /// Dropout on the adapter's input.
     pub dropout: f64,
-    /// Learning rate of B over that of A (LoRA+).
-    pub b_rate_ratio: f64,
+    /// LoRA+ ratio: the learning rate of B over that of A (Hayou et al. 2024).
+    #[serde(alias = "b_rate_ratio")]
+    pub lora_plus_ratio: f64,
     /// Highest learning rate.
     pub rate: f64,
-    /// How the rate falls.
-    pub schedule: Schedule,
-    /// Share of the steps in which the rate rises.
+    /// How the learning rate falls after the warm-up.
+    pub schedule: Decay,
+    /// Warm-up: the share of the steps in which the learning rate rises from zero.
     pub warmup: f64,
     /// AdamW's weight decay.
     pub weight_decay: f64,
-    /// Gradients are scaled down to this global norm; 0 switches it off.
+    /// Gradients are clipped to this global norm; 0 disables clipping.
     pub clip_norm: f64,
-    /// Rows an optimizer step.
+    /// Rows per optimizer step.
     pub batch: usize,
     /// Passes over the training rows.
     pub epochs: usize,
-    /// Put rows of like length into one batch.
+    /// Group rows of similar length into one batch.
     pub length_grouped: bool,
-    /// Weigh classes by the inverse of their frequency.
+    /// Weight the classes by the inverse of their frequency.
     pub class_weights: bool,
-    /// Share of the training rows kept for choosing epoch, threshold and temperature.
+    /// Share of the training rows held out as validation rows, on which epoch, threshold and temperature are selected.
     pub validation_share: f64,
-    /// Keep the epoch that does best on the validation rows, where there are [`crate::fit::CHOOSING_ROWS`] of them.
+    /// Keep the epoch with the best validation result, if there are at least [`crate::fit::CHOOSING_ROWS`] of them.
     pub best_epoch: bool,
-    /// Stop after so many epochs without a better one on the validation rows; 0 never stops early.
+    /// Early stopping: the number of epochs without a better validation result after which training stops; 0 disables
+    /// it.
     pub patience: usize,
-    /// Average the adapter over this last share of the steps; 0 switches it off.
+    /// Average the adapter over this last share of the steps; 0 disables averaging.
     pub average: f64,
     /// Seed of everything random.
     pub seed: u64,
@@ -106,14 +63,14 @@ impl Default for Recipe {
         Self {
             loss: Loss::Choice,
             end_token: true,
-            targets: Target::ALL.to_vec(),
+            targets: Projection::ALL.to_vec(),
             rank: 8,
             alpha: 16.0,
             rank_stabilized: false,
             dropout: 0.0,
-            b_rate_ratio: 1.0,
+            lora_plus_ratio: 1.0,
             rate: 5e-4,
-            schedule: Schedule::Linear,
+            schedule: Decay::Linear,
             warmup: 0.1,
             weight_decay: 0.0,
             clip_norm: 1.0,
@@ -131,7 +88,7 @@ impl Default for Recipe {
     }
 }
 
-/// A field that makes no sense.
+/// A field with a value that cannot work.
 #[derive(Debug, Error, Clone, PartialEq)]
 #[error("recipe: {field} is {found}; expected {expected}")]
 pub struct RecipeError {
@@ -139,11 +96,11 @@ pub struct RecipeError {
     pub field: &'static str,
     /// Its value.
     pub found: String,
-    /// What would do.
+    /// What is accepted.
     pub expected: &'static str,
 }
 
-/// A field as the page shows it.
+/// A field's description, as the page shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FieldDoc {
     /// Its name in files and on the command line.
@@ -159,10 +116,10 @@ impl Recipe {
     pub fn codelab() -> Self {
         Self {
             loss: Loss::Sequence,
-            targets: vec![Target::Q, Target::V],
+            targets: vec![Projection::Q, Projection::V],
             rank: 4,
             alpha: 4.0,
-            schedule: Schedule::Constant,
+            schedule: Decay::Constant,
             warmup: 0.0,
             clip_norm: 0.0,
             batch: 4,
@@ -187,17 +144,8 @@ impl Recipe {
     }
 
     /// The learning rate of a run of `steps` steps.
-    pub fn schedule_of(&self, steps: usize) -> hearth_gemma::schedule::Schedule {
-        hearth_gemma::schedule::Schedule {
-            rate: self.rate,
-            warmup: (self.warmup * steps as f64).ceil() as u32,
-            steps: steps as u32,
-            decay: match self.schedule {
-                Schedule::Constant => Decay::Constant,
-                Schedule::Linear => Decay::Linear,
-                Schedule::Cosine => Decay::Cosine,
-            },
-        }
+    pub fn schedule_of(&self, steps: usize) -> Schedule {
+        Schedule::of_run(self.rate, self.warmup, self.schedule, steps)
     }
 
     /// The learning rate of a step (from 0) of `steps`.
@@ -205,13 +153,7 @@ impl Recipe {
         self.schedule_of(steps).at(step as u32)
     }
 
-    /// The factor on the adapter's output.
-    pub fn scaling(&self) -> f64 {
-        let rank = self.rank as f64;
-        self.alpha / if self.rank_stabilized { rank.sqrt() } else { rank }
-    }
-
-    /// Refuses values that cannot work. A recipe may come from a stranger's file.
+    /// Refuses values that cannot work. A recipe may come from an untrusted file.
     pub fn check(&self) -> Result<(), RecipeError> {
         let number = |field, value: f64, ok: bool, expected| {
             if ok && value.is_finite() {
@@ -231,7 +173,7 @@ impl Recipe {
                 expected: "one or more of q, k, v, o, gate, up, down, each once",
             });
         }
-        number("rank", self.rank as f64, (1..=256).contains(&self.rank), "1 to 256")?;
+        number("rank", self.rank as f64, (1..=MAX_RANK as usize).contains(&self.rank), "1 to 256")?;
         number(
             "alpha",
             self.alpha,
@@ -240,9 +182,9 @@ impl Recipe {
         )?;
         number("dropout", self.dropout, share(self.dropout), "0 or more, below 1")?;
         number(
-            "b_rate_ratio",
-            self.b_rate_ratio,
-            (0.01..=1000.0).contains(&self.b_rate_ratio),
+            "lora_plus_ratio",
+            self.lora_plus_ratio,
+            (0.01..=1000.0).contains(&self.lora_plus_ratio),
             "0.01 to 1000",
         )?;
         number("rate", self.rate, self.rate > 0.0 && self.rate <= 1.0, "above 0, at most 1")?;
@@ -269,56 +211,68 @@ impl Recipe {
 const FIELDS: [FieldDoc; 22] = [
     doc(
         "loss",
-        "What is learned: the choice among the classes, the label token, or every token of the prompt.",
+        "The loss: over the class tokens only, over the vocabulary at the label, or over every token of the prompt.",
     ),
     doc("end_token", "With the label loss, the model also learns to stop after the label."),
     doc("targets", "Which of the model's matrices get an adapter; all seven learn fastest."),
     doc("rank", "How much an adapter can express; more needs more memory and more rows."),
-    doc("alpha", "How strongly the adapter speaks: its output is scaled by alpha over rank."),
+    doc("alpha", "Strength of the adapter: its output is scaled by alpha / rank."),
     doc(
         "rank_stabilized",
-        "Scales by alpha over the square root of the rank, which keeps high ranks stable.",
+        "rsLoRA: scales by alpha / √rank instead, which keeps training stable at high ranks.",
     ),
     doc(
         "dropout",
-        "Share of the adapter's inputs switched off at random while training, against learning by heart.",
+        "Share of the adapter's inputs that are set to zero at random during training, which reduces overfitting.",
     ),
     doc(
-        "b_rate_ratio",
-        "How much faster an adapter's second matrix learns than its first (LoRA+).",
+        "lora_plus_ratio",
+        "LoRA+ ratio: how many times faster the adapter's matrix B learns than its matrix A.",
     ),
     doc(
         "rate",
-        "The highest learning rate: too low learns nothing, too high forgets the language.",
+        "The highest learning rate; with a rate too low nothing is learned, with one too high training diverges.",
     ),
     doc("schedule", "How the learning rate falls after the warm-up: linear, cosine, or constant."),
     doc("warmup", "Share of the steps in which the learning rate rises from zero."),
-    doc("weight_decay", "Pulls the adapter towards zero at every step; 0 switches it off."),
-    doc("clip_norm", "Longest step that one batch may cause; 0 switches the limit off."),
-    doc("batch", "Rows an optimizer step looks at together."),
-    doc("epochs", "How many times the training rows are gone through."),
+    doc(
+        "weight_decay",
+        "AdamW's weight decay, which pulls the adapter towards zero at every step; 0 disables it.",
+    ),
+    doc(
+        "clip_norm",
+        "Gradients with a larger global norm are scaled down to this norm; 0 disables clipping.",
+    ),
+    doc("batch", "Rows per optimizer step."),
+    doc("epochs", "Passes over the training rows."),
     doc(
         "length_grouped",
-        "Puts rows of like length into one batch; nothing is padded here, so this saves no time.",
+        "Groups rows of similar length into one batch; rows are not padded, so this saves no time.",
     ),
-    doc("class_weights", "Gives rare classes the same say as frequent ones."),
+    doc(
+        "class_weights",
+        "Weights the classes by the inverse of their frequency, so that rare classes count as much as frequent ones.",
+    ),
     doc(
         "validation_share",
-        "Share of the training rows kept aside to choose epoch, threshold and temperature.",
+        "Share of the training rows held out for validation: epoch, threshold and temperature are selected on them.",
     ),
     doc(
         "best_epoch",
-        "Keeps the epoch that does best on the validation rows instead of the last, where there are 100 of them.",
+        "Keeps the epoch with the best validation result instead of the last one, if there are 100 validation rows or more.",
     ),
     doc(
         "patience",
-        "Stops after so many epochs that did no better on the validation rows; 0 never stops early.",
+        "Early stopping: stops after this many epochs without a better validation result; 0 disables it.",
     ),
     doc(
         "average",
-        "Averages the adapter over this last share of the steps, which smooths its way; 0 switches it off.",
+        "Averages the adapter over this last share of the steps, which reduces noise; 0 disables averaging.",
     ),
-    doc("seed", "The same seed on the same machine gives the same classifier."),
+    doc(
+        "seed",
+        "Seed of the random numbers: the same seed on the same machine gives the same classifier.",
+    ),
 ];
 
 const fn doc(name: &'static str, sentence: &'static str) -> FieldDoc {
@@ -355,10 +309,26 @@ mod tests {
             serde_json::from_str::<Recipe>("{}").unwrap(),
             Recipe::preset("default").unwrap()
         );
-        assert_eq!(Recipe::preset("codelab").unwrap().targets, [Target::Q, Target::V]);
+        assert_eq!(Recipe::preset("codelab").unwrap().targets, [Projection::Q, Projection::V]);
         assert!(serde_json::from_str::<Recipe>("{\"epoch\": 3}").is_err());
-        assert_eq!(Recipe::default().scaling(), 2.0);
-        assert_eq!(Recipe { rank_stabilized: true, rank: 4, ..Default::default() }.scaling(), 8.0);
+    }
+
+    /// A recipe as builds before the names of today wrote it into bundles, snapshots and metrics.json.
+    #[test]
+    fn an_older_recipe_is_read() {
+        let text = r#"{"loss":"sequence","end_token":true,"targets":["q","k","v","o","gate","up","down"],"rank":4,
+            "alpha":4.0,"rank_stabilized":true,"dropout":0.1,"b_rate_ratio":16.0,"rate":0.0003,"schedule":"cosine",
+            "warmup":0.05,"weight_decay":0.01,"clip_norm":0.5,"batch":4,"epochs":3,"length_grouped":true,
+            "class_weights":true,"validation_share":0.1,"best_epoch":false,"patience":2,"average":0.25,"seed":7}"#;
+        let recipe: Recipe = serde_json::from_str(text).unwrap();
+        assert_eq!((recipe.lora_plus_ratio, recipe.schedule), (16.0, Decay::Cosine));
+        assert_eq!((recipe.loss, &recipe.targets[..]), (Loss::Sequence, &Projection::ALL[..]));
+        // what is written differs in that one name only
+        let today = serde_json::to_string(&recipe).unwrap();
+        assert_eq!(
+            today,
+            text.replace("b_rate_ratio", "lora_plus_ratio").split_whitespace().collect::<String>()
+        );
     }
 
     #[test]
@@ -368,9 +338,9 @@ mod tests {
         // as transformers.get_scheduler: the first step of a warm-up has rate 0
         assert_eq!((rates[0], rates[1], rates[2]), (0.0, 0.5, 1.0));
         assert!(rates[2..].windows(2).all(|w| w[0] > w[1]) && rates[19] > 0.0);
-        let cosine = Recipe { schedule: Schedule::Cosine, warmup: 0.0, ..recipe.clone() };
+        let cosine = Recipe { schedule: Decay::Cosine, warmup: 0.0, ..recipe.clone() };
         assert!((cosine.rate_at(10, 20) - 0.5).abs() < 1e-12);
-        let constant = Recipe { schedule: Schedule::Constant, warmup: 0.0, ..recipe };
+        let constant = Recipe { schedule: Decay::Constant, warmup: 0.0, ..recipe };
         assert_eq!(
             (constant.rate_at(0, 20), constant.rate_at(19, 20), constant.rate_at(0, 0)),
             (1.0, 1.0, 1.0)
@@ -389,7 +359,7 @@ mod tests {
             message(|r| r.rate = f64::NAN),
             "recipe: rate is NaN; expected above 0, at most 1"
         );
-        assert!(message(|r| r.targets = vec![Target::Q, Target::Q]).contains("each once"));
+        assert!(message(|r| r.targets = vec![Projection::Q, Projection::Q]).contains("each once"));
         assert!(message(|r| r.epochs = 0).contains("epochs"));
         assert!(message(|r| r.validation_share = 1.0).contains("validation_share"));
         assert!(message(|r| r.batch = usize::MAX).contains("batch"));

@@ -1,4 +1,4 @@
-//! The report of a run: one HTML file that works offline and loads nothing, and the same as JSON.
+//! The report of a run: one HTML file that works offline and loads nothing, and the same data as JSON.
 //!
 //! Texts, labels and names are hostile: maud escapes everything that is interpolated, plots escape
 //! their own, and the page's policy lets nothing run.
@@ -48,7 +48,7 @@ pub struct Report {
     pub calibration_before: Option<Vec<CalibrationBin>>,
     /// The temperature in use.
     pub temperature: Option<f64>,
-    /// The surest wrong predictions, worst first.
+    /// The most confident wrong predictions, most confident first.
     pub mistakes: Vec<Mistake>,
     /// Runs of a sweep.
     #[serde(default)]
@@ -57,26 +57,26 @@ pub struct Report {
     pub speed: Speed,
 }
 
-/// What the data looks like.
+/// Summary of the data.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct DataSummary {
     /// The file's name.
     pub file: String,
     /// How it was read: encoding, delimiter, columns.
     pub read_as: String,
-    /// Rows of each class that train.
+    /// Training rows of each class.
     pub train: Vec<ClassCount>,
-    /// Rows of each class that choose.
+    /// Validation rows of each class.
     pub validation: Vec<ClassCount>,
-    /// Rows of each class that measure.
+    /// Test rows of each class.
     pub test: Vec<ClassCount>,
     /// How the rows were split, in words.
     pub split: String,
     /// Rows that were left out.
     pub dropped: BadRows,
-    /// Test rows that also train.
+    /// Test rows whose text is also a training row's.
     pub duplicates: usize,
-    /// Rows whose text was cut to fit.
+    /// Rows whose text was truncated.
     pub cut: usize,
     /// Prompt lengths.
     pub tokens: Option<TokenHistogram>,
@@ -106,22 +106,22 @@ pub struct Mistake {
     pub probability: f64,
 }
 
-/// What it took.
+/// Time and memory of a run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Speed {
     /// Seconds of training.
     pub train_seconds: f64,
-    /// Tokens a second while training.
+    /// Tokens per second while training.
     pub train_tokens_per_second: f64,
-    /// Rows a second while scoring.
+    /// Rows per second while scoring.
     pub score_rows_per_second: f64,
-    /// Most GPU memory in use, in bytes.
+    /// Peak GPU memory, in bytes.
     pub gpu_bytes: u64,
-    /// Most program memory in use, in bytes; none where it cannot be told.
+    /// Peak memory of the program, in bytes; none if it is unknown.
     pub host_bytes: Option<u64>,
 }
 
-/// The surest wrong predictions: `rows` gives each test row's (data row, text), in the order of `truth`.
+/// The most confident wrong predictions: `rows` gives each test row's (data row, text), in the order of `truth`.
 pub fn worst_mistakes<'a>(
     scored: &crate::metrics::Scored<'_>,
     classes: &[String],

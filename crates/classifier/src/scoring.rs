@@ -1,13 +1,13 @@
-//! Class probabilities of prompts, over a kept prefix.
+//! Class probabilities of prompts that share a cached prefix.
 
 use hearth_gemma::{Lora, Model, ModelError, score::Scorer};
 
 use crate::error::ClassifierError;
 
-/// Tokens of one pass: enough to keep a GPU busy, few enough to answer soon.
+/// Tokens per pass: enough to keep a GPU busy, few enough to stay responsive.
 const PASS: usize = 512;
 
-/// Scores prompts with one adapter. The keys and values of `prefix` are computed once and kept.
+/// Scores prompts with one adapter. The keys and values of `prefix` are computed once and cached.
 pub struct Scoring {
     class_tokens: Vec<u32>,
     prefix: Vec<u32>,
@@ -15,18 +15,18 @@ pub struct Scoring {
 }
 
 impl Scoring {
-    /// Prompts that start with `prefix` (which may be empty) use its kept keys; others are computed whole.
+    /// Prompts that start with `prefix` (which may be empty) use its cached keys; others are computed in full.
     pub fn new(class_tokens: &[u32], prefix: &[u32]) -> Self {
         Self { class_tokens: class_tokens.to_vec(), prefix: prefix.to_vec(), kept: None }
     }
 
     /// ln p of every class, `[N, C]`, the softmax being over the classes alone. `rows` are whole prompts.
-    /// `progress` gets the number of rows handed over, and stops by `false`.
+    /// `progress` gets the number of rows scored, and returns `false` to stop.
     ///
-    /// The adapter's numbers must not have changed since the last call: make a new `Scoring` after training.
+    /// The adapter's weights must not have changed since the last call: make a new `Scoring` after training.
     ///
     /// # Errors
-    /// Prompts that are too long for the model, a stop, or the device.
+    /// Prompts that are too long for the model, stopped by `progress`, or a device error.
     pub async fn log_probabilities(
         &mut self,
         model: &Model,
@@ -72,7 +72,7 @@ fn longest(rows: &[Vec<u32>]) -> usize {
     total.next_power_of_two().clamp(32, PASS).max(longest)
 }
 
-/// ln p, kept finite: a class that f32 calls impossible gets the smallest probability f32 has.
+/// ln p, kept finite: a class whose probability underflows gets the smallest positive f32.
 pub(crate) fn logs(probabilities: &[f32]) -> Vec<f64> {
     probabilities.iter().map(|&p| f64::from(p.max(f32::MIN_POSITIVE)).ln()).collect()
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::rng::Rng;
+use hearth_rng::Rng;
 
 /// A split that cannot be made.
 #[derive(Debug, Error, Clone, PartialEq)]

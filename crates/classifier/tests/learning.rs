@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // clippy spares only the test functions
 
-use std::rc::Rc;
+mod twin;
 
 use hearth_classifier::{
     bundle::Bundle,
@@ -14,40 +14,16 @@ use hearth_classifier::{
     metrics::{Scored, evaluate},
     prompt::PromptSpec,
     recipe::{Loss, Recipe},
-    rng::Rng,
     scoring::Scoring,
 };
-use hearth_formats::{
-    checkpoint::Checkpoint,
-    source::{ByteSource, MemorySource},
-    tokenizer::Tokenizer,
-};
+use hearth_formats::tokenizer::Tokenizer;
 use hearth_gemma::{Model, Precision};
-use hearth_gpu::{Gpu, GpuOptions, Profile};
+use hearth_gpu::Profile;
+use hearth_rng::Rng;
 use wasm_bindgen_test::wasm_bindgen_test;
 
-const FILES: [(&str, &[u8]); 2] = [
-    ("config.json", include_bytes!("../../gemma/tests/golden/tiny_gemma3/model/config.json")),
-    (
-        "model.safetensors",
-        include_bytes!("../../gemma/tests/golden/tiny_gemma3/model/model.safetensors"),
-    ),
-];
-const TOKENIZER: &[u8] = include_bytes!("fixtures/tokenizer.json");
-
 async fn load() -> (Model, Tokenizer) {
-    load_from(FILES[1].1).await
-}
-
-async fn load_from(weights: &'static [u8]) -> (Model, Tokenizer) {
-    let gpu = Gpu::open(&GpuOptions::with_profile(Profile::Full)).await.unwrap();
-    let source = |(name, bytes): (&str, &'static [u8])| {
-        Rc::new(MemorySource::new(name, bytes)) as Rc<dyn ByteSource>
-    };
-    let checkpoint =
-        Checkpoint::open([FILES[0], (FILES[1].0, weights)].map(source).to_vec()).await.unwrap();
-    let model = Model::load(&gpu, &checkpoint, Precision::Exact, |_| true).await.unwrap();
-    (model, Tokenizer::from_json(TOKENIZER).unwrap())
+    twin::open(twin::WEIGHTS, Profile::Full, Precision::Exact).await
 }
 
 /// Sentences whose one telling word says the class.
@@ -266,10 +242,10 @@ async fn another_run_is_not_resumed_and_the_difference_is_named() {
 #[wasm_bindgen_test(unsupported = pollster::test)]
 async fn a_run_that_breaks_down_stops_and_says_why() {
     // a model with weights so large that its logits are no numbers
-    let mut broken = FILES[1].1.to_vec();
+    let mut broken = twin::WEIGHTS.to_vec();
     let end = broken.len();
     broken[end - 1024..].copy_from_slice(&f32::MAX.to_le_bytes().repeat(256));
-    let (model, tokenizer) = load_from(broken.leak()).await;
+    let (model, tokenizer) = twin::open(broken.leak(), Profile::Full, Precision::Exact).await;
     let train = sentences(64, 8);
     let mut own = classifier(&model, &tokenizer);
     let recipe = recipe();

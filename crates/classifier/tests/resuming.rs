@@ -2,41 +2,22 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // clippy spares only the test functions
 
-use std::rc::Rc;
+mod twin;
 
 use hearth_classifier::{
     error::ClassifierError,
     estimator::{Labelled, TextClassifier},
     fit::{FitOptions, Fitted, MemoryStore},
     prompt::PromptSpec,
-    recipe::{Recipe, Schedule},
+    recipe::{Decay, Recipe},
 };
-use hearth_formats::{
-    checkpoint::Checkpoint,
-    source::{ByteSource, MemorySource},
-    tokenizer::Tokenizer,
-};
+use hearth_formats::tokenizer::Tokenizer;
 use hearth_gemma::{Model, Precision, snapshot::Snapshot};
-use hearth_gpu::{Gpu, GpuOptions, Profile};
+use hearth_gpu::Profile;
 use wasm_bindgen_test::wasm_bindgen_test;
 
-const FILES: [(&str, &[u8]); 2] = [
-    ("config.json", include_bytes!("../../gemma/tests/golden/tiny_gemma3/model/config.json")),
-    (
-        "model.safetensors",
-        include_bytes!("../../gemma/tests/golden/tiny_gemma3/model/model.safetensors"),
-    ),
-];
-const TOKENIZER: &[u8] = include_bytes!("fixtures/tokenizer.json");
-
 async fn load(profile: Profile, precision: Precision) -> (Model, Tokenizer) {
-    let gpu = Gpu::open(&GpuOptions::with_profile(profile)).await.unwrap();
-    let source = |(name, bytes): (&str, &'static [u8])| {
-        Rc::new(MemorySource::new(name, bytes)) as Rc<dyn ByteSource>
-    };
-    let checkpoint = Checkpoint::open(FILES.map(source).to_vec()).await.unwrap();
-    let model = Model::load(&gpu, &checkpoint, precision, |_| true).await.unwrap();
-    (model, Tokenizer::from_json(TOKENIZER).unwrap())
+    twin::open(twin::WEIGHTS, profile, precision).await
 }
 
 const ROWS: [Labelled<'static>; 24] = {
@@ -59,7 +40,7 @@ const ROWS: [Labelled<'static>; 24] = {
 fn recipe(epochs: usize) -> Recipe {
     Recipe {
         rate: 1e-2,
-        schedule: Schedule::Constant,
+        schedule: Decay::Constant,
         warmup: 0.0,
         epochs,
         seed: 3,

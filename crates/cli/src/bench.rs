@@ -44,7 +44,7 @@ pub struct Bench {
     /// Tokens of the prompt
     #[arg(long, default_value_t = 128)]
     prefill: usize,
-    /// Tokens made after it
+    /// Tokens generated after it
     #[arg(long, default_value_t = 16)]
     decode: usize,
     /// Score a text and train a step on rows of so many tokens instead (the first 21 are shared),
@@ -63,7 +63,7 @@ pub struct Bench {
     /// How the weights are held in --step
     #[arg(long, value_enum, default_value = "exact")]
     weights: WeightsAs,
-    /// Measure matmuls beside a model too
+    /// Measure matmuls as well as a model
     #[arg(long)]
     gemm: bool,
     /// Shapes of matmuls: tokens × outputs × inputs

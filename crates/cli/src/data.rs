@@ -268,7 +268,7 @@ impl Prepared {
         let duplicates = self.summary.duplicates;
         if duplicates > 0 {
             output::note(&format!(
-                "warning: {duplicates} test rows have the same text as a training row: the figures flatter"
+                "warning: {duplicates} test rows have the same text as a training row: the figures are too optimistic"
             ));
         }
         let dropped = self.data.dropped.words(&self.table);

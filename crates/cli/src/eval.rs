@@ -38,15 +38,15 @@ pub struct Eval {
     label: Option<String>,
     #[command(flatten)]
     labels: LabelSetArgs,
-    /// Measure only the rows that this column calls test
+    /// Measure only the rows that this column marks as test
     #[arg(long, value_name = "COL")]
     split: Option<String>,
-    /// Score again with every prompt computed whole, and compare with the kept beginning
+    /// Score again with every prompt computed in full, and compare with the cached prefix
     #[arg(long)]
     check_prefix: bool,
 }
 
-/// Scoring with the kept beginning against prompts computed whole.
+/// Scoring with the cached prefix, compared with prompts computed in full.
 #[derive(Serialize)]
 struct PrefixCheck {
     /// Largest difference of a class's probability.
@@ -60,7 +60,7 @@ struct PrefixCheck {
 impl PrefixCheck {
     fn words(&self) -> String {
         format!(
-            "kept prefix: probabilities differ by at most {:.1e}; {} tokens computed instead of {} ({:.2} times fewer), {:.2} rows/s instead of {:.2} ({:.2} times faster)",
+            "cached prefix: probabilities differ by at most {:.1e}; {} tokens computed instead of {} ({:.2} times fewer), {:.2} rows/s instead of {:.2} ({:.2} times faster)",
             self.max_difference,
             self.tokens,
             self.whole_tokens,

@@ -33,22 +33,22 @@ pub struct Generate {
     /// Read <eos>, <start_of_turn> and such in the prompt as plain text
     #[arg(long)]
     plain: bool,
-    /// Most tokens to make
+    /// Maximum number of tokens to generate
     #[arg(long, default_value_t = 64, value_name = "N")]
     max_tokens: usize,
-    /// Take the likeliest token, always (the default)
+    /// Always take the most probable token (the default)
     #[arg(long, conflicts_with_all = ["temperature", "top_k", "top_p"])]
     greedy: bool,
-    /// Draw tokens at random; larger is wilder [default with --top-k, --top-p: 1]
+    /// Sample tokens at this temperature; higher is more random [default with --top-k, --top-p: 1]
     #[arg(long, value_name = "T")]
     temperature: Option<f32>,
-    /// Draw from the K likeliest tokens only
+    /// Sample from the K most probable tokens only
     #[arg(long, value_name = "K")]
     top_k: Option<usize>,
-    /// Draw from the likeliest tokens that reach this probability together
+    /// Sample from the most probable tokens whose probabilities add up to P
     #[arg(long, value_name = "P")]
     top_p: Option<f32>,
-    /// Of the draws: the same seed gives the same text
+    /// Seed of the sampling: the same seed gives the same text
     #[arg(long, default_value_t = 0)]
     seed: u64,
 }
@@ -159,7 +159,7 @@ pub async fn run(options: &Options, args: &Generate) -> Result<Outcome> {
     }
     if options.verbose && !options.json {
         output::note(&format!(
-            "prefill    {} tokens, {:.1} a second\ndecode     {} tokens, {:.1} a second",
+            "prefill    {} tokens, {:.1} per second\ndecode     {} tokens, {:.1} per second",
             report.prompt_tokens,
             report.prefill_tokens_per_second,
             report.tokens.len(),

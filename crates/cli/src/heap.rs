@@ -1,5 +1,5 @@
-//! The heap of this program, counted: the promise is that loading a model takes at most 64 MB of
-//! it, however large the file.
+//! Measures the heap of this program: loading a model may take at most 64 MB of it, however large the file
+//! is.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -83,7 +83,7 @@ mod tests {
         let mut large: Vec<u8> = Vec::with_capacity(300 << 20);
         large.push(1);
         drop(std::hint::black_box(large));
-        // Other tests of this program allocate beside, but far less.
+        // Other tests of this program allocate at the same time, but far less.
         assert!((300 << 20..400 << 20).contains(&meter.peak()), "{}", meter.peak());
         assert!(meter.held() < 100 << 20);
     }

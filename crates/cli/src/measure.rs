@@ -23,7 +23,7 @@ pub struct Measured {
     pub calibration_before: Vec<CalibrationBin>,
     /// F1 at one half, whatever threshold is in use.
     pub f1_at_half: Option<f64>,
-    /// Rows scored a second.
+    /// Rows scored per second.
     pub rows_per_second: f64,
 }
 

@@ -10,7 +10,7 @@ pub struct Options {
     /// GPU adapter: part of its name, or its number in `hearth adapters`
     #[arg(long, global = true, env = "HEARTH_ADAPTER", value_name = "NAME")]
     adapter: Option<String>,
-    /// Device limits: WebGPU's defaults, or all that the adapter has
+    /// Device limits: WebGPU's defaults, or the adapter's own
     #[arg(long, global = true, value_enum, default_value = "full")]
     profile: Limits,
     /// Device memory in GB; a model that needs more is refused before it is loaded [default: on a
@@ -20,7 +20,7 @@ pub struct Options {
     /// Print one JSON object for machines
     #[arg(long, global = true)]
     pub json: bool,
-    /// Print times and memory too
+    /// Also print times and memory
     #[arg(long, short, global = true)]
     pub verbose: bool,
 }

@@ -1,4 +1,4 @@
-//! What people and machines get to read: results on stdout, everything else on stderr.
+//! Output: results on stdout, everything else on stderr.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -45,12 +45,12 @@ pub fn words(error: &Error) -> String {
     words
 }
 
-/// Whether writing failed because the reader went away.
+/// Whether writing failed because the reader closed its end.
 pub fn is_closed_pipe(error: &Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
 }
 
-/// Bytes as people say them: `1.57 GB`.
+/// A size for people: `1.57 GB`.
 pub fn bytes(bytes: u64) -> String {
     match bytes {
         0..1_000 => format!("{bytes} bytes"),
@@ -59,7 +59,7 @@ pub fn bytes(bytes: u64) -> String {
     }
 }
 
-/// A bar on stderr for what may take over a second; hidden with `--json` and where nobody looks.
+/// A progress bar on stderr for what may take over a second; hidden with `--json` and without a terminal.
 pub struct Bar(ProgressBar);
 
 impl Bar {
@@ -87,13 +87,13 @@ impl Bar {
         Self(bar)
     }
 
-    /// So much of so much is done.
+    /// Sets the progress and the total.
     pub fn at_of(&self, done: u64, total: u64) {
         self.0.set_length(total);
         self.at(done);
     }
 
-    /// So much is done.
+    /// Sets the progress.
     pub fn at(&self, done: u64) {
         self.0.set_position(done);
     }

@@ -33,14 +33,13 @@ pub struct Predict {
     classifier: PathBuf,
     #[command(flatten)]
     model: ModelArgs,
-    /// The file holds a text in every line, and is no table
+    /// The file holds one text per line and is not a table
     #[arg(long, conflicts_with_all = ["text", "delimiter", "quote", "escape", "header", "no_header"])]
     lines: bool,
-    /// Put an apostrophe before cells that a spreadsheet would run as formulas; such texts do not come back
-    /// as they were
+    /// Prefix cells that a spreadsheet would evaluate as formulas with an apostrophe; such texts are then changed
     #[arg(long)]
     for_spreadsheets: bool,
-    /// Where the table goes [default: standard output]
+    /// The file to write [default: standard output]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Overwrite --out
@@ -58,7 +57,7 @@ struct Row<'a> {
 pub async fn run(options: &Options, args: &Predict) -> Result<Outcome> {
     let bundle = classifier_file::read(&args.classifier)?;
     if let Some(path) = args.out.as_ref().filter(|path| path.exists() && !args.force) {
-        bail!("{}: the file is there already; overwrite it with --force", path.display());
+        bail!("{}: the file exists already; overwrite it with --force", path.display());
     }
     let table = args.table.read_as(args.table.reading.options(args.lines)?)?;
     let (roles, reading) = args.table.roles(&table, None)?;

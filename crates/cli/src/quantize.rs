@@ -32,19 +32,19 @@ pub struct Quantize {
     /// A .gguf or .safetensors file, an index, or the model's folder
     #[arg(value_name = "IN")]
     model: PathBuf,
-    /// Bits of a weight
+    /// Bits per weight
     #[arg(long, value_enum)]
     to: To,
     /// The file to write
     #[arg(value_name = "OUT")]
     out: PathBuf,
-    /// Matrices that get 8 bits all the same, by parts of their names: embed_tokens,down_proj
+    /// Matrices to keep at 8 bits, by parts of their names: embed_tokens,down_proj
     #[arg(long, value_name = "PART", value_delimiter = ',')]
     keep_q8: Vec<String>,
-    /// Matrices that would lose more than this share get 8 bits too: 0.08 is a tenth above the usual
+    /// Matrices whose relative error would exceed this get 8 bits too; 0.08 is a tenth above the usual error
     #[arg(long, value_name = "SHARE", value_parser = share)]
     q8_above: Option<f64>,
-    /// Replace OUT if it is there
+    /// Replace OUT if it exists
     #[arg(long)]
     force: bool,
 }
@@ -89,7 +89,7 @@ impl From<TensorError> for Error {
 
 pub async fn run(options: &Options, args: &Quantize) -> Result<Outcome> {
     if args.out.exists() && !args.force {
-        bail!("{}: the file is there already; --force replaces it", args.out.display());
+        bail!("{}: the file exists already; replace it with --force", args.out.display());
     }
     let heap = Meter::start();
     let files = ModelFiles::find(&args.model)?;

@@ -1,4 +1,4 @@
-//! The folder that a training run writes: nothing in it is overwritten unless asked for.
+//! The folder that a training run writes. Nothing in it is overwritten without `--force` or `--resume`.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ pub struct RunFolder {
     path: PathBuf,
 }
 
-/// What a run leaves; finding one of these means that the folder is in use.
+/// Files of a run; if one of them exists, the folder is in use.
 const KEPT: [&str; 7] = [
     CLASSIFIER,
     "metrics.json",
@@ -25,13 +25,13 @@ const KEPT: [&str; 7] = [
 pub const CLASSIFIER: &str = "classifier.hearth";
 
 impl RunFolder {
-    /// Makes the folder, or takes the one there is if it is free, `resume` goes on in it, or `force` lets it
-    /// be overwritten.
+    /// Creates the folder, or uses an existing one if it is free, if `resume` continues the run in it, or if `force`
+    /// allows overwriting.
     pub fn open(path: &Path, resume: bool, force: bool) -> Result<Self> {
         let used = KEPT.iter().find(|name| path.join(name).exists());
         if let Some(name) = used.filter(|_| !resume && !force) {
             bail!(
-                "{}: there is {name} already; go on with --resume, overwrite with --force, or choose another --out",
+                "{}: {name} exists already; continue with --resume, overwrite with --force, or choose another --out",
                 path.display()
             );
         }
@@ -40,7 +40,7 @@ impl RunFolder {
         Ok(Self { path: path.to_owned() })
     }
 
-    /// A file's place.
+    /// The path of a file.
     pub fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
@@ -92,7 +92,7 @@ impl SnapshotStore for FileStore {
     }
 }
 
-/// Beside first, then renamed over: a reader sees the old file or the new one.
+/// Written under another name, then renamed: a reader sees the old file or the new one.
 fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".part");
@@ -118,7 +118,7 @@ mod tests {
         let run = RunFolder::open(&path, false, false).unwrap();
         run.write("adapter/x", b"1").unwrap();
         let error = RunFolder::open(&path, false, false).err().unwrap().to_string();
-        assert!(error.contains("adapter already") && error.contains("--force"), "{error}");
+        assert!(error.contains("adapter exists already") && error.contains("--force"), "{error}");
         assert!(
             RunFolder::open(&path, true, false).is_ok()
                 && RunFolder::open(&path, false, true).is_ok()

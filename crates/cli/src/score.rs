@@ -27,7 +27,7 @@ pub struct Score {
     /// A text; may be given several times
     #[arg(long, required_unless_present = "file")]
     text: Vec<String>,
-    /// A file with a text a line
+    /// A file with one text per line
     #[arg(long)]
     file: Option<PathBuf>,
     /// What may follow, with its leading space if it has one; may be given several times

@@ -1,4 +1,4 @@
-//! A model that is ready to run, and what it took to get there.
+//! A loaded model, and the time and memory that loading took.
 
 use std::path::{Path, PathBuf};
 
@@ -70,7 +70,7 @@ pub fn embedding_for(recipe: &Recipe) -> Embedding {
     }
 }
 
-/// What it took.
+/// Time and memory of loading.
 #[derive(Serialize)]
 pub struct Stats {
     adapter: String,

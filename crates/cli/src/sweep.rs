@@ -34,7 +34,7 @@ use crate::{
     train_progress::Watch,
 };
 
-/// Train on several numbers of rows, epochs and seeds, and draw what each gives
+/// Train with several numbers of rows, epochs and seeds, and plot the results
 #[derive(Args)]
 pub struct Sweep {
     #[command(flatten)]
@@ -55,7 +55,7 @@ pub struct Sweep {
     /// Seeds
     #[arg(long, value_name = "N,N,…", value_delimiter = ',', default_values_t = [0])]
     seeds: Vec<u64>,
-    /// The folder for figures, plots and the run at work
+    /// The folder for figures, plots and the current run
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Resume the sweep in --out where it stopped
@@ -90,7 +90,7 @@ pub async fn run(options: &Options, args: &Sweep) -> Result<Outcome> {
     let state = folder.file(STATE);
     if state.exists() && !args.resume && !args.force {
         bail!(
-            "{}: there is a sweep already; --resume goes on, --force starts anew",
+            "{}: a sweep exists already; --resume continues it, --force starts over",
             state.display()
         );
     }
@@ -110,7 +110,7 @@ pub async fn run(options: &Options, args: &Sweep) -> Result<Outcome> {
             serde_json::from_slice(&std::fs::read(&state).with_context(at)?).with_context(at)?;
         if old.identity.is_empty() {
             bail!(
-                "{}: an older build began that sweep and did not note with what; start anew with --force",
+                "{}: an older build started that sweep and did not record its settings; start over with --force",
                 state.display()
             );
         }
@@ -118,7 +118,7 @@ pub async fn run(options: &Options, args: &Sweep) -> Result<Outcome> {
         if !differences.is_empty() {
             let words: Vec<String> = differences.into_iter().map(|d| d.words).collect();
             bail!(
-                "{}: that sweep is another one: {}. Restore what changed, or start anew with --force",
+                "{}: that sweep differs: {}. Restore what changed, or start over with --force",
                 state.display(),
                 words.join("; ")
             );

@@ -27,7 +27,7 @@ use self::pool::{Norms, Storage};
 use self::write::{Out, Piece};
 use crate::{Outcome, options::Options, output, synthetic::Shape};
 
-/// Write a model of the true shape with made-up weights, for measuring
+/// Write a model of the true shape with synthetic weights, for measurements
 #[derive(Args)]
 pub struct Synth {
     /// The shape

@@ -11,7 +11,8 @@ use hearth_formats::{
     layout::{PackedRows, ScaleForm, WeightLayout},
     source::{ByteSource, ReadFuture, check_range},
 };
-use hearth_gemma::{Config, Projection, rng::Rng};
+use hearth_gemma::{Config, Projection};
+use hearth_rng::Rng;
 use serde_json::{Value, json};
 
 /// Shapes that can be made up.
@@ -150,7 +151,7 @@ impl Patterns {
             WeightLayout::F16 => {
                 (0..PERIOD / 4).map(|_| half(value()) | half(value()) << 16).collect()
             }
-            WeightLayout::Quant { .. } => (0..PERIOD / 4).map(|_| rng.bits() as u32).collect(),
+            WeightLayout::Quant { .. } => (0..PERIOD / 4).map(|_| rng.next_u64() as u32).collect(),
         };
         let scale = match layout {
             // 0..=15 have deviation 4.61 and mean 7.5; −128..=127 have 73.9 and −0.5.

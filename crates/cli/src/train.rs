@@ -29,7 +29,7 @@ use crate::{
     train_progress::Watch,
 };
 
-/// Wrong predictions that the report shows.
+/// Number of wrong predictions in the report.
 const MISTAKES: usize = 20;
 
 /// Train a text classifier from a table of labelled texts
@@ -53,7 +53,8 @@ pub struct Train {
     /// Resume the run in --out from its snapshot
     #[arg(long)]
     resume: bool,
-    /// End the run in --out as its snapshot has it, and keep its best; any build, GPU and --weights will do
+    /// End the run in --out in the state of its snapshot, and keep its best adapter; works with any build, GPU and
+    /// --weights
     #[arg(long, conflicts_with = "resume")]
     finish: bool,
     /// Overwrite what an earlier run left in --out
@@ -79,7 +80,7 @@ struct Metrics<'a> {
     auc: Option<f64>,
     accuracy: Option<f64>,
     f1_at_half: Option<f64>,
-    /// Rows that trained.
+    /// Training rows.
     rows: usize,
     validation_rows: usize,
     test_rows: usize,
@@ -249,14 +250,14 @@ fn describe(prepared: &mut Prepared, classifier: &TextClassifier<'_>) {
     prepared.summary.tokens = hearth_classifier::columns::TokenHistogram::new(&lengths);
     if prompts.cut > 0 {
         output::note(&format!(
-            "warning: {} of {} texts are cut to fit --max-tokens; the question and the answer are whole",
+            "warning: {} of {} texts are truncated to fit --max-tokens; question and answer are kept in full",
             prompts.cut,
             prompts.rows.len()
         ));
     }
 }
 
-/// The report but for what the command line knows.
+/// The report, without what only the command line knows.
 fn report(
     prepared: &Prepared,
     measured: &Measured,

@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
-use clap::{Args, ValueEnum};
+use clap::{
+    Args, ValueEnum,
+    builder::{PossibleValue, PossibleValuesParser, TypedValueParser},
+};
 use hearth_classifier::{
     prompt::PromptSpec,
     recipe::{Loss, Recipe},
@@ -15,16 +18,16 @@ use crate::output;
 /// The prompt.
 #[derive(Args)]
 pub struct PromptArgs {
-    /// What is asked about the text; say what is meant by the classes
+    /// The question about the text; it should say what the classes mean
     #[arg(long, value_name = "QUESTION")]
     question: Option<String>,
-    /// A word that stands for a class, Label=Word; once for each class
+    /// The word that represents a class, Label=Word; may be given once per class
     #[arg(long, value_name = "LABEL=WORD")]
     word: Vec<String>,
     /// Between question, text and answer [default: <separator>, as in the codelab]
     #[arg(long)]
     separator: Option<String>,
-    /// Longest prompt in tokens; longer texts are cut, never the ending [default: 256, or more where the
+    /// Longest prompt in tokens; longer texts are truncated, the prompt's ending never is [default: 256, or more where the
     /// list of classes needs it]
     #[arg(long, value_name = "N")]
     max_tokens: Option<usize>,
@@ -48,9 +51,9 @@ pub struct RecipeArgs {
     /// Seed of everything random
     #[arg(long)]
     pub seed: Option<u64>,
-    /// What is learned
-    #[arg(long, value_enum)]
-    loss: Option<LossName>,
+    /// Which tokens the loss covers
+    #[arg(long, value_parser = loss_parser())]
+    loss: Option<Loss>,
     /// Rank of the adapter
     #[arg(long)]
     rank: Option<usize>,
@@ -60,22 +63,22 @@ pub struct RecipeArgs {
     /// Highest learning rate
     #[arg(long)]
     lr: Option<f64>,
-    /// Rows an optimizer step
+    /// Rows per optimizer step
     #[arg(long)]
     batch: Option<usize>,
-    /// Share of the training rows that choose epoch, temperature and threshold
+    /// Share of the training rows held out for validation: epoch, temperature and threshold are selected on them
     #[arg(long, value_name = "SHARE")]
     validation: Option<f64>,
-    /// Stop after so many epochs without a better one
+    /// Stop after this many epochs without a better validation result
     #[arg(long, value_name = "EPOCHS")]
     patience: Option<usize>,
     /// Average the adapter over this last share of the steps
     #[arg(long, value_name = "SHARE")]
     average: Option<f64>,
-    /// How much faster an adapter's second matrix learns (LoRA+)
+    /// LoRA+ ratio: how many times faster the adapter's matrix B learns than its matrix A
     #[arg(long, value_name = "RATIO")]
     lora_plus: Option<f64>,
-    /// Give rare classes the same say as frequent ones
+    /// Weight the classes by the inverse of their frequency
     #[arg(long)]
     class_weights: bool,
 }
@@ -88,14 +91,15 @@ enum Preset {
     Codelab,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum LossName {
-    /// The choice among the classes
-    Choice,
-    /// The label token, and the end after it
-    Label,
-    /// Every token
-    Sequence,
+/// The losses by their names in a recipe.
+fn loss_parser() -> impl TypedValueParser<Value = Loss> {
+    let names = [
+        ("choice", "The choice among the classes"),
+        ("label", "The label token, and the end token after it"),
+        ("sequence", "Every token"),
+    ];
+    PossibleValuesParser::new(names.map(|(name, help)| PossibleValue::new(name).help(help)))
+        .try_map(|name| serde_json::from_value::<Loss>(name.into()))
 }
 
 /// Recipe and prompt.
@@ -133,14 +137,9 @@ impl RecipeArgs {
         set(&mut recipe.validation_share, self.validation);
         set(&mut recipe.patience, self.patience);
         set(&mut recipe.average, self.average);
-        set(&mut recipe.b_rate_ratio, self.lora_plus);
+        set(&mut recipe.lora_plus_ratio, self.lora_plus);
         recipe.class_weights |= self.class_weights;
-        let loss = self.loss.map(|loss| match loss {
-            LossName::Choice => Loss::Choice,
-            LossName::Label => Loss::Label,
-            LossName::Sequence => Loss::Sequence,
-        });
-        set(&mut recipe.loss, loss);
+        set(&mut recipe.loss, self.loss);
         recipe.check()?;
         Ok(recipe)
     }

@@ -1,4 +1,4 @@
-//! What a person sees while training.
+//! Training progress on the terminal.
 
 use std::io::{self, IsTerminal};
 
@@ -90,7 +90,7 @@ fn words(p: &Progress<'_>) -> String {
     format!("epoch {}/{}, {recent}{:.2} rows/s{saved}{left}", p.epoch, p.epochs, p.rows_per_second)
 }
 
-/// Seconds as people say them.
+/// A duration for people.
 fn time(seconds: f64) -> String {
     match seconds.round() as u64 {
         s if s < 60 => format!("{s} s"),

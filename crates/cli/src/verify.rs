@@ -23,7 +23,7 @@ use crate::{
     session,
 };
 
-/// Compare with the numbers of a reference in a golden folder
+/// Compare with a reference's numbers in a golden folder
 #[derive(Args)]
 pub struct Verify {
     /// A golden folder

@@ -112,7 +112,7 @@ fn nothing_is_overwritten_or_left_half_written() {
     let out = dir.join("out.safetensors");
     std::fs::write(&out, "precious").unwrap();
     let path = out.to_str().unwrap();
-    refused(&["quantize", &model, "--to", "q8", path], &["there already", "--force"]);
+    refused(&["quantize", &model, "--to", "q8", path], &["exists already", "--force"]);
     assert_eq!(std::fs::read(&out).unwrap(), b"precious");
     assert_eq!(run(&["quantize", &model, "--to", "q8", path, "--force"]).code, Some(0));
     assert!(std::fs::metadata(&out).unwrap().len() > 10_000);

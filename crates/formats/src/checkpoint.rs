@@ -5,7 +5,6 @@
 
 mod error;
 mod head;
-pub mod names;
 mod open;
 mod read;
 #[cfg(test)]

@@ -7,9 +7,10 @@ use std::pin::Pin;
 
 use thiserror::Error;
 
-use crate::checkpoint::{Checkpoint, CheckpointError, PIECE, Tensor, names::is_not_text};
+use crate::checkpoint::{Checkpoint, CheckpointError, PIECE, Tensor};
 use crate::hearth::{HearthFileError, NewTensor, Origin, plan};
 use crate::layout::{PackedRows, WeightLayout};
+use crate::names::is_not_text;
 use crate::safetensors::PlannedFile;
 
 /// What [`ByteSink::write_at`] gives back; the error is in words that name the place.

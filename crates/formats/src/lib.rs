@@ -6,6 +6,7 @@ pub mod gguf;
 pub mod hearth;
 pub mod layout;
 pub mod mlx;
+pub mod names;
 pub mod peft;
 pub mod quantize;
 pub mod recognize;

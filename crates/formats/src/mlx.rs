@@ -13,8 +13,8 @@ use half::f16;
 use serde_json::Value;
 use thiserror::Error;
 
-use crate::checkpoint::names::from_safetensors;
 use crate::layout::{PackedRows, ScaleForm, WeightLayout, push_bytes};
+use crate::names::from_safetensors;
 use crate::row::{FloatType, RowFault};
 
 /// Bits and group size of one matrix.

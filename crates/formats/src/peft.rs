@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use safetensors::tensor::{TensorView, serialize};
 use thiserror::Error;
 
-use crate::checkpoint::names::{from_safetensors, matrix_to_gguf};
+use crate::names::{from_safetensors, matrix_to_gguf};
 use crate::recognize::{Content, WrongFile, content_of};
 use crate::safetensors::{Header, SafetensorsError, TensorInfo};
 use crate::source::{ByteSource, SourceError, read_vec};

@@ -14,6 +14,7 @@ use hearth_formats::hearth::{NewTensor, Origin, plan};
 use hearth_formats::layout::WeightLayout;
 use hearth_formats::peft::Adapter;
 use hearth_formats::source::{ByteSource, MemorySource};
+use hearth_rng::Rng;
 use pollster::block_on;
 
 /// The system's allocator, noting the largest request of each thread.
@@ -76,25 +77,8 @@ fn read_adapter(files: &[File]) -> bool {
     block_on(Adapter::read(&*source(&files[0]), &*source(&files[1]))).is_ok()
 }
 
-/// SplitMix64 (Steele et al. 2014).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        (self.next() % limit.max(1) as u64) as usize
-    }
-}
-
 /// One to four faults, three quarters of them in the first `header` bytes.
-fn corrupt(bytes: &mut Vec<u8>, header: usize, random: &mut Random) {
+fn corrupt(bytes: &mut Vec<u8>, header: usize, random: &mut Rng) {
     for _ in 0..=random.below(4) {
         if bytes.is_empty() {
             return;
@@ -102,14 +86,14 @@ fn corrupt(bytes: &mut Vec<u8>, header: usize, random: &mut Random) {
         let within = if random.below(4) == 0 { bytes.len() } else { header.min(bytes.len()) };
         let at = random.below(within);
         match random.below(8) {
-            0 => bytes[at] = random.next() as u8,
+            0 => bytes[at] = random.next_u64() as u8,
             1 => bytes[at] ^= 1 << random.below(8),
             2 => bytes[at] = [0, 0xff, 0x7f, 0x80][random.below(4)],
             // In JSON, another digit or sign keeps the file readable more often.
             3 => bytes[at] = b"0123456789-.eE,:{}[]\"\\ "[random.below(23)],
             // Eight bytes as one length: 0, 2^60, 2^64 − 1 or small.
             4 => {
-                let value = [0, 1 << 60, u64::MAX, random.next() % 64][random.below(4)];
+                let value = [0, 1 << 60, u64::MAX, random.next_u64() % 64][random.below(4)];
                 let end = (at + 8).min(bytes.len());
                 bytes[at..end].copy_from_slice(&value.to_le_bytes()[..end - at]);
             }
@@ -129,7 +113,7 @@ fn corrupt(bytes: &mut Vec<u8>, header: usize, random: &mut Random) {
 
 fn check(files: &[File], headers: &[usize], read: fn(&[File]) -> bool, seed: u64) {
     assert!(read(files), "the files are good before they are damaged");
-    let mut random = Random(seed);
+    let mut random = Rng::new(seed);
     let mut refused = 0;
     for case in 0..CASES {
         let mut damaged = files.to_vec();

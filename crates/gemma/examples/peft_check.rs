@@ -35,13 +35,13 @@ mod native {
     use hearth_gemma::{
         Lora, LoraConfig, Model, ModelError, Packed, Pass, Precision, Projection, Row,
         adapter_file::to_adapter,
-        rng::Rng,
         schedule::{Decay, Schedule},
         targets::{Example, Loss},
         train::{Adam, StepPlan, TrainConfig, Trainer},
         workspace::{Activations, Sizes, Workspace},
     };
     use hearth_gpu::{Commands, Gpu, GpuOptions, Profile};
+    use hearth_rng::Rng;
     use safetensors::{Dtype, tensor::TensorView};
 
     const STEPS: u32 = 8;

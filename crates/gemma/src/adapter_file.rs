@@ -159,7 +159,7 @@ mod tests {
     use wasm_bindgen_test::wasm_bindgen_test;
 
     use super::*;
-    use crate::rng::Rng;
+    use hearth_rng::Rng;
 
     fn model() -> Config {
         Config::from_json(include_str!("../tests/fixtures/configs/tiny_gemma3.json")).unwrap()

@@ -1,10 +1,10 @@
 //! Text, one token after another: prefill in pieces, then a token a pass over cached keys.
 
 use hearth_gpu::{Commands, Slice};
+use hearth_rng::Rng;
 
 use crate::{
     KvCache, Lora, Model, ModelError, Packed, Pass, Row,
-    rng::Rng,
     workspace::{Sizes, Workspace},
 };
 

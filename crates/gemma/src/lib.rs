@@ -17,7 +17,6 @@ pub mod lora;
 mod memory;
 mod model;
 pub mod plan;
-pub mod rng;
 pub mod schedule;
 pub mod score;
 pub mod snapshot;

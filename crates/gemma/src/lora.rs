@@ -9,12 +9,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use hearth_gpu::{Gpu, Slice};
 use hearth_kernels::matrix::Matrix;
+use hearth_rng::Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Config, ModelError,
     flat::{Flat, matrix},
-    rng::Rng,
 };
 
 /// Factors start at multiples of this many numbers: bindings are aligned to 256 bytes.

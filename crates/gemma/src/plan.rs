@@ -4,8 +4,9 @@
 use std::collections::BTreeSet;
 
 use hearth_formats::{
-    checkpoint::{Checkpoint, Tensor, names::is_not_text},
+    checkpoint::{Checkpoint, Tensor},
     layout::WeightLayout,
+    names::is_not_text,
 };
 use serde::{Deserialize, Serialize};
 

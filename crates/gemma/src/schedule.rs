@@ -2,15 +2,15 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Shape of the decay after warm-up.
+/// How the learning rate falls after the warm-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Decay {
-    /// None.
+    /// Not at all.
     Constant,
-    /// To zero at the last step, in a line.
+    /// Linearly to zero at the last step.
     Linear,
-    /// To zero, as half a cosine (Loshchilov and Hutter 2016, without restarts).
+    /// Along half a cosine to zero (Loshchilov and Hutter 2016, without restarts).
     Cosine,
 }
 
@@ -23,11 +23,16 @@ pub struct Schedule {
     pub warmup: u32,
     /// Steps of the whole run.
     pub steps: u32,
-    /// Shape.
+    /// How the rate falls afterwards.
     pub decay: Decay,
 }
 
 impl Schedule {
+    /// The schedule of a run of `steps` steps. The rate rises during the first `warmup` of them, a share from 0 to 1.
+    pub fn of_run(rate: f64, warmup: f64, decay: Decay, steps: usize) -> Self {
+        Self { rate, warmup: (warmup * steps as f64).ceil() as u32, steps: steps as u32, decay }
+    }
+
     /// The rate of a step, counted from 0, as `transformers.get_scheduler` gives it: step 0 of a
     /// warm-up has rate 0.
     pub fn at(&self, step: u32) -> f64 {

@@ -1,9 +1,6 @@
 //! The frozen weights on the device.
 
-use hearth_formats::{
-    checkpoint::{Checkpoint, names::is_not_text},
-    layout::WeightLayout,
-};
+use hearth_formats::{checkpoint::Checkpoint, layout::WeightLayout, names::is_not_text};
 use hearth_gpu::{Gpu, Slice};
 use hearth_kernels::matrix::Matrix;
 

@@ -112,6 +112,10 @@ fn names_software(name: &str) -> bool {
     ["swiftshader", "llvmpipe", "lavapipe", "basic render"].iter().any(|n| name.contains(n))
 }
 
+/// Which adapter the browser is asked for, where it has several.
+#[cfg(target_arch = "wasm32")]
+const PREFERENCE: wgpu::PowerPreference = wgpu::PowerPreference::HighPerformance;
+
 /// What the browser says about its adapter.
 #[cfg(target_arch = "wasm32")]
 mod browser {
@@ -128,9 +132,14 @@ mod browser {
     async fn words() -> Result<Vec<String>, JsValue> {
         let get = |object: &JsValue, name: &str| Reflect::get(object, &name.into());
         let gpu = get(&get(&js_sys::global(), "navigator")?, "gpu")?;
-        // The same preference as in `super::choose`: another could describe another adapter.
+        // Another preference could describe another adapter than the one that is opened.
         let options = js_sys::Object::new();
-        Reflect::set(&options, &"powerPreference".into(), &"high-performance".into())?;
+        let preference = match super::PREFERENCE {
+            wgpu::PowerPreference::LowPower => "low-power".into(),
+            wgpu::PowerPreference::HighPerformance => "high-performance".into(),
+            wgpu::PowerPreference::None => JsValue::UNDEFINED,
+        };
+        Reflect::set(&options, &"powerPreference".into(), &preference)?;
         let request: Function = get(&gpu, "requestAdapter")?.dyn_into()?;
         let promise: Promise = request.call1(&gpu, &options)?.dyn_into()?;
         let adapter = wasm_bindgen_futures::JsFuture::from(promise).await?;
@@ -142,10 +151,8 @@ mod browser {
 
 #[cfg(target_arch = "wasm32")]
 pub(crate) async fn choose(_options: &GpuOptions) -> Result<wgpu::Adapter, GpuError> {
-    let request = wgpu::RequestAdapterOptions {
-        power_preference: wgpu::PowerPreference::HighPerformance,
-        ..Default::default()
-    };
+    let request =
+        wgpu::RequestAdapterOptions { power_preference: PREFERENCE, ..Default::default() };
     instance().request_adapter(&request).await.map_err(|e| GpuError::NoAdapter(e.to_string()))
 }
 

@@ -7,7 +7,7 @@ use std::{
 
 use crate::{Buffer, Dispatch, kernel::KernelId};
 
-/// Beyond this number all are made anew: a guard against work that never binds the same twice.
+/// Beyond this number the cache is cleared: a guard against work that never binds the same buffers twice.
 const MAX_BIND_GROUPS: usize = 8192;
 
 /// What a bind group binds.

@@ -38,7 +38,7 @@ impl Failure {
             });
         }));
         let slot = failure.clone();
-        // Dropping the device is a loss too, but nobody is left to be told.
+        // Dropping the device is a loss too, but no user of it is left.
         device.set_device_lost_callback(move |reason, message| {
             slot.lose(format!("{reason:?}: {message}").trim_end_matches(": "));
         });
@@ -52,7 +52,7 @@ impl Failure {
         }
     }
 
-    /// Notes the loss, which explains everything after it and replaces what was reported before.
+    /// Records the loss, which explains all later errors and replaces an earlier one.
     /// The first reason stays. Wakes all who wait.
     pub(crate) fn lose(&self, reason: &str) -> GpuError {
         let mut slot = self.error.lock().unwrap_or_else(PoisonError::into_inner);

@@ -7,7 +7,7 @@
 //! Only what was timed counts against the device: the host has to have been waiting when a
 //! submission ended, and no new pipeline may have been compiled in it. Otherwise the time is an upper
 //! bound, which can raise the estimate and never lower it. A time that is out of all proportion is
-//! a machine that slept or a process that was stopped, unless the next one says the same.
+//! a machine that slept or a process that was stopped, unless the next measurement agrees with it.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ const CPU_GUESS: f64 = 1e6;
 const GAIN: f64 = 0.3;
 /// The estimate grows at most by this factor at once: clocks are coarse.
 const MOST_GROWTH: f64 = 2.0;
-/// Submissions of a smaller share of the budget say little about speed.
+/// Submissions of a smaller share of the budget are a poor measure of speed.
 const LEAST_SHARE: f64 = 0.25;
 /// Shorter submissions are overhead for the most part, and no reason to slow down.
 const LEAST_MS: f64 = 10.0;
@@ -37,7 +37,7 @@ const GAP_MS: f64 = 1000.0;
 /// The host was waiting for the end of a submission if it waited at least this long.
 const WAITED_MS: f64 = 1.0;
 
-/// A submission that ended, with times on one clock that never runs backwards.
+/// A finished submission, with times on one monotonic clock.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Finished {
     /// Operations.
@@ -76,7 +76,7 @@ impl Pace {
         Budget { operations, one_layer: !self.measured }
     }
 
-    /// Learns from a submission. They are told in the order in which they were handed over.
+    /// Updates the estimate with a submission. They come in the order in which they were submitted.
     pub(crate) fn finished(&mut self, f: Finished) {
         let ms = |time: Duration| time.as_secs_f64() * 1e3;
         let awaited = ms(f.done.saturating_sub(f.waited_from)) >= WAITED_MS;

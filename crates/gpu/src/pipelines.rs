@@ -30,6 +30,18 @@ pub(crate) struct Prepared {
     pub(crate) fresh: bool,
 }
 
+impl Gpu {
+    /// The kernels of the pipelines made so far, with the constants of each: what was compiled.
+    pub fn pipelines(&self) -> Vec<(&'static Kernel, Vec<Constant>)> {
+        let pipelines = self.lock_pipelines();
+        pipelines
+            .pipelines
+            .keys()
+            .map(|(kernel, constants)| (kernel.0, constants.clone()))
+            .collect()
+    }
+}
+
 impl Pipelines {
     pub(crate) fn new(freed: Arc<Freed>) -> Self {
         Self { freed, ..Self::default() }

@@ -56,7 +56,7 @@ impl Gpu {
     ) -> Result<Vec<T>, GpuError> {
         let (sender, done) = oneshot::channel();
         owned.raw().map_async(wgpu::MapMode::Read, .., move |result| {
-            // Nobody may be waiting any more.
+            // The receiver may be gone.
             let _ = sender.send(result);
         });
         let mapped = self.wait(Some(index), done).await?;

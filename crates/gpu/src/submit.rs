@@ -17,7 +17,7 @@ use crate::{
     pipelines::{PARAMS_STRIDE, Pipelines, Prepared},
 };
 
-/// Two keep the device busy while the host records; more would only make stopping slower.
+/// Two keep the device busy while the host records; more would only delay stopping.
 const MAX_IN_FLIGHT: usize = 2;
 
 /// A submission that the device still works on.
@@ -145,7 +145,7 @@ impl Gpu {
         let submitted = Instant::now();
         let Submitted { index, fresh } = self.hand_over(&mut pipelines, pieces, None, |_| {})?;
         self.shared.queue.on_submitted_work_done(move || {
-            // Nobody may be waiting any more.
+            // The receiver may be gone.
             let _ = sender.send(Instant::now());
         });
         let mut queue = self.lock_queue();

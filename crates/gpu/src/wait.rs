@@ -28,7 +28,7 @@ impl Gpu {
 
     /// The loss of the device, if that is what an error comes from: it explains every refusal.
     pub(crate) fn explained(&self, error: GpuError) -> GpuError {
-        // wgpu tells of a loss when it is polled, the browser before its next task.
+        // wgpu reports a loss when it is polled, the browser before its next task.
         #[cfg(not(target_arch = "wasm32"))]
         let _ = self.caught_poll(wgpu::PollType::Poll);
         if self.is_lost() { self.lose("") } else { error }
@@ -43,15 +43,14 @@ impl Gpu {
     fn poll(&self, index: Option<wgpu::SubmissionIndex>) -> Result<(), GpuError> {
         let wait = |index| wgpu::PollType::Wait { submission_index: index, timeout: None };
         let Err(reason) = self.caught_poll(wait(index)) else { return Ok(()) };
-        // The submission was refused. What came before it ends, and with it comes the news of a
-        // loss.
+        // The submission was refused. Work before it still ends, and a loss is reported with it.
         let _ = self.caught_poll(wait(None));
         self.check()?;
         Err(self.lose(&reason))
     }
 
     /// wgpu panics where the driver reports the loss to a poll; its device-lost callback was called
-    /// before that, so the panic says nothing new.
+    /// before that, so the panic adds nothing.
     #[cfg(not(target_arch = "wasm32"))]
     fn caught_poll(&self, what: wgpu::PollType) -> Result<(), String> {
         let poll = std::panic::AssertUnwindSafe(|| self.shared.device.poll(what));

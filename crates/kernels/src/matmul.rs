@@ -124,7 +124,7 @@ fn record_rows(
     let (kernel, workgroups, serial) = match tile {
         Tile::Direct { tokens } => {
             let (across, down) = (rows.div_ceil(4), op.tokens.div_ceil(tokens));
-            let (wn, wt) = direct_workgroup(across, down);
+            let (wn, wt) = direct_workgroup(across);
             constants.extend([("WN", wn), ("WT", wt), ("TM", tokens)]);
             (&DIRECT, [across.div_ceil(wn), down.div_ceil(wt), 1], k4 + tokens * rank4)
         }

@@ -79,7 +79,7 @@ pub fn record(commands: &mut Commands, variants: &Variants, op: &MatmulBackward)
             }
             Tile::Direct { .. } | Tile::Split { .. } => {
                 let tokens = direct_tokens(op.tokens);
-                let (wk, wt) = direct_workgroup(k4, op.tokens.div_ceil(tokens));
+                let (wk, wt) = direct_workgroup(k4);
                 constants.extend([("WK", wk), ("WT", wt), ("TM", tokens)]);
                 let groups = [k4.div_ceil(wk), op.tokens.div_ceil(tokens).div_ceil(wt), 1];
                 (&DIRECT, groups, count.div_ceil(4) + rank4)

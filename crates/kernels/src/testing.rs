@@ -2,8 +2,14 @@
 
 use hearth_formats::layout::{CODES, PackedRows, ScaleForm, WeightLayout};
 use hearth_gpu::{Gpu, GpuOptions, Profile};
+use hearth_rng::Rng;
 
 use crate::matrix::{Matrix, Slab};
+
+#[cfg(not(target_arch = "wasm32"))]
+#[path = "../tests/limits/mod.rs"]
+#[allow(dead_code, reason = "tests/shaders.rs uses all of it")]
+mod limits;
 
 /// Turns async test bodies into tests that run natively and in the browser's worker.
 macro_rules! gpu_test {
@@ -36,34 +42,43 @@ pub(crate) async fn for_each_profile(body: impl AsyncFn(Gpu)) {
     let tried = if cfg!(target_arch = "wasm32") { 1 } else { profiles.len() };
     for profile in profiles.into_iter().take(tried) {
         let gpu = Gpu::open(&GpuOptions::with_profile(profile)).await.unwrap();
-        body(gpu).await;
+        body(gpu.clone()).await;
+        #[cfg(not(target_arch = "wasm32"))]
+        check_launches(&gpu);
     }
 }
 
-/// Reproducible numbers (splitmix64).
-pub(crate) struct Numbers(u64);
+/// Checks what was launched against WebGPU's default limits, with the constants of the launches.
+#[cfg(not(target_arch = "wasm32"))]
+fn check_launches(gpu: &Gpu) {
+    let over = |(kernel, constants): (&'static hearth_gpu::Kernel, Vec<hearth_gpu::Constant>)| {
+        let found = limits::over_limits(kernel, &limits::parse(kernel).unwrap(), &constants);
+        found.into_iter().map(move |what| format!("{} {constants:?}: {what}", kernel.label))
+    };
+    let found: Vec<String> = gpu.pipelines().into_iter().flat_map(over).collect();
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+/// Reproducible numbers.
+pub(crate) struct Numbers(Rng);
 
 impl Numbers {
     pub(crate) fn new(seed: u32) -> Self {
-        Self(u64::from(seed))
+        Self(Rng::new(u64::from(seed)))
     }
 
     pub(crate) fn bits(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.0.next_u64()
     }
 
     /// Uniform in [0, 1).
     pub(crate) fn uniform(&mut self) -> f64 {
-        (self.bits() >> 11) as f64 / (1u64 << 53) as f64
+        self.0.uniform()
     }
 
     /// Uniform in 0..n.
     pub(crate) fn below(&mut self, n: u32) -> u32 {
-        (self.uniform() * f64::from(n)) as u32
+        self.0.below(n as usize) as u32
     }
 
     /// `len` numbers of about the given standard deviation.

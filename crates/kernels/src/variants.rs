@@ -83,9 +83,9 @@ pub(crate) fn direct_tokens(tokens: u32) -> u32 {
     }
 }
 
-/// Workgroup of direct kernels: up to 64 invocations, first along the outputs (`across`), the rest
-/// along the tokens (`down`).
-pub(crate) fn direct_workgroup(across: u32, down: u32) -> (u32, u32) {
+/// Workgroup of direct kernels: 64 invocations, first along the outputs (`across`), the rest along the
+/// tokens. It does not depend on the number of tokens: another batch needs no other pipeline.
+pub(crate) fn direct_workgroup(across: u32) -> (u32, u32) {
     let x = across.next_power_of_two().clamp(1, 64);
-    (x, (64 / x).min(down.next_power_of_two()))
+    (x, 64 / x)
 }

@@ -3,6 +3,8 @@
 #![cfg(not(target_arch = "wasm32"))]
 #![allow(clippy::unwrap_used, reason = "a test may panic, and so may its helpers")]
 
+mod limits;
+
 use std::{
     collections::BTreeSet,
     fs,
@@ -11,17 +13,8 @@ use std::{
 
 use hearth_gpu::{Access, Kernel};
 use hearth_kernels::list;
-use naga::{
-    AddressSpace, Module, ScalarKind, ShaderStage, StorageAccess, TypeInner,
-    back::pipeline_constants::process_overrides,
-    valid::{Capabilities, ModuleInfo, ValidationFlags, Validator},
-};
-
-/// WebGPU's default limits.
-const MAX_STORAGE_BUFFERS: usize = 8;
-const MAX_INVOCATIONS: u32 = 256;
-const MAX_WORKGROUP_SIZE: [u32; 3] = [256, 256, 64];
-const MAX_WORKGROUP_MEMORY: u32 = 16 * 1024;
+use limits::{MAX_STORAGE_BUFFERS, over_limits, parse};
+use naga::{AddressSpace, Module, ScalarKind, StorageAccess, TypeInner};
 
 fn folder(relative: &str) -> PathBuf {
     PathBuf::from(std::env::var("CARGO_MANIFEST_DIR").unwrap()).join(relative)
@@ -58,11 +51,12 @@ fn check(kernel: &Kernel, sources: &RustSources) -> Vec<String> {
     let mut failures = Vec::new();
     let mut fail = |what: String| failures.push(format!("{}: {what}", kernel.label));
     match parse(kernel) {
-        Ok((module, info)) => {
-            check_names(kernel, &module, &mut fail);
-            check_bindings(kernel, &module, &mut fail);
-            check_structs(kernel, &module, sources, &mut fail);
-            check_limits(kernel, &module, &info, &mut fail);
+        Ok(valid) => {
+            let module = &valid.0;
+            check_names(kernel, module, &mut fail);
+            check_bindings(kernel, module, &mut fail);
+            check_structs(kernel, module, sources, &mut fail);
+            over_limits(kernel, &valid, &[]).into_iter().for_each(&mut fail);
         }
         Err(error) => fail(error),
     }
@@ -99,6 +93,18 @@ fn the_checks_find_what_is_wrong() {
         };
         assert!(as_expected, "{from} -> {to}: {found:?}");
     }
+}
+
+/// Limits are those of the constants that a launch uses, whatever the WGSL says.
+#[test]
+fn limits_follow_the_constants() {
+    let kernel = list::all().into_iter().find(|kernel| kernel.label == "matmul_tiled_f32").unwrap();
+    let valid = parse(kernel).unwrap();
+    let over =
+        |gm, gn, bk| over_limits(kernel, &valid, &[("GM", gm), ("GN", gn), ("BK", bk)]).join("; ");
+    assert_eq!(over(16, 16, 2), "");
+    assert!(over(32, 16, 1).contains("[16, 32, 1] invocations"), "{}", over(32, 16, 1));
+    assert!(over(16, 16, 4).contains("bytes of workgroup memory"), "{}", over(16, 16, 4));
 }
 
 #[test]
@@ -245,17 +251,6 @@ fn not_portable(line: &str) -> Vec<&'static str> {
     found
 }
 
-fn parse(kernel: &Kernel) -> Result<(Module, ModuleInfo), String> {
-    let text = kernel.wgsl();
-    let module = naga::front::wgsl::parse_str(&text)
-        .map_err(|error| error.emit_to_string_with_path(&text, kernel.name))?;
-    let mut validator = Validator::new(ValidationFlags::all(), Capabilities::empty());
-    let info = validator
-        .validate(&module)
-        .map_err(|error| error.emit_to_string_with_path(&text, kernel.name))?;
-    Ok((module, info))
-}
-
 fn check_names(kernel: &Kernel, module: &Module, fail: &mut impl FnMut(String)) {
     let entries: Vec<_> = module.entry_points.iter().map(|entry| entry.name.as_str()).collect();
     if entries != [kernel.name] {
@@ -341,36 +336,6 @@ fn check_structs(
         if name != "Params" && bytes != *span {
             fail(format!("struct {name} has {bytes} bytes in Rust, {span} in WGSL"));
         }
-    }
-}
-
-/// Limits with the default values of all overrides.
-fn check_limits(
-    kernel: &Kernel,
-    module: &Module,
-    info: &ModuleInfo,
-    fail: &mut impl FnMut(String),
-) {
-    let entry = Some((ShaderStage::Compute, kernel.name));
-    let module = match process_overrides(module, info, entry, &Default::default()) {
-        Ok((module, _)) => module,
-        Err(error) => return fail(format!("overrides without usable defaults: {error}")),
-    };
-    for entry in &module.entry_points {
-        let size = entry.workgroup_size;
-        let too_large = size.iter().zip(MAX_WORKGROUP_SIZE).any(|(n, limit)| *n > limit);
-        if too_large || size.iter().product::<u32>() > MAX_INVOCATIONS {
-            fail(format!("workgroups of {size:?} invocations are over WebGPU's default"));
-        }
-    }
-    let memory: u32 = module
-        .global_variables
-        .iter()
-        .filter(|(_, variable)| variable.space == AddressSpace::WorkGroup)
-        .map(|(_, v)| module.types[v.ty].inner.size(module.to_ctx()).next_multiple_of(16))
-        .sum();
-    if memory > MAX_WORKGROUP_MEMORY {
-        fail(format!("{memory} bytes of workgroup memory, the limit is {MAX_WORKGROUP_MEMORY}"));
     }
 }
 

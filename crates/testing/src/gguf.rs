@@ -1,23 +1,46 @@
 //! Small GGUF files, written value by value (ggml's `docs/gguf.md`).
 
-/// Number of a value's type.
+/// Numbers of types of values.
 const TEXT: u32 = 8;
+const ARRAY: u32 = 9;
 
 /// A GGUF file that grows.
 #[derive(Debug, Clone, Default)]
 pub struct GgufFile {
     values: Vec<(String, u32, Vec<u8>)>,
-    tensors: Vec<(String, Vec<u64>, u32, Vec<u8>)>,
+    tensors: Vec<TensorEntry>,
+    data: usize,
 }
 
-fn string(text: &str) -> Vec<u8> {
+#[derive(Debug, Clone)]
+struct TensorEntry {
+    name: String,
+    shape: Vec<u64>,
+    kind: u32,
+    /// Offset in the data, where it is not the next free one.
+    offset: Option<u64>,
+    bytes: Vec<u8>,
+}
+
+/// A string as the file holds it: its length and its bytes.
+pub fn string(text: &str) -> Vec<u8> {
     [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat()
+}
+
+/// An array of any type by its number, as the file holds it.
+pub fn array(kind: u32, count: usize, bytes: &[u8]) -> Vec<u8> {
+    [&kind.to_le_bytes()[..], &(count as u64).to_le_bytes(), bytes].concat()
 }
 
 impl GgufFile {
     /// A value of any type by its number, in the file's bytes; one of the same key is replaced.
     pub fn value(mut self, key: &str, kind: u32, bytes: impl AsRef<[u8]>) -> Self {
         self.values.retain(|(other, ..)| other != key);
+        self.repeated(key, kind, bytes)
+    }
+
+    /// The same, without replacing a value of the same key: a damaged file may have two.
+    pub fn repeated(mut self, key: &str, kind: u32, bytes: impl AsRef<[u8]>) -> Self {
         self.values.push((key.to_owned(), kind, bytes.as_ref().to_vec()));
         self
     }
@@ -45,8 +68,7 @@ impl GgufFile {
 
     /// An array of any type by its number, in the file's bytes.
     pub fn array(self, key: &str, kind: u32, count: usize, bytes: &[u8]) -> Self {
-        let bytes = [&kind.to_le_bytes()[..], &(count as u64).to_le_bytes(), bytes].concat();
-        self.value(key, 9, bytes)
+        self.value(key, ARRAY, array(kind, count, bytes))
     }
 
     /// Without this key.
@@ -57,7 +79,22 @@ impl GgufFile {
 
     /// A tensor by the number of its type, sizes with the slowest first.
     pub fn tensor(mut self, name: &str, shape: &[u64], kind: u32, bytes: Vec<u8>) -> Self {
-        self.tensors.push((name.to_owned(), shape.to_vec(), kind, bytes));
+        let (name, shape) = (name.to_owned(), shape.to_vec());
+        self.tensors.push(TensorEntry { name, shape, kind, offset: None, bytes });
+        self
+    }
+
+    /// A tensor at any offset of the data, without bytes of its own: see [`GgufFile::data`].
+    pub fn tensor_at(mut self, name: &str, shape: &[u64], kind: u32, offset: u64) -> Self {
+        let (name, shape) = (name.to_owned(), shape.to_vec());
+        let entry = TensorEntry { name, shape, kind, offset: Some(offset), bytes: Vec::new() };
+        self.tensors.push(entry);
+        self
+    }
+
+    /// So many zeros after the header.
+    pub fn data(mut self, bytes: usize) -> Self {
+        self.data = bytes;
         self
     }
 
@@ -78,19 +115,22 @@ impl GgufFile {
             out.extend(bytes);
         }
         let mut offset = 0u64;
-        for (name, shape, kind, bytes) in &self.tensors {
-            out.extend(string(name));
-            out.extend((shape.len() as u32).to_le_bytes());
-            for size in shape.iter().rev() {
+        for tensor in &self.tensors {
+            out.extend(string(&tensor.name));
+            out.extend((tensor.shape.len() as u32).to_le_bytes());
+            for size in tensor.shape.iter().rev() {
                 out.extend(size.to_le_bytes());
             }
-            out.extend(kind.to_le_bytes());
-            out.extend(offset.to_le_bytes());
-            offset += (bytes.len() as u64).next_multiple_of(32);
+            out.extend(tensor.kind.to_le_bytes());
+            out.extend(tensor.offset.unwrap_or(offset).to_le_bytes());
+            offset += (tensor.bytes.len() as u64).next_multiple_of(32);
         }
-        for (.., bytes) in &self.tensors {
+        for tensor in self.tensors.iter().filter(|tensor| tensor.offset.is_none()) {
             out.resize(out.len().next_multiple_of(32), 0);
-            out.extend(bytes);
+            out.extend(&tensor.bytes);
+        }
+        if self.data > 0 {
+            out.resize(out.len().next_multiple_of(32) + self.data, 0);
         }
         out
     }

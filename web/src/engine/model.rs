@@ -9,16 +9,12 @@ use hearth_formats::{
 };
 use hearth_gemma::{Embedding, LoadOptions, Model, config::Family, config_and_notes};
 use hearth_gpu::{Gpu, GpuOptions};
-use js_sys::{Function, Promise, Reflect};
-use wasm_bindgen::{JsCast, JsValue};
-use wasm_bindgen_futures::JsFuture;
 use web_sys::Blob;
 use web_time::Instant;
 
 use super::{ask::Ask, blob_source::BlobSource, problem::Problem, session::Base};
 use crate::{
     protocol::{BadPiece, FromEngine, GpuSummary, ModelFile, ModelSummary, ToEngine, WeightsAs},
-    storage::scope,
     weights::precision,
 };
 
@@ -45,27 +41,14 @@ pub async fn gpu(base: &mut Base) -> Result<Gpu, Problem> {
 }
 
 /// The GPU in words.
-pub async fn summary(gpu: &Gpu) -> GpuSummary {
+pub fn summary(gpu: &Gpu) -> GpuSummary {
     let capabilities = gpu.capabilities();
-    let name = browsers_name().await.unwrap_or_default();
     GpuSummary {
-        software: capabilities.software || name.to_lowercase().contains("swiftshader"),
+        software: capabilities.software,
         f16: capabilities.f16,
         max_binding: gpu.max_binding(),
-        name,
+        name: gpu.adapter().name.clone(),
     }
-}
-
-/// The browser's words for its adapter, "google swiftshader" say; wgpu does not pass them on.
-async fn browsers_name() -> Result<String, JsValue> {
-    let get = |object: &JsValue, name: &str| Reflect::get(object, &name.into());
-    let gpu = get(&scope().navigator(), "gpu")?;
-    let request: Function = get(&gpu, "requestAdapter")?.dyn_into()?;
-    let adapter = JsFuture::from(Promise::from(request.call0(&gpu)?)).await?;
-    let info = get(&adapter, "info")?;
-    let words = ["vendor", "architecture", "description"];
-    let words = words.iter().filter_map(|word| get(&info, word).ok()?.as_string());
-    Ok(words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" "))
 }
 
 /// Loads the model that the request names.

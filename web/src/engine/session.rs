@@ -110,9 +110,7 @@ impl<'m> Session<'m> {
             blobs.first().cloned().ok_or_else(none)
         };
         let message = match body {
-            ToEngine::OpenGpu => {
-                FromEngine::Gpu(model::summary(&model::gpu(self.base).await?).await)
-            }
+            ToEngine::OpenGpu => FromEngine::Gpu(model::summary(&model::gpu(self.base).await?)),
             ToEngine::SelfTest => FromEngine::SelfTested {
                 rows: self_test::run(&model::gpu(self.base).await?).await?,
             },

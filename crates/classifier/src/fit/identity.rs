@@ -1,8 +1,8 @@
 //! What a run is: everything that must be equal for it to be resumed, and what differs in words.
 //!
-//! A run is resumed to the bit or not at all, so the machine counts: build, adapter, kernel variants and the
-//! layout of the weights. To end a run and keep its best nothing is trained any more, so that works on any
-//! machine that has the model and the rows.
+//! A run is resumed to the bit or not at all, so the machine is part of it: build, adapter, kernel variants and the
+//! layout of the weights. Ending a run and keeping its best adapter trains nothing, so it works on any machine
+//! that has the model and the rows.
 
 use std::collections::BTreeMap;
 
@@ -11,6 +11,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::Task;
+use crate::error::Difference;
 use crate::recipe::Recipe;
 
 /// Name and value of everything that makes a run what it is.
@@ -27,25 +28,16 @@ const DATA: &str = "data";
 const PROMPT: &str = "prompt";
 const RECIPE: &str = "recipe";
 
-/// What is about to be done with a run that was begun.
+/// What an existing run is opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
     /// Take its next step.
     Resume,
-    /// Keep its best and take no step.
+    /// Keep its best adapter without training further.
     End,
 }
 
-/// One thing that is not as it was.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Difference {
-    /// Its name: `weights`, `build`, `data`, or a field of the recipe or the prompt.
-    pub name: String,
-    /// Both values, in words.
-    pub words: String,
-}
-
-/// The part of an identity that the machine and the model make up.
+/// The part of an identity that comes from the machine and the model.
 pub fn of_machine(model: &Model) -> Identity {
     let variants = model.variants;
     let entries = [
@@ -97,12 +89,12 @@ fn data(task: &Task<'_>) -> String {
     )
 }
 
-/// The recipe that a run was begun with.
+/// The recipe that a run was started with.
 pub(super) fn recipe_of(identity: &Identity) -> Option<Recipe> {
     serde_json::from_str(identity.get(RECIPE)?).ok()
 }
 
-/// Everything that matters for the purpose and is not as it was.
+/// The differences that matter for the purpose.
 pub(super) fn differences_for(was: &Identity, now: &Identity, purpose: Purpose) -> Vec<Difference> {
     let machine = [WEIGHTS, BUILD, ADAPTER, PROFILE, VARIANTS];
     let mut found = differences(was, now);
@@ -112,7 +104,7 @@ pub(super) fn differences_for(was: &Identity, now: &Identity, purpose: Purpose) 
     found
 }
 
-/// Everything that is not as it was, in words.
+/// All differences, in words.
 pub fn differences(was: &Identity, now: &Identity) -> Vec<Difference> {
     let names: std::collections::BTreeSet<_> = was.keys().chain(now.keys()).collect();
     let mut found = Vec::new();
@@ -187,7 +179,7 @@ fn fields(was: Value, now: Value) -> Vec<Difference> {
     differing.map(difference).collect()
 }
 
-/// A setting as people write it.
+/// A setting's value as text.
 fn shown(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
@@ -230,7 +222,7 @@ pub(super) fn check_more_epochs(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{prompt::PromptSpec, recipe::Schedule};
+    use crate::{prompt::PromptSpec, recipe::Decay};
 
     fn identity(recipe: &Recipe, prompt: &PromptSpec) -> Identity {
         let json = |value: serde_json::Result<String>| value.unwrap();
@@ -320,7 +312,7 @@ mod tests {
     #[test]
     fn more_epochs_are_for_schedules_that_do_not_know_the_end() {
         let constant =
-            Recipe { schedule: Schedule::Constant, warmup: 0.0, epochs: 2, ..Recipe::default() };
+            Recipe { schedule: Decay::Constant, warmup: 0.0, epochs: 2, ..Recipe::default() };
         let more = Recipe { epochs: 4, ..constant.clone() };
         check_more_epochs(&constant, &more, 10, 20).unwrap();
         // while every step so far had the same rate under both, it is the same run

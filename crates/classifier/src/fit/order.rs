@@ -1,7 +1,7 @@
-//! Which rows make which batch: a pure function of seed and epoch, so that a resumed run needs no state
+//! The assignment of rows to batches: a pure function of seed and epoch, so that a resumed run needs no state
 //! for it.
 
-use crate::rng::Rng;
+use hearth_rng::Rng;
 
 /// Batches whose rows are sorted by length together, when rows are grouped by length.
 const GROUP: usize = 8;

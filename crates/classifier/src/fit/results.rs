@@ -1,5 +1,5 @@
-//! What a run has brought so far: history, best adapter, averages. It needs no trainer, so a run can be ended
-//! where nothing could be trained any more.
+//! The results of a run so far: history, best adapter, averages. They need no trainer, so a run can be ended
+//! on a machine that could not resume it.
 
 use std::collections::BTreeMap;
 
@@ -89,12 +89,12 @@ impl<'a> Results<'a> {
         self.steps_an_epoch() * self.recipe.epochs
     }
 
-    /// The last step of an epoch is done and its end is not.
+    /// The last step of an epoch is done, but its validation is not.
     pub(super) fn epoch_is_over(&self) -> bool {
         self.state.history.epochs.len() < self.state.step / self.steps_an_epoch()
     }
 
-    /// No step is left, or enough epochs went by without a better one.
+    /// No step is left, or early stopping applies.
     pub(super) fn is_over(&self) -> bool {
         let history = &self.state.history;
         let since_best = history.epochs.len() - history.best_epoch.unwrap_or(history.epochs.len());
@@ -168,14 +168,14 @@ impl<'a> Results<'a> {
         Ok([Some(loss), evaluation.roc_auc.value, evaluation.f1.value])
     }
 
-    /// Whether the validation rows choose the epoch. A few rows choose by chance, and on ETHOS they chose the first
-    /// epoch of four; early stopping was asked for, so it keeps what it found.
+    /// Whether the epoch is selected on the validation rows. With few rows the selection is mostly chance: on ETHOS it
+    /// was the first epoch of four. Early stopping is requested explicitly, so it always selects.
     fn chooses_epoch(&self) -> bool {
         let enough = self.task.validation.len() >= CHOOSING_ROWS;
         self.recipe.best_epoch && (enough || self.recipe.patience > 0)
     }
 
-    /// Notes the end of an epoch: the adapter after it, and its scores of the validation rows.
+    /// Records the end of an epoch: the adapter after it, and its scores of the validation rows.
     pub(super) fn end_epoch(
         &mut self,
         params: Vec<f32>,
@@ -208,8 +208,8 @@ impl<'a> Results<'a> {
         self.best.is_some()
     }
 
-    /// Chooses among what there is. `last` is the adapter as it stands: it is kept where no epoch is over, and may be
-    /// empty otherwise. The device only scores validation rows, and only where nobody has scored them yet.
+    /// Selects the adapter to keep. `last` is the current one: it is kept if no epoch has finished, and may be empty
+    /// otherwise. The device only scores validation rows, and only those not scored yet.
     pub(super) async fn conclude(
         mut self,
         model: &Model,

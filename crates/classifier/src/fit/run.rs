@@ -17,9 +17,9 @@ use super::{
 };
 use crate::{error::ClassifierError, history::Step, recipe::Recipe};
 
-/// Skipped steps in a row that end a run.
+/// Consecutive skipped steps that end a run.
 const SKIPS: u32 = 3;
-/// Adapters that an average is made of, at most.
+/// Most adapters in an average.
 const AVERAGED: usize = 64;
 
 struct Run<'m, 'a> {
@@ -85,13 +85,13 @@ pub(super) async fn run(
     }
     let Run { trainer, results, .. } = run;
     let layout = trainer.lora().layout.clone();
-    // what is scored now needs room of its own
+    // scoring needs memory of its own
     drop(trainer);
     results.conclude(model, layout, Vec::new(), progress).await
 }
 
-/// Ends the run of a snapshot as it stands. Nothing is trained and nothing allocated for it, so the build, the GPU
-/// and the weights' layout need not be those that trained it.
+/// Ends the run of a snapshot in its current state. Nothing is trained or allocated, so build, GPU and layout of the
+/// weights may differ from those that trained it.
 async fn end(
     model: &Model,
     task: &Task<'_>,
@@ -113,7 +113,7 @@ async fn end(
 }
 
 impl<'m, 'a> Run<'m, 'a> {
-    /// Begins anew, or from a snapshot with the cut of batches that the run began with.
+    /// Starts a new run, or one from a snapshot, with batches split as they were when that run started.
     async fn start(
         model: &'m Model,
         task: &'a Task<'a>,

@@ -1,7 +1,7 @@
-//! From a recipe to what the engine needs: configuration, examples, and a cut that fits the memory.
+//! From a recipe to what the engine needs: configuration, examples, and micro-batches that fit the memory.
 
 use hearth_gemma::{
-    LoraConfig, Model, Projection, plan,
+    LoraConfig, Model, plan,
     plan::{MemoryPlan, TrainingNeed},
     shared_prefix,
     targets::{Example, Loss, prediction_count},
@@ -10,12 +10,9 @@ use hearth_gemma::{
 };
 
 use super::{Task, order};
-use crate::{
-    error::ClassifierError,
-    recipe::{self, Recipe, Target},
-};
+use crate::{error::ClassifierError, recipe::Recipe};
 
-/// Optimizer steps of an epoch.
+/// Optimizer steps per epoch.
 pub(super) fn steps_an_epoch(task: &Task<'_>, recipe: &Recipe) -> usize {
     task.train.len().div_ceil(recipe.batch)
 }
@@ -43,41 +40,24 @@ pub(super) fn check(task: &Task<'_>) -> Result<(), ClassifierError> {
 
 /// The engine's configuration.
 pub(super) fn config(task: &Task<'_>, recipe: &Recipe) -> TrainConfig {
-    let projection = |target: &Target| match target {
-        Target::Q => Projection::Q,
-        Target::K => Projection::K,
-        Target::V => Projection::V,
-        Target::O => Projection::O,
-        Target::Gate => Projection::Gate,
-        Target::Up => Projection::Up,
-        Target::Down => Projection::Down,
-    };
     TrainConfig {
         lora: LoraConfig {
             rank: recipe.rank as u32,
             alpha: recipe.alpha as f32,
             rslora: recipe.rank_stabilized,
             dropout: recipe.dropout as f32,
-            targets: recipe.targets.iter().map(projection).collect(),
+            targets: recipe.targets.clone(),
             seed: recipe.seed,
         },
-        loss: loss(recipe),
+        loss: recipe.loss,
         classes: task.class_tokens.to_vec(),
         schedule: recipe.schedule_of(steps_an_epoch(task, recipe) * recipe.epochs),
         adam: Adam {
             weight_decay: recipe.weight_decay as f32,
             max_norm: recipe.clip_norm as f32,
-            lora_plus_ratio: recipe.b_rate_ratio as f32,
+            lora_plus_ratio: recipe.lora_plus_ratio as f32,
             ..Adam::default()
         },
-    }
-}
-
-fn loss(recipe: &Recipe) -> Loss {
-    match recipe.loss {
-        recipe::Loss::Choice => Loss::Choice,
-        recipe::Loss::Label => Loss::Label,
-        recipe::Loss::Sequence => Loss::Sequence,
     }
 }
 
@@ -95,22 +75,22 @@ pub(super) fn examples(task: &Task<'_>, recipe: &Recipe) -> Vec<Example> {
             1.0
         }
     };
-    let ends = recipe.loss == recipe::Loss::Sequence || recipe.end_token;
+    let ends = recipe.loss == Loss::Sequence || recipe.end_token;
     let end = task.end_token.filter(|_| ends);
     let example = |(id, row): (usize, &super::Row)| {
         let label = task.class_tokens[row.class];
         let class = row.class as u32;
-        Example::new(loss(recipe), &row.ids, class, label, end, weight(row.class), id as u32)
+        Example::new(recipe.loss, &row.ids, class, label, end, weight(row.class), id as u32)
     };
     task.train.iter().enumerate().map(example).collect()
 }
 
 /// Whether the recipe's loss runs over the vocabulary.
 pub(super) fn needs_tables(recipe: &Recipe) -> bool {
-    loss(recipe) != Loss::Choice
+    recipe.loss != Loss::Choice
 }
 
-/// How batches are cut to fit `memory`: whole where that is possible, as the batches of all epochs are known.
+/// How batches are split to fit `memory`: not at all if possible. The batches of all epochs are known in advance.
 pub(super) fn plan(
     model: &Model,
     config: &TrainConfig,
@@ -140,7 +120,7 @@ pub(super) fn plan(
         averaging: recipe.average > 0.0,
         input_row_bytes: plan::input_row_bytes(model),
     };
-    // a loss over the vocabulary wants the tables that were left in the file so far
+    // a loss over the vocabulary needs the tables, which may not be loaded yet
     let tables = if needs_tables(recipe) { model.missing_table_bytes() } else { 0 };
     // what is on the device already: the weights, and whatever else the caller keeps there
     let weights = model.gpu.account().in_use() + tables;
@@ -194,9 +174,9 @@ mod tests {
             let recipe = Recipe { loss, end_token, ..Recipe::default() };
             examples(&task(&rows), &recipe)[0].targets.last().unwrap().token
         };
-        assert_eq!(last(recipe::Loss::Choice, true), 1); // the number of the class
-        assert_eq!((last(recipe::Loss::Label, true), last(recipe::Loss::Label, false)), (1, 9));
-        assert_eq!(last(recipe::Loss::Sequence, false), 1);
+        assert_eq!(last(Loss::Choice, true), 1); // the number of the class
+        assert_eq!((last(Loss::Label, true), last(Loss::Label, false)), (1, 9));
+        assert_eq!(last(Loss::Sequence, false), 1);
     }
 
     #[test]
@@ -212,7 +192,7 @@ mod tests {
     #[test]
     fn a_recipe_becomes_a_configuration() {
         let rows = rows(&[0; 17]);
-        let recipe = Recipe { b_rate_ratio: 4.0, epochs: 2, ..Recipe::default() };
+        let recipe = Recipe { lora_plus_ratio: 4.0, epochs: 2, ..Recipe::default() };
         let config = config(&task(&rows), &recipe);
         assert_eq!((config.schedule.steps, config.schedule.warmup), (6, 1));
         assert_eq!((config.adam.lora_plus_ratio, config.adam.max_norm), (4.0, 1.0));

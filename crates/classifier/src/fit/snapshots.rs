@@ -1,13 +1,16 @@
-//! Where a run's snapshots lie, and whether one of them belongs to this run.
+//! Storage of a run's snapshots, and the check that a snapshot belongs to this run.
 
 use hearth_gemma::{snapshot::Snapshot, train::StepPlan};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    identity::{self, Difference, Identity, Purpose},
+    identity::{self, Identity, Purpose},
     results::Buffers,
 };
-use crate::{error::ClassifierError, history::History};
+use crate::{
+    error::{ClassifierError, Difference},
+    history::History,
+};
 
 /// The adapter as it stands, among the trainer's buffers.
 pub(super) const PARAMS: &str = hearth_gemma::train::PARAMS;
@@ -51,7 +54,7 @@ impl SnapshotStore for MemoryStore {
 pub(super) struct State {
     /// Optimizer steps done.
     pub step: usize,
-    /// How batches are cut, as memory had decided when the run began.
+    /// How batches are split, as determined by memory when the run started.
     pub plan: StepPlan,
     /// What happened.
     pub history: History,
@@ -63,7 +66,7 @@ pub(super) struct State {
     pub padded: u64,
     /// Seconds spent.
     pub seconds: f64,
-    /// Snapshots written: tells their age.
+    /// Number of snapshots written; the newer of two has the larger number.
     pub saved: u64,
 }
 
@@ -83,7 +86,7 @@ impl State {
     }
 }
 
-/// Writes the next snapshot into the slot whose turn it is.
+/// Writes the next snapshot into the slot with the older one.
 pub(super) fn save(
     store: &mut dyn SnapshotStore,
     identity: &Identity,

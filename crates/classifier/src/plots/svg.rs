@@ -9,7 +9,7 @@ use plotters_backend::{BackendCoord, BackendStyle, BackendTextStyle, DrawingErro
 
 use super::PlotError;
 
-/// Colours as they are written into the file; [`super::STYLE`] swaps them in the dark.
+/// Colours as they are written into the file; [`super::STYLE`] replaces them in dark mode.
 pub(super) mod colour {
     use plotters::style::RGBColor;
 
@@ -21,7 +21,7 @@ pub(super) mod colour {
     pub const GOLD: RGBColor = RGBColor(0xB9, 0x7A, 0x12);
     pub const PLUM: RGBColor = RGBColor(0x7C, 0x3F, 0x6B);
     pub const SLATE: RGBColor = RGBColor(0x4A, 0x5F, 0x82);
-    /// Told apart by lightness too, for those who see few colours.
+    /// Distinguishable by lightness too, for colour-blind readers.
     pub const SERIES: [RGBColor; 5] = [EMBER, PINE, GOLD, PLUM, SLATE];
 }
 

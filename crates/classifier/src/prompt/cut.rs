@@ -1,4 +1,4 @@
-//! Cuts a text, and never the prompt's ending, so that the prompt fits its limit.
+//! Truncates a text, never the prompt's ending, so that the prompt fits its limit.
 
 use super::{Part, PromptRow, Prompter};
 
@@ -42,7 +42,7 @@ pub(super) fn fit(prompter: &Prompter<'_>, text: &str) -> PromptRow {
     PromptRow { ids: ids_of(fits), cut: true }
 }
 
-/// Tokens of the ending by itself.
+/// Number of tokens of the ending alone.
 fn ending_tokens(prompter: &Prompter<'_>) -> usize {
     let tokens = |part: &Part| match part {
         Part::Plain(text) => prompter.encoder.encode(text, false).len(),

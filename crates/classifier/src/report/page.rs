@@ -69,7 +69,7 @@ fn interval(evaluation: &Evaluation, name: &str) -> Option<String> {
     evaluation.interval(name).map(|i| format!("{:.3} to {:.3}", i.low, i.high))
 }
 
-/// The three figures that people look for first.
+/// The three headline figures.
 fn headline(test: &Evaluation) -> Markup {
     let f1 = match test.positive.and_then(|p| test.classes.get(p)) {
         Some(class) => format!("F1 of {class}"),
@@ -120,7 +120,7 @@ fn quality(test: &Evaluation, report: &Report) -> Result<Markup, PlotError> {
     let threshold = (test.classes.len() == 2).then_some(test.threshold);
     Ok(html! {
         section {
-            h2 { "How good it is" }
+            h2 { "Results" }
             p { "Measured on " (test.rows) " test rows"
                 @if let Some(threshold) = threshold { ", threshold " (format!("{threshold:.3}")) }
                 @if let Some(t) = report.temperature { ", temperature " (format!("{t:.2}")) }
@@ -146,7 +146,7 @@ fn quality(test: &Evaluation, report: &Report) -> Result<Markup, PlotError> {
                 (figure(plots::confusion(test), "Confusion matrix: rows are the truth, columns the prediction.")?)
                 (figure(plots::roc(test), "ROC curve; the dashed line is chance.")?)
                 (figure(plots::precision_recall(test), "Precision and recall.")?)
-                (figure(plots::calibration(report.calibration_before.as_deref(), &test.calibration), "Calibration: on the dashed line, probabilities mean what they say.")?)
+                (figure(plots::calibration(report.calibration_before.as_deref(), &test.calibration), "Calibration: on the dashed line, predicted probabilities equal observed frequencies.")?)
             }
             (figure(plots::score_histogram(test), "Scores by true class: the less they overlap, the better.")?)
         }
@@ -156,8 +156,8 @@ fn quality(test: &Evaluation, report: &Report) -> Result<Markup, PlotError> {
 fn mistakes(mistakes: &[Mistake]) -> Markup {
     html! {
         section {
-            h2 { "The surest mistakes" }
-            p { "Wrong labels hide here. Texts are shown when you open them." }
+            h2 { "Most confident mistakes" }
+            p { "Check these rows for wrong labels. Open one to see its text." }
             @for m in mistakes {
                 details {
                     summary { "Row " (m.row) ": " b { (m.truth) } " taken for " b { (m.predicted) } span.p { (format!("{:.1} %", m.probability * 100.0)) } }
@@ -215,8 +215,8 @@ fn data(data: &DataSummary) -> Result<Markup, PlotError> {
             } }
             ul {
                 @if lost > 0 { li { (data.dropped.empty_text.len()) " rows without text and " (data.dropped.empty_label.len()) " without label were left out." } }
-                @if data.duplicates > 0 { li { (data.duplicates) " test rows have the same text as a training row: the figures flatter." } }
-                @if data.cut > 0 { li { (data.cut) " texts were cut to fit the prompt's limit." } }
+                @if data.duplicates > 0 { li { (data.duplicates) " test rows have the same text as a training row, so the figures are too optimistic." } }
+                @if data.cut > 0 { li { (data.cut) " texts were truncated to the prompt's limit." } }
             }
             @if let Some(tokens) = &data.tokens {
                 (figure(plots::token_lengths(tokens), &format!("Prompt lengths: {:.0} tokens on average, 95 % up to {}, the longest {}.", tokens.mean, tokens.p95, tokens.longest))?)
@@ -254,8 +254,8 @@ fn repeat(report: &Report) -> Markup {
         section {
             h2 { "Time, memory, and how to repeat it" }
             dl {
-                dt { "Training" } dd { (format!("{:.0} s, {:.0} tokens a second", speed.train_seconds, speed.train_tokens_per_second)) }
-                dt { "Scoring" } dd { (format!("{:.1} rows a second", speed.score_rows_per_second)) }
+                dt { "Training" } dd { (format!("{:.0} s, {:.0} tokens per second", speed.train_seconds, speed.train_tokens_per_second)) }
+                dt { "Scoring" } dd { (format!("{:.1} rows per second", speed.score_rows_per_second)) }
                 dt { "GPU memory" } dd { (gigabytes(speed.gpu_bytes)) }
                 @if let Some(bytes) = speed.host_bytes { dt { "Program memory" } dd { (gigabytes(bytes)) } }
             }

@@ -155,7 +155,7 @@ fn an_empty_report_is_a_page_too() {
 }
 
 #[test]
-fn mistakes_come_surest_first() {
+fn mistakes_come_in_order_of_confidence() {
     let probabilities = [0.4, 0.6, 0.1, 0.9, 0.7, 0.3, 0.2, 0.8];
     let scored = Scored {
         classes: 2,

@@ -1,4 +1,4 @@
-//! One text scored and one training step, with the memory that they took against the plan.
+//! One text scored and one training step, with the memory that they took compared with the plan.
 
 use anyhow::{Result, bail};
 use hearth_formats::checkpoint::Checkpoint;
@@ -8,7 +8,6 @@ use hearth_gemma::{
         MemoryPlan, TrainingNeed, input_row_bytes, most_targets, plan_forward, plan_training,
         weight_bytes,
     },
-    rng::Rng,
     schedule::{Decay, Schedule},
     score::Scorer,
     targets::{Example, Loss, prediction_count},
@@ -17,6 +16,7 @@ use hearth_gemma::{
 };
 use hearth_gpu::{Commands, Gpu};
 use hearth_kernels::variants::Variants;
+use hearth_rng::Rng;
 use serde::Serialize;
 use web_time::Instant;
 
@@ -116,7 +116,7 @@ pub async fn outline_of(args: &Bench, gpu: &Gpu, checkpoint: &Checkpoint) -> Res
     Ok(recorded)
 }
 
-/// What one part took.
+/// Time and memory of one part.
 #[derive(Serialize)]
 struct Part {
     seconds: f64,

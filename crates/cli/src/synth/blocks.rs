@@ -123,7 +123,7 @@ mod tests {
     /// What Hearth's reader makes of the blocks, against the weights.
     #[test]
     fn blocks_hold_the_weights_with_the_error_of_their_bits() {
-        let mut rng = hearth_gemma::rng::Rng::new(3);
+        let mut rng = hearth_rng::Rng::new(3);
         let x: Vec<f32> = (0..256)
             .map(|_| (0..4).map(|_| rng.uniform() as f32 - 0.5).sum::<f32>() * 0.03)
             .collect();

@@ -1,6 +1,6 @@
 //! The head of a GGUF file, as llama.cpp's converter writes it for Gemma.
 
-use hearth_formats::{checkpoint::names::matrix_to_gguf, gguf::header::TensorType};
+use hearth_formats::{gguf::header::TensorType, names::matrix_to_gguf};
 use hearth_gemma::Config;
 
 use super::{Tensor, vocabulary::Vocabulary};

@@ -12,7 +12,7 @@ use hearth_formats::{
     layout::{PackedRows, WeightLayout},
     quantize::encode_row,
 };
-use hearth_gemma::rng::Rng;
+use hearth_rng::Rng;
 
 use super::blocks;
 

@@ -5,7 +5,7 @@
 //! `[out, r]`, f32. llama.cpp scales by alpha / r and knows no rsLoRA, so alpha is given such
 //! that alpha / r is the adapter's scale.
 
-use crate::checkpoint::names::matrix_to_gguf;
+use crate::names::matrix_to_gguf;
 use crate::peft::{Adapter, PeftError};
 
 const ALIGNMENT: usize = 32;

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use hearth_formats::checkpoint::{Checkpoint, CheckpointError, names::is_not_text};
+use hearth_formats::{
+    checkpoint::{Checkpoint, CheckpointError},
+    names::is_not_text,
+};
 
 use super::Config;
 use crate::{ModelError, Projection};

@@ -1,14 +1,8 @@
 //! What training needs of a device: memory that is given back, and a run that outlives its device.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
-use std::rc::Rc;
-
-use hearth_formats::{
-    checkpoint::Checkpoint,
-    source::{ByteSource, MemorySource},
-};
 use hearth_gemma::{
-    Model, ModelError, Precision,
+    Model, ModelError,
     score::Scorer,
     targets::Loss,
     train::{StepReport, Trainer},
@@ -16,19 +10,10 @@ use hearth_gemma::{
 use hearth_gpu::{Gpu, GpuOptions, Profile};
 use wasm_bindgen_test::wasm_bindgen_test;
 
-use crate::twins::{GEMMA2, GEMMA3, config, plan, rows};
+use crate::twins::{GEMMA2, GEMMA3, config, load_on, plan, rows};
 
 async fn open() -> Gpu {
     Gpu::open(&GpuOptions::with_profile(Profile::Full)).await.unwrap()
-}
-
-async fn load(gpu: &Gpu, files: &[(&str, &'static [u8])]) -> Model {
-    let sources = files
-        .iter()
-        .map(|&(name, bytes)| Rc::new(MemorySource::new(name, bytes)) as Rc<dyn ByteSource>)
-        .collect();
-    let checkpoint = Checkpoint::open(sources).await.unwrap();
-    Model::load(gpu, &checkpoint, Precision::Exact, |_| true).await.unwrap()
 }
 
 /// Trains a little on batches that differ in length, and scores with what came of it.
@@ -59,11 +44,11 @@ const ROUNDS: u64 = if cfg!(target_arch = "wasm32") { 3 } else { 10 };
 #[wasm_bindgen_test(unsupported = pollster::test)]
 async fn rounds_of_training_scoring_and_loading_take_the_memory_of_one() {
     let gpu = open().await;
-    let model = load(&gpu, &GEMMA3).await;
+    let model = load_on(&gpu, &GEMMA3).await;
     let mut first = None;
     for round in 0..ROUNDS {
         train_and_score(&model, 10 * round).await;
-        let second = load(&gpu, &GEMMA2).await;
+        let second = load_on(&gpu, &GEMMA2).await;
         train_and_score(&second, 10 * round + 1).await;
         drop(second);
         for run in 0..3 {
@@ -75,6 +60,36 @@ async fn rounds_of_training_scoring_and_loading_take_the_memory_of_one() {
             let off = now as f64 / first as f64 - 1.0;
             assert!(off.abs() <= 0.02, "round {round}: {now} bytes, {first} after the first");
         }
+    }
+}
+
+/// Steps over batches of so many rows that share five tokens and add up to `longest` of their own.
+async fn steps(trainer: &mut Trainer<'_>, batches: &[(usize, usize)]) {
+    for (seed, &(count, longest)) in (0..).zip(batches) {
+        trainer.step(&rows(count, 5, longest, Loss::Choice, seed)).await.unwrap();
+    }
+    trainer.last_report().await.unwrap();
+}
+
+/// With the tiles of a rasterizer and with those of a GPU.
+#[wasm_bindgen_test(unsupported = pollster::test)]
+async fn a_new_batch_compiles_nothing_unless_it_is_very_small() {
+    for software in [true, false] {
+        let gpu = open().await;
+        let mut model = load_on(&gpu, &GEMMA3).await;
+        model.variants.software = software;
+        let mut config = config(Loss::Choice);
+        config.lora.rank = 4;
+        let mut trainer = Trainer::new(&model, config, plan(400), None).await.unwrap();
+        steps(&mut trainer, &[(6, 12)]).await;
+        let compiled = gpu.pipelines().len();
+        steps(&mut trainer, &[(8, 5), (7, 30), (15, 20), (5, 40), (11, 3)]).await;
+        assert_eq!(gpu.pipelines().len(), compiled, "software {software}");
+        // label positions fewer than five, or from sixteen on: other tiles, and no others after these
+        steps(&mut trainer, &[(1, 20), (2, 20), (4, 20), (16, 20)]).await;
+        let compiled = gpu.pipelines().len();
+        steps(&mut trainer, &[(3, 9), (1, 40), (2, 13), (25, 6), (9, 9)]).await;
+        assert_eq!(gpu.pipelines().len(), compiled, "software {software}, few rows");
     }
 }
 
@@ -121,14 +136,14 @@ async fn lose_within_a_step(trainer: &mut Trainer<'_>, gpu: &Gpu, from: u32) -> 
 #[wasm_bindgen_test(unsupported = pollster::test)]
 async fn a_run_whose_device_is_lost_resumes_on_another_to_the_same_bits() {
     let gpu = open().await;
-    let model = load(&gpu, &GEMMA3).await;
+    let model = load_on(&gpu, &GEMMA3).await;
     let mut whole = Trainer::new(&model, config(Loss::Choice), plan(200), None).await.unwrap();
     let want = finish(&mut whole, 0).await;
     let losses = [(3, true), (5, false), (0, false), (7, true)];
     let losses = if cfg!(target_arch = "wasm32") { &losses[..2] } else { &losses };
     for &(lost_at, within) in losses {
         let gpu = open().await;
-        let model = load(&gpu, &GEMMA3).await;
+        let model = load_on(&gpu, &GEMMA3).await;
         let mut first = Trainer::new(&model, config(Loss::Choice), plan(200), None).await.unwrap();
         for n in 0..lost_at {
             step(&mut first, n).await.unwrap();
@@ -144,7 +159,7 @@ async fn a_run_whose_device_is_lost_resumes_on_another_to_the_same_bits() {
         assert!(gpu.is_lost());
 
         let gpu = open().await;
-        let model = load(&gpu, &GEMMA3).await;
+        let model = load_on(&gpu, &GEMMA3).await;
         let mut second = Trainer::new(&model, config(Loss::Choice), plan(200), None).await.unwrap();
         second.restore(lost_at, &snapshot).unwrap();
         assert_eq!(finish(&mut second, lost_at).await, want, "lost at {lost_at}");

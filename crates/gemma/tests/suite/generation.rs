@@ -10,10 +10,10 @@ use hearth_formats::{
 use hearth_gemma::{
     Lora, LoraConfig, LoraLayout, Model, ModelError, Precision,
     generate::{End, Generator, Sampling},
-    rng::Rng,
     score::{self, Scorer},
 };
 use hearth_gpu::{Gpu, GpuOptions, Profile};
+use hearth_rng::Rng;
 use wasm_bindgen_test::wasm_bindgen_test;
 
 async fn load(config: &'static [u8], weights: &'static [u8], profile: Profile) -> Model {

@@ -6,8 +6,8 @@ use std::rc::Rc;
 
 use half::f16;
 use hearth_formats::{checkpoint::Checkpoint, layout::WeightLayout, source::MemorySource};
-use hearth_gemma::rng::Rng;
 use hearth_gpu::{Gpu, GpuOptions, Profile};
+use hearth_rng::Rng;
 use hearth_testing::gguf::GgufFile;
 
 use crate::quantized::log_probabilities;

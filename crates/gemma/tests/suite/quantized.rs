@@ -1,6 +1,6 @@
 //! What quantizing does to a model's words: the mean Kullback-Leibler divergence of the tiny twins'
 //! next-token distributions from those of their f32 originals, layout by layout
-//! (`cargo test -p hearth-gemma --test quantized -- --nocapture` prints them).
+//! (`cargo test -p hearth-gemma --test suite quantized -- --nocapture` prints them).
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that prints figures")]
 
 use std::rc::Rc;
@@ -14,10 +14,10 @@ use hearth_formats::{
 };
 use hearth_gemma::{
     Model, Packed, Pass, Precision, Row,
-    rng::Rng,
     workspace::{Sizes, Workspace},
 };
 use hearth_gpu::{Commands, Gpu, GpuOptions, Profile};
+use hearth_rng::Rng;
 use wasm_bindgen_test::wasm_bindgen_test;
 
 macro_rules! twin {

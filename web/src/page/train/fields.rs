@@ -1,6 +1,6 @@
 //! Every setting of a recipe by its name, as text that can be typed.
 
-use hearth_classifier::recipe::{Loss, Recipe, Target};
+use hearth_classifier::recipe::{Loss, Projection, Recipe};
 use serde_json::Value;
 
 /// How a setting is put in.
@@ -61,7 +61,7 @@ pub const GROUPS: [(&str, &[Setting]); 3] = [
             setting("rate", "Learning rate", Kind::Number),
             setting("schedule", "It falls", Kind::Choice(SCHEDULES)),
             setting("warmup", "Warm-up", Kind::Number),
-            setting("b_rate_ratio", "Rate of the second matrix", Kind::Number),
+            setting("lora_plus_ratio", "LoRA+ ratio", Kind::Number),
             setting("weight_decay", "Weight decay", Kind::Number),
             setting("clip_norm", "Longest step", Kind::Number),
         ],
@@ -162,14 +162,14 @@ pub fn counts(recipe: &Recipe, name: &str) -> bool {
 }
 
 /// The matrices by their names in a recipe, and for people.
-pub const MATRICES: [(Target, &str); 7] = [
-    (Target::Q, "query"),
-    (Target::K, "key"),
-    (Target::V, "value"),
-    (Target::O, "attention's output"),
-    (Target::Gate, "gate"),
-    (Target::Up, "up"),
-    (Target::Down, "down"),
+pub const MATRICES: [(Projection, &str); 7] = [
+    (Projection::Q, "query"),
+    (Projection::K, "key"),
+    (Projection::V, "value"),
+    (Projection::O, "attention's output"),
+    (Projection::Gate, "gate"),
+    (Projection::Up, "up"),
+    (Projection::Down, "down"),
 ];
 
 #[cfg(test)]
@@ -185,7 +185,7 @@ mod tests {
         shown.sort_unstable();
         all.sort_unstable();
         assert_eq!(shown, all);
-        assert!(MATRICES.map(|(target, _)| target) == Target::ALL);
+        assert!(MATRICES.map(|(projection, _)| projection) == Projection::ALL);
     }
 
     #[wasm_bindgen_test(unsupported = test)]

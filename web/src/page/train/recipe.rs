@@ -1,6 +1,6 @@
 //! How the model learns: a preset, how long, from how many rows; and every setting for those who want it.
 
-use hearth_classifier::recipe::{Recipe, Target};
+use hearth_classifier::recipe::{Projection, Recipe};
 use leptos::prelude::*;
 use serde_json::Value;
 
@@ -303,17 +303,17 @@ fn Control(setting: Setting, setup: Setup) -> impl IntoView {
 #[component]
 fn Matrices(setup: Setup, title: &'static str, hint: &'static str) -> impl IntoView {
     let app = App::here();
-    let choose = move |target: Target, on: bool| {
+    let choose = move |target: Projection, on: bool| {
         let mut targets = app.recipe.with_untracked(|recipe| recipe.targets.clone());
         targets.retain(|other| *other != target);
         if on {
             targets.push(target);
         }
         // in the model's order, whatever the order of the clicks
-        targets.sort_by_key(|target| Target::ALL.iter().position(|other| other == target));
+        targets.sort_by_key(|target| Projection::ALL.iter().position(|other| other == target));
         set(app, setup, "targets", serde_json::to_value(targets).map_err(|e| e.to_string()));
     };
-    let matrix = move |(target, name): (Target, &'static str)| {
+    let matrix = move |(target, name): (Projection, &'static str)| {
         let on = move || app.recipe.with(|recipe| recipe.targets.contains(&target));
         view! {
             <label class="check">

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::{Source, add, file_name, several};
-use crate::checkpoint::{Checkpoint, CheckpointError, Format, Part, Storage, Tensor, names};
+use crate::checkpoint::{Checkpoint, CheckpointError, Format, Part, Storage, Tensor};
 use crate::gguf::Role;
 use crate::gguf::blocks::layout_of;
 use crate::gguf::header::Header;
+use crate::names;
 
 /// A model of a thousand gigabytes in pieces of one has fewer.
 const MOST_PIECES: u32 = 1000;

@@ -6,10 +6,10 @@ use super::foreign;
 use super::shards::{Place, all_tensors, by_index};
 use super::tensors::{mlx_tensor, packed_tensor, plain_tensor};
 use super::{Source, add};
-use crate::checkpoint::names::{self, is_adapter_tensor};
 use crate::checkpoint::{Checkpoint, CheckpointError, Format};
 use crate::hearth;
 use crate::mlx::Quantization;
+use crate::names::{self, is_adapter_tensor};
 use crate::recognize::WrongFile;
 use crate::safetensors::{Dtype, Header, Index, TensorInfo};
 

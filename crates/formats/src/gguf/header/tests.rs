@@ -2,79 +2,17 @@ use std::borrow::Cow;
 
 use super::*;
 use crate::source::MemorySource;
+use hearth_testing::gguf::{GgufFile, array, string};
 use pollster::block_on;
 use proptest::prelude::*;
-
-/// A small GGUF file, written field by field.
-#[derive(Default)]
-struct Gguf {
-    values: Vec<(String, u32, Vec<u8>)>,
-    tensors: Vec<(String, Vec<u64>, u32, u64)>,
-    data: usize,
-}
-
-fn string(text: &str) -> Vec<u8> {
-    [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat()
-}
-
-fn array(kind: u32, count: u64, bytes: &[u8]) -> Vec<u8> {
-    [&kind.to_le_bytes()[..], &count.to_le_bytes(), bytes].concat()
-}
-
-impl Gguf {
-    fn value(mut self, key: &str, kind: u32, bytes: impl AsRef<[u8]>) -> Self {
-        self.values.push((key.to_owned(), kind, bytes.as_ref().to_vec()));
-        self
-    }
-
-    /// `sizes` as in the file: fastest first.
-    fn tensor(mut self, name: &str, sizes: &[u64], kind: u32, offset: u64) -> Self {
-        self.tensors.push((name.to_owned(), sizes.to_vec(), kind, offset));
-        self
-    }
-
-    fn data(mut self, bytes: usize) -> Self {
-        self.data = bytes;
-        self
-    }
-
-    fn bytes(&self) -> Vec<u8> {
-        let mut out = b"GGUF".to_vec();
-        out.extend(3u32.to_le_bytes());
-        out.extend((self.tensors.len() as u64).to_le_bytes());
-        out.extend((self.values.len() as u64).to_le_bytes());
-        for (key, kind, bytes) in &self.values {
-            out.extend(string(key));
-            out.extend(kind.to_le_bytes());
-            out.extend(bytes);
-        }
-        for (name, sizes, kind, offset) in &self.tensors {
-            out.extend(string(name));
-            out.extend((sizes.len() as u32).to_le_bytes());
-            for size in sizes {
-                out.extend(size.to_le_bytes());
-            }
-            out.extend(kind.to_le_bytes());
-            out.extend(offset.to_le_bytes());
-        }
-        if self.data > 0 {
-            out.resize(out.len().next_multiple_of(32) + self.data, 0);
-        }
-        out
-    }
-
-    fn read(&self) -> Result<Header, HeaderError> {
-        read(self.bytes())
-    }
-}
 
 fn read(bytes: Vec<u8>) -> Result<Header, HeaderError> {
     block_on(Header::read(&MemorySource::new("m.gguf", bytes)))
 }
 
 /// A file with every kind of value and two tensors.
-fn everything() -> Gguf {
-    Gguf::default()
+fn everything() -> GgufFile {
+    GgufFile::default()
         .value("u8", 0, [200])
         .value("i8", 1, (-3i8).to_le_bytes())
         .value("u16", 2, 60_000u16.to_le_bytes())
@@ -95,14 +33,14 @@ fn everything() -> Gguf {
         .value("i64s", 9, array(11, 1, &(-7i64).to_le_bytes()))
         .value("f64s", 9, array(12, 1, &0.25f64.to_le_bytes()))
         .value("texts", 9, array(8, 3, &[string("a"), string(""), string("▁b")].concat()))
-        .tensor("w", &[64, 3], 8, 0)
-        .tensor("norm", &[5], 0, 224)
+        .tensor_at("w", &[3, 64], 8, 0)
+        .tensor_at("norm", &[5], 0, 224)
         .data(224 + 20)
 }
 
 #[test]
 fn every_kind_of_value_is_read() {
-    let header = everything().read().unwrap();
+    let header = read(everything().bytes()).unwrap();
     assert_eq!(header.version(), 3);
     assert_eq!(header.metadata().len(), 20);
     assert_eq!(header.get::<u32>("u8"), Ok(Some(200)));
@@ -138,7 +76,7 @@ fn every_kind_of_value_is_read() {
 
 #[test]
 fn tensors_have_rows_first_and_offsets_in_the_file() {
-    let header = everything().read().unwrap();
+    let header = read(everything().bytes()).unwrap();
     let start = header.data_start();
     assert_eq!(start % 32, 0);
     let w = header.tensor("w").unwrap();
@@ -152,7 +90,7 @@ fn tensors_have_rows_first_and_offsets_in_the_file() {
 
 #[test]
 fn values_of_another_type_and_missing_ones_are_named() {
-    let header = everything().read().unwrap();
+    let header = read(everything().bytes()).unwrap();
     assert_eq!(header.get::<u32>("nothing"), Ok(None));
     for (error, text) in [
         (header.require::<&str>("nothing").err(), "key 'nothing' is missing; expected a string"),
@@ -173,7 +111,7 @@ fn values_of_another_type_and_missing_ones_are_named() {
 #[test]
 fn bad_headers_are_refused_in_words() {
     let huge = (1u64 << 60).to_le_bytes();
-    let q4_0 = |name: &str, offset| Gguf::default().tensor(name, &[32], 2, offset).data(64);
+    let q4_0 = |name: &str, offset| GgufFile::default().tensor_at(name, &[32], 2, offset).data(64);
     let mut magic = everything().bytes();
     magic[3] = b'X';
     let version = |bytes: [u8; 4]| {
@@ -193,68 +131,74 @@ fn bad_headers_are_refused_in_words() {
         (count(8), "1152921504606846976 tensors: expected"),
         (count(16), "1152921504606846976 metadata values: expected"),
         (
-            Gguf::default().value("k", 8, huge).bytes(),
+            GgufFile::default().value("k", 8, huge).bytes(),
             "key 'k': expected 1152921504606846976 more bytes",
         ),
         (
-            Gguf::default().value("k", 9, [&8u32.to_le_bytes()[..], &huge].concat()).bytes(),
+            GgufFile::default().value("k", 9, [&8u32.to_le_bytes()[..], &huge].concat()).bytes(),
             "key 'k': expected",
         ),
         (
-            Gguf::default().value("k", 9, [&6u32.to_le_bytes()[..], &huge].concat()).bytes(),
+            GgufFile::default().value("k", 9, [&6u32.to_le_bytes()[..], &huge].concat()).bytes(),
             "key 'k': expected",
         ),
-        (Gguf::default().value("k", 9, array(8, 1, &huge)).bytes(), "key 'k': expected"),
+        (GgufFile::default().value("k", 9, array(8, 1, &huge)).bytes(), "key 'k': expected"),
         (
-            Gguf::default().value("k", 8, [&2u64.to_le_bytes()[..], b"a\xff"].concat()).bytes(),
+            GgufFile::default().value("k", 8, [&2u64.to_le_bytes()[..], b"a\xff"].concat()).bytes(),
             "key 'k': expected text in UTF-8, found the bytes '\\xff' at offset 46",
         ),
         (
-            Gguf::default()
+            GgufFile::default()
                 .value("k", 9, array(8, 1, &[&1u64.to_le_bytes()[..], b"\xfe"].concat()))
                 .bytes(),
             "key 'k', string 0: expected text in UTF-8, found the bytes '\\xfe'",
         ),
         (
-            Gguf::default().value("k", 13, [0]).bytes(),
+            GgufFile::default().value("k", 13, [0]).bytes(),
             "key 'k': expected a value type from 0 to 12, found 13",
         ),
-        (Gguf::default().value("k", 9, array(13, 0, &[])).bytes(), "found 13"),
+        (GgufFile::default().value("k", 9, array(13, 0, &[])).bytes(), "found 13"),
         (
-            Gguf::default().value("k", 9, array(9, 1, &array(0, 0, &[]))).bytes(),
+            GgufFile::default().value("k", 9, array(9, 1, &array(0, 0, &[]))).bytes(),
             "key 'k': expected an array of plain values",
         ),
-        (Gguf::default().value("k", 7, [2]).bytes(), "key 'k': expected a bool as 0 or 1, found 2"),
-        (Gguf::default().value("k", 0, [1]).value("k", 0, [1]).bytes(), "key 'k' is there twice"),
         (
-            Gguf::default().value("general.alignment", 4, 12u32.to_le_bytes()).bytes(),
+            GgufFile::default().value("k", 7, [2]).bytes(),
+            "key 'k': expected a bool as 0 or 1, found 2",
+        ),
+        (
+            GgufFile::default().value("k", 0, [1]).repeated("k", 0, [1]).bytes(),
+            "key 'k' is there twice",
+        ),
+        (
+            GgufFile::default().value("general.alignment", 4, 12u32.to_le_bytes()).bytes(),
             "expected a power of two from 8 to 65536, found 12",
         ),
-        (Gguf::default().value("general.alignment", 4, 0u32.to_le_bytes()).bytes(), "found 0"),
+        (GgufFile::default().value("general.alignment", 4, 0u32.to_le_bytes()).bytes(), "found 0"),
         (
-            Gguf::default().value("general.alignment", 8, string("32")).bytes(),
+            GgufFile::default().value("general.alignment", 8, string("32")).bytes(),
             "found the string '32'",
         ),
         (
-            Gguf::default().tensor("t", &[], 0, 0).data(32).bytes(),
+            GgufFile::default().tensor_at("t", &[], 0, 0).data(32).bytes(),
             "tensor 't': expected 1 to 4 dimensions of 1 or more, found 0 dimensions",
         ),
-        (Gguf::default().tensor("t", &[1; 5], 0, 0).data(32).bytes(), "found 5 dimensions"),
-        (Gguf::default().tensor("t", &[4, 0], 0, 0).data(32).bytes(), "found [0, 4]"),
+        (GgufFile::default().tensor_at("t", &[1; 5], 0, 0).data(32).bytes(), "found 5 dimensions"),
+        (GgufFile::default().tensor_at("t", &[0, 4], 0, 0).data(32).bytes(), "found [0, 4]"),
         (
-            Gguf::default().tensor("t", &[1 << 32, 1 << 32], 0, 0).data(32).bytes(),
+            GgufFile::default().tensor_at("t", &[1 << 32, 1 << 32], 0, 0).data(32).bytes(),
             "tensor 't': expected 1 to 4",
         ),
         (
-            Gguf::default().tensor("t", &[1 << 62, 1], 0, 0).data(32).bytes(),
+            GgufFile::default().tensor_at("t", &[1, 1 << 62], 0, 0).data(32).bytes(),
             "tensor 't': expected 1 to 4",
         ),
         (
-            Gguf::default().tensor("t", &[32], 4, 0).data(32).bytes(),
+            GgufFile::default().tensor_at("t", &[32], 4, 0).data(32).bytes(),
             "tensor 't': unknown number format 4",
         ),
         (
-            Gguf::default().tensor("t", &[33], 2, 0).data(32).bytes(),
+            GgufFile::default().tensor_at("t", &[33], 2, 0).data(32).bytes(),
             "Q4_0 packs 32 weights a block, which does not divide the row length 33",
         ),
         (q4_0("t", 8).bytes(), "tensor 't': expected an offset that is a multiple of 32, found 8"),
@@ -263,9 +207,13 @@ fn bad_headers_are_refused_in_words() {
             "tensor 't': expected 18 bytes at offset 128, but the file has 128",
         ),
         (q4_0("t", u64::MAX - 31).bytes(), "tensor 't': expected 18 bytes"),
-        (q4_0("t", 0).tensor("t", &[32], 2, 32).bytes(), "tensor 't' is there twice"),
+        (q4_0("t", 0).tensor_at("t", &[32], 2, 32).bytes(), "tensor 't' is there twice"),
         (
-            Gguf::default().tensor("a", &[64], 2, 0).tensor("b", &[32], 2, 32).data(64).bytes(),
+            GgufFile::default()
+                .tensor_at("a", &[64], 2, 0)
+                .tensor_at("b", &[32], 2, 32)
+                .data(64)
+                .bytes(),
             "tensors 'a' and 'b' overlap",
         ),
     ];
@@ -296,13 +244,12 @@ fn a_header_longer_than_the_buffer_is_read_piece_by_piece() {
     let tokens: Vec<String> = (0..200_000).map(|i| format!("token{i}")).collect();
     let bytes: Vec<u8> = tokens.iter().flat_map(|token| string(token)).collect();
     let long = "x".repeat(3_000_000);
-    let header = Gguf::default()
-        .value("tokens", 9, array(8, tokens.len() as u64, &bytes))
+    let header = GgufFile::default()
+        .value("tokens", 9, array(8, tokens.len(), &bytes))
         .value("long", 8, string(&long))
         .value("bytes", 9, array(0, 3_000_000, &vec![7; 3_000_000]))
-        .value("last", 0, [9])
-        .read()
-        .unwrap();
+        .value("last", 0, [9]);
+    let header = read(header.bytes()).unwrap();
     let read: &Strings = header.require("tokens").unwrap();
     assert!(read.iter().eq(tokens.iter().map(String::as_str)));
     assert_eq!(header.require::<&str>("long").unwrap(), long);

@@ -9,13 +9,13 @@ use hearth_formats::{
 };
 use hearth_gemma::{
     LoraConfig, Model, Precision,
-    rng::Rng,
     schedule::{Decay, Schedule},
     targets::{Example, Loss},
     train::{Adam, StepPlan, TrainConfig},
     workspace::Activations,
 };
 use hearth_gpu::{Gpu, GpuOptions, Profile};
+use hearth_rng::Rng;
 
 /// The device profiles that a test goes through. In the browser only WebGPU's default limits: kernels and model see
 /// limits of a device and nothing else of it, and natively both profiles are tried.

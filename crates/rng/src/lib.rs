@@ -1,16 +1,21 @@
-//! The one seeded generator of the classifier: splits, folds and bootstraps.
+//! The one seeded generator of the workspace.
 //!
-//! SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014): 64 bits
-//! of state, the same numbers on every machine.
+//! SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014). Its state is one
+//! number, so a snapshot can hold it, and it gives the same numbers on every machine.
 
 /// A seeded generator.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rng(u64);
 
 impl Rng {
-    /// The generator of `seed`.
+    /// The generator of a seed, or of a state that [`Rng::state`] gave.
     pub fn new(seed: u64) -> Self {
         Self(seed)
+    }
+
+    /// The state, for [`Rng::new`].
+    pub fn state(&self) -> u64 {
+        self.0
     }
 
     /// The next 64 bits.
@@ -20,6 +25,11 @@ impl Rng {
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         z ^ (z >> 31)
+    }
+
+    /// Uniform in [0, 1).
+    pub fn uniform(&mut self) -> f64 {
+        (self.next_u64() >> 11) as f64 / (1u64 << 53) as f64
     }
 
     /// A whole number below `n`, without bias (Lemire, "Fast random integer generation in an interval", 2019).
@@ -45,16 +55,26 @@ impl Rng {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::Rng;
 
     #[test]
     fn known_numbers() {
         let mut rng = Rng::new(1_234_567);
         let found = [rng.next_u64(), rng.next_u64(), rng.next_u64()];
+        // published with the reference implementation
         assert_eq!(
             found,
             [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423]
         );
+    }
+
+    #[test]
+    fn a_stored_state_continues_the_sequence() {
+        let mut one = Rng::new(7);
+        let first = one.next_u64();
+        let mut two = Rng::new(one.state());
+        assert_eq!(one.next_u64(), two.next_u64());
+        assert_ne!(first, one.next_u64());
     }
 
     #[test]
@@ -64,6 +84,7 @@ mod tests {
         // five standard deviations of a binomial count
         assert!(counts.iter().all(|&c| i32::abs(c - 10_000) < 410), "{counts:?}");
         assert_eq!(rng.below(0), 0);
+        assert!((0..1000).map(|_| rng.uniform()).all(|x| (0.0..1.0).contains(&x)));
     }
 
     #[test]
