@@ -205,6 +205,13 @@ impl Recipe {
         self.schedule_of(steps).at(step as u32)
     }
 
+    /// Whether so many validation rows choose the epoch that is kept; otherwise the last one is. A few rows choose by
+    /// chance, and on ETHOS they chose the first epoch of four; early stopping was asked for, so it keeps what it found.
+    pub fn chooses_epoch(&self, validation_rows: usize) -> bool {
+        let enough = validation_rows >= crate::fit::CHOOSING_ROWS;
+        self.best_epoch && (enough || self.patience > 0)
+    }
+
     /// The factor on the adapter's output.
     pub fn scaling(&self) -> f64 {
         let rank = self.rank as f64;
