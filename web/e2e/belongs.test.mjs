@@ -26,7 +26,7 @@ async function untrained(page, table, text) {
     await part(page, "text-column").selectOption({ label: text });
     await part(page, "next-train").and(page.locator(":enabled")).waitFor();
   }
-  await go(page, "train");
+  await fillRecipe(page);
   await part(page, "zero-shot-only").and(page.locator(":enabled")).click();
   await part(page, "screen-results").waitFor();
 }
@@ -75,7 +75,7 @@ test("a file of lines without a header keeps its first row", async () => {
   const { context, page } = await open(browser);
   await untrained(page, survey, "answer");
   await go(page, "use");
-  await page.locator("#classify-drop").setInputFiles(csv("lines.txt", "text of the day\nmy tea, once more, is bad\nthe soup, too, is good\n"));
+  await page.locator("#classify-drop").setInputFiles(csv("lines.txt", "the film was great\nmy tea is bad\nthe soup is good\n"));
   await part(page, "classify-text-about").getByText('no column "answer"').waitFor();
   await part(page, "classify-delimiter").selectOption("none");
   await facts(page, /1 column$/);
@@ -83,7 +83,7 @@ test("a file of lines without a header keeps its first row", async () => {
   await facts(page, /3 rows, 1 column$/);
   await part(page, "classify-text").selectOption("0");
   const [file] = await downloads(page, 1, () => part(page, "classify-start").and(page.locator(":enabled")).click());
-  assert.match(readFileSync(file.path, "utf8"), /my tea, once more, is bad/);
+  assert.match(readFileSync(file.path, "utf8"), /the film was great/);
   await context.close();
 });
 
@@ -207,7 +207,7 @@ test("results and threshold stay with their classifier", async () => {
   // a finished run is not deleted by one click
   const remove = page.locator('[data-test^="delete-run-"]').first();
   await remove.click();
-  await remove.getByText("Really delete?").waitFor();
+  await page.locator('[data-test^="delete-run-"]', { hasText: "Really delete?" }).waitFor();
   assert.equal(await part(page, "runs-table").locator("tbody tr").count(), 2);
   assert.deepEqual(await complaints(page), []);
   await context.close();
@@ -235,9 +235,9 @@ test("a running training is not disturbed, and says which epoch it keeps", async
     await where.dispatchEvent("drop", { dataTransfer: data });
   };
   await go(page, "model");
-  await page.locator('[data-test^="load-"]:enabled').first().click();
+  await part(page, "load-tiny-gemma3").click();
   await told("Another model can be loaded when the training has ended.");
-  const remove = page.locator('[data-test^="delete-"]:enabled').first();
+  const remove = part(page, "delete-tiny-gemma3");
   await remove.click();
   await remove.click();
   await told("A model can be deleted when the training has ended.");
