@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { launch, open } from "./browser.mjs";
 import { hearth, lossesApart, mostApart, probabilities, record } from "./native.mjs";
-import { downloads, figure, fillRecipe, fixture, go, loadModel, openTable, part } from "./steps.mjs";
+import { classify, downloads, figure, fillRecipe, fixture, go, loadModel, openTable, part } from "./steps.mjs";
 
 const folder = mkdtempSync(join(tmpdir(), "hearth-agree-"));
 // few enough that the figures are not perfect yet
@@ -42,8 +42,7 @@ test("page and command line learn the same", async () => {
   // and the page's own classifier answers alike there
   await go(page, "use");
   const [bundle] = await downloads(page, 1, () => part(page, "export-bundle").click());
-  const [answers] = await downloads(page, 1, () =>
-    page.locator("#classify-drop").setInputFiles(fixture("more-moods.csv")));
+  const [answers] = await downloads(page, 1, () => classify(page, fixture("more-moods.csv")));
   const said = join(folder, "said.csv");
   await hearth("predict", fixture("more-moods.csv"), "--text", "text", "--classifier", bundle.path,
     "--model", fixture("tiny-gemma3.gguf"), "--out", said);

@@ -9,7 +9,7 @@ import { test } from "node:test";
 import { stay, url } from "./browser.mjs";
 import { hearth, probabilities } from "./native.mjs";
 import { serveFile } from "./fileserver.mjs";
-import { downloads, go, openTable, part } from "./steps.mjs";
+import { classify, downloads, go, openTable, part } from "./steps.mjs";
 
 const PIECE = 8 << 20;
 /** Bytes that the program in the tab may take while it loads. */
@@ -121,7 +121,7 @@ test("2 billion weights in a tab", { skip: process.env.HEARTH_REAL !== "1" && "w
   await part(page, "screen-results").waitFor({ timeout: 30 * MINUTE });
   await go(page, "use");
   const start = Date.now();
-  const [answers] = await downloads(page, 1, () => page.locator("#classify-drop").setInputFiles(
+  const [answers] = await downloads(page, 1, () => classify(page,
     { name: "one.csv", mimeType: "text/csv", buffer: Buffer.from("text\nabc\n") }), 10 * MINUTE);
   const seconds = (Date.now() - start) / 1000;
   const [here] = probabilities(readFileSync(answers.path, "utf8"));

@@ -10,7 +10,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { stay, url } from "./browser.mjs";
 import { hearth, lossesApart, mostApart, probabilities, record } from "./native.mjs";
-import { downloads, go, openTable, part, setField } from "./steps.mjs";
+import { classify, downloads, go, openTable, part, setField } from "./steps.mjs";
 
 const KEY = "gemma-3-270m-q4-k-m";
 const MINUTE = 60_000;
@@ -57,7 +57,7 @@ test("the real model learns alike in page and program", { skip: process.env.HEAR
   const { history } = await record(page);
   await go(page, "use");
   const [bundle] = await downloads(page, 1, () => part(page, "export-bundle").click());
-  const [answers] = await downloads(page, 1, () => page.locator("#classify-drop").setInputFiles(rows), 10 * MINUTE);
+  const [answers] = await downloads(page, 1, () => classify(page, rows), 10 * MINUTE);
   const [classifier, said] = [readFileSync(bundle.path), readFileSync(answers.path, "utf8")];
   await context.close();
 

@@ -78,3 +78,9 @@ export async function downloads(page, count, click, within = PATIENCE) {
 /** Waits until so many epochs are over; before the first one the table has a row of words. */
 export const epochs = (page, count) =>
   part(page, "epochs-table").locator("tbody tr:not(:has(td[colspan]))").nth(count - 1).waitFor();
+
+/** Drops a table to classify and says yes to how it is read, as the page proposes it. */
+export async function classify(page, file) {
+  await page.locator("#classify-drop").setInputFiles(file);
+  await part(page, "classify-start").and(page.locator(":enabled")).click();
+}

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { after, before, test } from "node:test";
 import { launch, open, url as shared } from "./browser.mjs";
-import { complaints, downloads, figure, fillRecipe, fixture, go, loadModel, openTable, part } from "./steps.mjs";
+import { classify, complaints, downloads, figure, fillRecipe, fixture, go, loadModel, openTable, part } from "./steps.mjs";
 
 /** Milliseconds that a task may hold up the page on two cores that also play the GPU; 50 is what is meant. */
 const LONGEST = 150;
@@ -34,8 +34,7 @@ after(() => browser?.close());
 /** The predictions of the second table, as the page saves them. */
 async function predictions(page) {
   await go(page, "use");
-  const [file] = await downloads(page, 1, () =>
-    page.locator("#classify-drop").setInputFiles(fixture("more-moods.csv")));
+  const [file] = await downloads(page, 1, () => classify(page, fixture("more-moods.csv")));
   return readFileSync(file.path, "utf8");
 }
 

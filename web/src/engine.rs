@@ -11,9 +11,11 @@ mod inbox;
 mod model;
 mod policy;
 mod problem;
+mod results;
 mod runs;
 mod self_test;
 mod session;
+mod table_file;
 #[cfg(test)]
 mod tests;
 mod train;

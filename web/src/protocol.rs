@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
 pub use data::{
-    ClassifierSummary, DataChoices, DataPreview, DataReport, FilledPrompt, GpuSummary, ModelFile,
-    ModelSummary, PieceHashes, PlanReport, WeightsAs,
+    ClassifierSummary, DataChoices, DataPreview, DataReport, FilePreview, FilledPrompt, GpuSummary,
+    InUse, ModelFile, ModelSummary, PieceHashes, PlanReport, WeightsAs,
 };
 pub use engine::{BadPiece, Failure, FromEngine, ToEngine, Writing};
 pub use hearth_classifier::prepare::SplitChoice;

@@ -14,6 +14,7 @@ use thiserror::Error;
 
 use crate::columns::MAX_CLASSES;
 use crate::metrics::{Evaluation, predict};
+use crate::origin::Origin;
 use crate::prompt::PromptSpec;
 use crate::recipe::Recipe;
 
@@ -24,7 +25,7 @@ pub enum BundleError {
     #[error("not a Hearth classifier: {0}")]
     NotABundle(String),
     /// A newer or unknown format.
-    #[error("this classifier has format {found}; this program reads format {VERSION}: update it")]
+    #[error("this classifier has format {found}; this program reads formats 1 and 2: update it")]
     Version {
         /// The version in the file.
         found: String,
@@ -50,8 +51,10 @@ pub enum BundleError {
     },
 }
 
-/// Version of the format.
-pub const VERSION: &str = "1";
+/// Version of a file that says where its classifier comes from.
+pub const VERSION: &str = "2";
+/// Version of a file that does not, as earlier programs wrote and read it.
+const WITHOUT_ORIGIN: &str = "1";
 /// An adapter of rank 256 for Gemma 2B has 0.6 GB in f32.
 pub const MAX_BYTES: usize = 1 << 30;
 const FORMAT: &str = "hearth-classifier";
@@ -102,6 +105,9 @@ pub struct Classifier {
     pub recipe: Recipe,
     /// How good it was on the test rows, where there were any.
     pub evaluation: Option<Evaluation>,
+    /// How its texts were read, which it has seen, and which rows chose the threshold.
+    #[serde(default, skip_serializing_if = "Origin::is_empty")]
+    pub origin: Origin,
 }
 
 /// A classifier and its adapter.
@@ -204,6 +210,9 @@ impl Classifier {
             found: e.found,
             expected: e.expected,
         })?;
+        if let Some((field, found, expected)) = self.origin.fault() {
+            return Err(BundleError::Field { field, found, expected });
+        }
         self.check_evaluation()
     }
 
@@ -234,7 +243,8 @@ impl Bundle {
     pub fn to_bytes(&self) -> Result<Vec<u8>, BundleError> {
         self.classifier.check()?;
         let json = serde_json::to_vec(&self.classifier).map_err(not)?;
-        let entry = format!("{VERSION} {}", checksum(&json, &self.adapter, &self.adapter_config));
+        let version = if self.classifier.origin.is_empty() { WITHOUT_ORIGIN } else { VERSION };
+        let entry = format!("{version} {}", checksum(&json, &self.adapter, &self.adapter_config));
         let view = |bytes| TensorView::new(Dtype::U8, vec![<[u8]>::len(bytes)], bytes).map_err(not);
         let tensors = [
             (CLASSIFIER, view(&json)?),
@@ -258,7 +268,7 @@ impl Bundle {
         let entry = header.metadata().as_ref().and_then(|m| m.get(FORMAT));
         let entry = entry.ok_or_else(|| not(format!("no {FORMAT} in its metadata")))?;
         let (version, expected) = entry.split_once(' ').unwrap_or((entry, ""));
-        if version != VERSION {
+        if ![VERSION, WITHOUT_ORIGIN].contains(&version) {
             return Err(BundleError::Version { found: version.chars().take(20).collect() });
         }
         let tensors = SafeTensors::deserialize(bytes).map_err(not)?;

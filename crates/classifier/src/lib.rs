@@ -11,6 +11,7 @@ pub mod fit;
 pub mod history;
 pub mod measure;
 pub mod metrics;
+pub mod origin;
 pub mod plots;
 pub mod predictions;
 pub mod prepare;

@@ -28,6 +28,26 @@ pub struct Measured {
     pub f1_at_half: Option<f64>,
 }
 
+/// The figures of scored rows, with intervals; also at a threshold that was moved later.
+///
+/// # Errors
+/// As [`figures`].
+pub async fn with_intervals(
+    scored: Scored<'_>,
+    names: &[String],
+    breathe: &mut impl AsyncFnMut(),
+) -> Result<Evaluation, ClassifierError> {
+    let mut evaluation = evaluate(&scored, names)?;
+    breathe().await;
+    let mut bootstrap = Bootstrap::new(scored, RESAMPLES, 0)?;
+    while bootstrap.step() {
+        breathe().await;
+    }
+    evaluation.intervals = bootstrap.intervals();
+    evaluation.thin_curves(POINTS);
+    Ok(evaluation)
+}
+
 /// Measures ln p `[N, C]` against the true classes `[N]`. `breathe` is awaited between resamples, so that a
 /// browser's worker can handle messages; other callers pass `async || {}`.
 ///
@@ -45,14 +65,7 @@ pub async fn figures(
     let scored =
         |probabilities, threshold| Scored { classes, truth, probabilities, positive, threshold };
     let own = scored(&probabilities, choice.threshold);
-    let mut evaluation = evaluate(&own, names)?;
-    breathe().await;
-    let mut bootstrap = Bootstrap::new(own, RESAMPLES, 0)?;
-    while bootstrap.step() {
-        breathe().await;
-    }
-    evaluation.intervals = bootstrap.intervals();
-    evaluation.thin_curves(POINTS);
+    let evaluation = with_intervals(own, names, &mut breathe).await?;
     let predicted = own.predicted();
     let f1_at_half = evaluate(&scored(&probabilities, 0.5), names)?.f1.value;
     let plain = softmax(logs, classes, 1.0);

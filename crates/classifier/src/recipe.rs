@@ -153,6 +153,14 @@ impl Recipe {
         self.schedule_of(steps).at(step as u32)
     }
 
+    /// Whether so many validation rows select the epoch that is kept; otherwise the last one is. With few rows the
+    /// selection is mostly chance: on ETHOS it was the first epoch of four. Early stopping is requested explicitly,
+    /// so it always selects.
+    pub fn chooses_epoch(&self, validation_rows: usize) -> bool {
+        let enough = validation_rows >= crate::fit::CHOOSING_ROWS;
+        self.best_epoch && (enough || self.patience > 0)
+    }
+
     /// Refuses values that cannot work. A recipe may come from an untrusted file.
     pub fn check(&self) -> Result<(), RecipeError> {
         let number = |field, value: f64, ok: bool, expected| {

@@ -11,6 +11,7 @@ use crate::calibration::CalibrationBin;
 use crate::columns::{BadRows, ClassCount, TokenHistogram};
 use crate::history::{History, SweepPoint};
 use crate::metrics::Evaluation;
+use crate::origin::ThresholdFrom;
 use crate::plots::PlotError;
 use crate::prompt::PromptSpec;
 use crate::recipe::Recipe;
@@ -48,6 +49,9 @@ pub struct Report {
     pub calibration_before: Option<Vec<CalibrationBin>>,
     /// The temperature in use.
     pub temperature: Option<f64>,
+    /// Which rows chose the threshold.
+    #[serde(default)]
+    pub threshold_from: Option<ThresholdFrom>,
     /// The most confident wrong predictions, most confident first.
     pub mistakes: Vec<Mistake>,
     /// Runs of a sweep.

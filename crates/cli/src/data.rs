@@ -10,6 +10,7 @@ use hearth_classifier::{
         self, Guessed, LabelChoices, LabelRule, Roles, TextSource, guess_roles_told,
         labels_in_list, parse_template,
     },
+    origin::TextReading,
     prepare::{self, Preparing, SplitChoice},
     split::Part,
     table::{self, Table, TableOptions},
@@ -93,6 +94,10 @@ pub struct SplitArgs {
     /// Use only so many training rows, of every class its share
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
+    /// Seed of the random split into training and test rows; it stays the same where --seed changes, so that
+    /// trainings are measured on the same rows
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub split_seed: u64,
 }
 
 impl TableArgs {
@@ -113,6 +118,55 @@ impl TableArgs {
         table.with_context(|| name)
     }
 
+    /// Reads the file for a classifier: as its training table was written, where its columns are found so, else by
+    /// the file's own look. What the user says counts more; standard input is read once, by its own look.
+    pub fn read_for(&self, trained: Option<&TextReading>) -> Result<Table> {
+        let given = self.reading.options(false)?;
+        let Some(trained) = trained.filter(|_| self.text.is_none() && self.name() != "-") else {
+            return self.read_as(given);
+        };
+        for attempt in trained.attempts() {
+            let options = TableOptions {
+                format: given.format.or(attempt.format),
+                delimiter: given.delimiter.clone().or(attempt.delimiter),
+                header: given.header.or(attempt.header),
+                ..given.clone()
+            };
+            let Ok(table) = self.read_as(options.clone()) else { continue };
+            if trained.find(&table).is_ok() {
+                return match trained.encoding_for(&table) {
+                    Some(encoding) => {
+                        self.read_as(TableOptions { encoding: Some(encoding), ..options })
+                    }
+                    None => Ok(table),
+                };
+            }
+        }
+        self.read_as(given)
+    }
+
+    /// As [`Self::roles`], with the text where a classifier's was, unless the user says otherwise.
+    pub fn roles_of(
+        &self,
+        table: &Table,
+        label: Option<&str>,
+        trained: Option<&TextReading>,
+    ) -> Result<(Roles, Reading)> {
+        let Some(trained) = trained.filter(|_| self.text.is_none()) else {
+            return self.roles(table, label);
+        };
+        let text = trained.find(table).map_err(|missing| {
+            anyhow::anyhow!(
+                "{}: the classifier reads the text from the column {}, and there is no column {} among {}; name the text's column with --text",
+                self.name(),
+                trained.words(),
+                missing.join(", "),
+                table.columns.join(", ")
+            )
+        })?;
+        self.roles_with(table, label, Some((text, "as in training")))
+    }
+
     /// The file as people know it.
     pub fn name(&self) -> String {
         self.data.display().to_string()
@@ -120,15 +174,26 @@ impl TableArgs {
 
     /// The columns that matter, and what was read; `label` may be guessed.
     pub fn roles(&self, table: &Table, label: Option<&str>) -> Result<(Roles, Reading)> {
+        let text = match &self.text {
+            Some(text) if text.contains('{') && !table.columns.contains(text) => {
+                Some(parse_template(text, table)?)
+            }
+            Some(text) => Some(TextSource::Column(columns::column(table, text)?)),
+            None => None,
+        };
+        self.roles_with(table, label, text.map(|text| (text, "as given")))
+    }
+
+    fn roles_with(
+        &self,
+        table: &Table,
+        label: Option<&str>,
+        text: Option<(TextSource, &'static str)>,
+    ) -> Result<(Roles, Reading)> {
         let Guessed { mut roles, text: mut how_text, label: mut how_label, mut warnings } =
             guess_roles_told(table);
-        if let Some(text) = &self.text {
-            roles.text = if text.contains('{') && !table.columns.contains(text) {
-                parse_template(text, table)?
-            } else {
-                TextSource::Column(columns::column(table, text)?)
-            };
-            how_text = "as given";
+        if let Some((text, how)) = text {
+            (roles.text, how_text) = (text, how);
             warnings.retain(|w| !w.starts_with("the text"));
             // the label is not the column that is now the text
             if roles.label.is_some_and(|l| roles.text.columns().contains(&l)) {
@@ -204,6 +269,8 @@ pub struct Prepared {
     pub table: Table,
     /// How it was read.
     pub reading: Reading,
+    /// Where its texts come from.
+    pub text: TextSource,
     rows: prepare::Prepared,
 }
 
@@ -222,12 +289,7 @@ impl std::ops::DerefMut for Prepared {
 }
 
 /// Reads, labels and splits.
-pub fn prepare(
-    file: &TableArgs,
-    labels: &LabelArgs,
-    split: &SplitArgs,
-    seed: u64,
-) -> Result<Prepared> {
+pub fn prepare(file: &TableArgs, labels: &LabelArgs, split: &SplitArgs) -> Result<Prepared> {
     let table = file.read()?;
     let (mut roles, reading) = file.roles(&table, labels.label.as_deref())?;
     let choice = match split.split.as_deref().map(|wanted| (wanted, wanted.parse::<f64>())) {
@@ -246,12 +308,12 @@ pub fn prepare(
         labels: labels.set.choices(&table, roles.label),
         split: choice,
         limit: split.limit,
-        seed,
+        seed: split.split_seed,
     };
     let name = file.data.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
     reading.note();
     let rows = prepare::Prepared::new(&name, &table, &roles, &how).with_context(|| file.name())?;
-    Ok(Prepared { table, reading, rows })
+    Ok(Prepared { table, reading, text: roles.text, rows })
 }
 
 impl Prepared {

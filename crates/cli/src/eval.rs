@@ -79,6 +79,8 @@ struct Report {
     auc: Option<f64>,
     accuracy: Option<f64>,
     rows: usize,
+    /// Rows that were used in training and are left out.
+    used_in_training: usize,
     score_rows_per_second: f64,
     temperature: f64,
     threshold: f64,
@@ -89,13 +91,17 @@ struct Report {
 
 pub async fn run(options: &Options, args: &Eval) -> Result<Outcome> {
     let bundle = classifier_file::read(&args.classifier)?;
-    let table = args.table.read()?;
-    let (mut roles, reading) = args.table.roles(&table, args.label.as_deref())?;
+    let table = args.table.read_for(bundle.classifier.origin.reading.as_ref())?;
+    let (mut roles, reading) = args.table.roles_of(
+        &table,
+        args.label.as_deref(),
+        bundle.classifier.origin.reading.as_ref(),
+    )?;
     reading.note();
+    let kept = &bundle.classifier;
     if let Some(split) = &args.split {
         roles.split = Some(hearth_classifier::columns::column(&table, split)?);
     }
-    let kept = &bundle.classifier;
     // the classifier knows the classes and their order; the file may lack some
     let wanted = DatasetOptions {
         drop_bad: args.table.drop_bad,
@@ -117,6 +123,22 @@ pub async fn run(options: &Options, args: &Eval) -> Result<Outcome> {
     }
     if rows.is_empty() {
         bail!("{}: no row is left to measure on", args.table.name());
+    }
+    let (rows, used_in_training) = match &kept.origin.seen {
+        Some(seen) => seen.lookup().unseen(rows, |row| row.0),
+        None => (rows, 0),
+    };
+    if rows.is_empty() {
+        bail!(
+            "{}: all {used_in_training} rows were used in training, so there is none to measure on: give a table with other texts",
+            args.table.name()
+        );
+    }
+    if used_in_training > 0 {
+        output::note(&format!(
+            "warning: {used_in_training} of {} rows were used in training and are left out",
+            rows.len() + used_in_training
+        ));
     }
     let session = Session::open(options, &args.model, Embedding::FromSource).await?;
     let mut classifier = classifier_file::open(&session, &bundle).await?;
@@ -140,6 +162,7 @@ pub async fn run(options: &Options, args: &Eval) -> Result<Outcome> {
         auc: evaluation.roc_auc.value,
         accuracy: evaluation.accuracy.value,
         rows: rows.len(),
+        used_in_training,
         score_rows_per_second: measured.rows_per_second,
         temperature: choice.temperature,
         threshold: choice.threshold,

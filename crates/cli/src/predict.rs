@@ -59,8 +59,13 @@ pub async fn run(options: &Options, args: &Predict) -> Result<Outcome> {
     if let Some(path) = args.out.as_ref().filter(|path| path.exists() && !args.force) {
         bail!("{}: the file exists already; overwrite it with --force", path.display());
     }
-    let table = args.table.read_as(args.table.reading.options(args.lines)?)?;
-    let (roles, reading) = args.table.roles(&table, None)?;
+    // a file of lines has no columns to look for
+    let trained = bundle.classifier.origin.reading.as_ref().filter(|_| !args.lines);
+    let table = match args.lines {
+        true => args.table.read_as(args.table.reading.options(true)?)?,
+        false => args.table.read_for(trained)?,
+    };
+    let (roles, reading) = args.table.roles_of(&table, None, trained)?;
     let reading = reading.without_label();
     reading.note();
     check_texts(&table, &roles).with_context(|| args.table.name())?;

@@ -82,7 +82,7 @@ const STATE: &str = "sweep.json";
 
 pub async fn run(options: &Options, args: &Sweep) -> Result<Outcome> {
     let (recipe, spec) = settings(&args.recipe, &args.prompt)?;
-    let whole = prepare(&args.table, &args.labels, &args.split, recipe.seed)?;
+    let whole = prepare(&args.table, &args.labels, &args.split)?;
     if let Some(size) = args.sizes.iter().find(|&&n| n > whole.part(Part::Train).len() || n == 0) {
         bail!("--sizes: {size} rows, but there are 1 to {}", whole.part(Part::Train).len());
     }
@@ -132,7 +132,7 @@ pub async fn run(options: &Options, args: &Sweep) -> Result<Outcome> {
                 continue;
             }
             let recipe = Recipe { seed, ..recipe.clone() };
-            let mut prepared = prepare(&args.table, &args.labels, &args.split, recipe.seed)?;
+            let mut prepared = prepare(&args.table, &args.labels, &args.split)?;
             prepared.split = whole.split.clone();
             prepared.limit_train(size)?;
             prepared.hold_out(recipe.validation_share, seed)?;

@@ -9,6 +9,7 @@ use hearth_classifier::{
     estimator::TextClassifier,
     fit::{FitOptions, Fitted},
     metrics::Evaluation,
+    origin::Origin,
     predictions::PredictionsWriter,
     recipe::Recipe,
     report::{Report, Speed, worst_mistakes},
@@ -118,7 +119,7 @@ impl Short {
 
 pub async fn run(options: &Options, args: &Train) -> Result<Outcome> {
     let (recipe, spec) = settings(&args.recipe, &args.prompt)?;
-    let mut prepared = prepare(&args.table, &args.labels, &args.split, recipe.seed)?;
+    let mut prepared = prepare(&args.table, &args.labels, &args.split)?;
     prepared.hold_out(recipe.validation_share, recipe.seed)?;
     let folder = RunFolder::open(&args.out, args.resume || args.finish, args.force)?;
     prepared.note();
@@ -201,7 +202,8 @@ pub async fn run(options: &Options, args: &Train) -> Result<Outcome> {
     };
     let name = args.out.file_name().map_or("classifier".into(), |n| n.to_string_lossy());
     let base = args.model.model.file_name().map_or("model".into(), |n| n.to_string_lossy());
-    let bundle = classifier.bundle(&name, &base, &recipe, Some(measured.evaluation.clone()))?;
+    let mut bundle = classifier.bundle(&name, &base, &recipe, Some(measured.evaluation.clone()))?;
+    bundle.classifier.origin = Origin::of(&prepared.table, &prepared.text, &prepared);
     folder.write(CLASSIFIER, &bundle.to_bytes()?)?;
     folder.write("adapter/adapter_model.safetensors", &bundle.adapter)?;
     folder.write("adapter/adapter_config.json", bundle.adapter_config.as_bytes())?;
@@ -219,6 +221,7 @@ pub async fn run(options: &Options, args: &Train) -> Result<Outcome> {
         filled_prompt: filled,
         zero_shot: zero_shot.clone(),
         validation: on_validation,
+        threshold_from: bundle.classifier.origin.threshold,
         ..report(&prepared, &measured, &fitted, &recipe, &classes, gpu_bytes)
     };
     folder.write("report.html", report.to_html().context("drawing the report")?.as_bytes())?;

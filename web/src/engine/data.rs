@@ -97,6 +97,15 @@ pub async fn read_table(
     stream.into_table(rows).map_err(in_file)
 }
 
+/// The first rows of a table, long cells cut.
+pub fn first_rows(table: &Table, rows: usize) -> Vec<Vec<String>> {
+    let cut = |cell: &String| match cell.char_indices().nth(CELL) {
+        Some((end, _)) => format!("{}…", &cell[..end]),
+        None => cell.clone(),
+    };
+    table.rows.iter().take(rows).map(|row| row.fields.iter().map(cut).collect()).collect()
+}
+
 impl Data {
     /// Reads a file.
     pub async fn read(
@@ -112,10 +121,6 @@ impl Data {
     /// What the page shows of it.
     pub async fn preview(&self, ask: &Ask, on_the_way: bool) -> Result<DataPreview, Problem> {
         let table = &self.table;
-        let cut = |cell: &String| match cell.char_indices().nth(CELL) {
-            Some((end, _)) => format!("{}…", &cell[..end]),
-            None => cell.clone(),
-        };
         let mut values = Vec::new();
         let mut numeric = Vec::new();
         for column in 0..table.columns.len() {
@@ -154,12 +159,7 @@ impl Data {
             options: self.options.clone(),
             columns: table.columns.clone(),
             rows: table.rows.len(),
-            first: table
-                .rows
-                .iter()
-                .take(FIRST)
-                .map(|r| r.fields.iter().map(cut).collect())
-                .collect(),
+            first: first_rows(table, FIRST),
             roles: guessed.roles,
             values,
             numeric,
@@ -210,7 +210,8 @@ impl Data {
             seed: choices.seed,
         };
         let mut prepared = Prepared::new(&self.name, &self.table, roles, &how)?;
-        prepared.hold_out(choices.validation_share, choices.seed)?;
+        let seed = choices.validation_seed.unwrap_or(choices.seed);
+        prepared.hold_out(choices.validation_share, seed)?;
         let prepared = Rc::new(prepared);
         self.choices = Some(choices.clone());
         self.prepared = Some(prepared.clone());

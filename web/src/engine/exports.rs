@@ -21,13 +21,20 @@ use crate::{
 
 const BINARY: &str = "application/octet-stream";
 
+impl Using<'_> {
+    /// As one file.
+    pub fn to_blob(&self, name: &str) -> Result<Blob, Problem> {
+        let evaluation = self.evaluation.clone();
+        let mut bundle = self.classifier.bundle(name, &self.base, &self.recipe, evaluation)?;
+        bundle.classifier.origin = self.origin.clone();
+        Ok(blob(&bundle.to_bytes()?, BINARY)?)
+    }
+}
+
 impl Session<'_> {
     /// The classifier as one file.
     pub fn export_bundle(&mut self, name: &str) -> Result<Answer, Problem> {
-        let using = self.in_use()?;
-        let evaluation = using.evaluation.clone();
-        let bundle = using.classifier.bundle(name, &using.base, &using.recipe, evaluation)?;
-        let bytes = blob(&bundle.to_bytes()?, BINARY)?;
+        let bytes = self.in_use()?.to_blob(name)?;
         file(
             vec![(file_name(name, "hearth"), bytes)],
             "adapter, labels, prompt, threshold and figures",
@@ -65,8 +72,8 @@ impl Session<'_> {
         let using = self.in_use()?;
         let none = || {
             first(
-                "The report is made at the end of a training, and this classifier was opened from a file.",
-                "Train here, or use the report that was saved with it.",
+                "There is no report of this classifier: it was not trained in this browser, or an earlier version of the page kept it without one.",
+                "Use the report that was downloaded with it, or train here.",
             )
         };
         let mut report = using.report.clone().ok_or_else(none)?;
@@ -95,6 +102,7 @@ impl Session<'_> {
             TextClassifier::from_bundle(&loaded.model, &loaded.tokenizer, &bundle).await?;
         let kept = bundle.classifier;
         let using = Using {
+            id: self.base.next_id(),
             classifier,
             name: name.map_or(kept.name, str::to_owned),
             base: kept.base.name,
@@ -103,6 +111,10 @@ impl Session<'_> {
             evaluation: kept.evaluation,
             note,
             report: None,
+            origin: kept.origin,
+            own: None,
+            measured: None,
+            run: None,
         };
         let summary = using.summary();
         self.using = Some(using);

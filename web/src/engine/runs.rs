@@ -11,10 +11,11 @@ use super::{
     ask::Ask,
     data::Data,
     problem::Problem,
+    results::KeptResults,
     session::{Base, Session, no_data},
 };
 use crate::{
-    protocol::{DataChoices, FromEngine, RunRecord, RunState},
+    protocol::{DataChoices, FromEngine, InUse, RunRecord, RunState},
     storage::{StorageError, detached, shelf::Shelf},
 };
 
@@ -143,7 +144,8 @@ impl Session<'_> {
         let data = self.base.data.as_mut().ok_or_else(no_data)?;
         let mut choices = data.choices.clone();
         if let Some(choices) = &mut choices {
-            (choices.seed, choices.validation_share) = (recipe.seed, recipe.validation_share);
+            (choices.validation_seed, choices.validation_share) =
+                (Some(recipe.seed), recipe.validation_share);
             data.prepare(choices)?;
         }
         let prepared = data.prepared()?.clone();
@@ -252,13 +254,17 @@ impl Session<'_> {
     }
 
     /// Takes a finished run's classifier into use.
-    pub async fn open_run(
-        &mut self,
-        key: &str,
-    ) -> Result<crate::protocol::ClassifierSummary, Problem> {
+    pub async fn open_run(&mut self, key: &str) -> Result<InUse, Problem> {
         let (run, shelf) = find(self.base, key).await?;
         let none = || Problem::new("This run has no classifier yet.", "Let it train to its end.");
         let bundle = shelf.get(key, CLASSIFIER).await?.ok_or_else(none)?;
-        self.open_bundle(&bundle, Some(&run.record.name)).await
+        let results = KeptResults::read(&shelf, key).await?;
+        self.open_bundle(&bundle, Some(&run.record.name)).await?;
+        let using = self.in_use()?;
+        using.run = Some(run);
+        if let Some(results) = results {
+            (using.own, using.report) = (Some(results.test), Some(results.report));
+        }
+        Ok(using.with_results())
     }
 }

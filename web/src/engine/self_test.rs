@@ -61,6 +61,7 @@ async fn product(gpu: &Gpu, tokens: u32) -> Result<SelfTestRow, Problem> {
         tokens,
         rows: 0..n,
         y_stride: n,
+        y_first: 0,
         low_rank: None,
         add: false,
     };

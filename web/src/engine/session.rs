@@ -33,6 +33,16 @@ pub struct Base {
     pub nothing_kept: Option<String>,
     /// Tokens a second while training, once known.
     pub speed: Option<f64>,
+    /// Classifiers that were in use so far.
+    pub classifiers: u64,
+}
+
+impl Base {
+    /// An id for another classifier in use.
+    pub fn next_id(&mut self) -> u64 {
+        self.classifiers += 1;
+        self.classifiers
+    }
 }
 
 /// Requests on a model, or on none yet.
@@ -51,7 +61,8 @@ pub async fn serve(inbox: Inbox) {
         )
     });
     let memory = Shelf::in_memory();
-    let mut base = Base { gpu: None, data: None, shelf, memory, nothing_kept, speed: None };
+    let mut base =
+        Base { gpu: None, data: None, shelf, memory, nothing_kept, speed: None, classifiers: 0 };
     let mut model = None;
     loop {
         let session = Session { base: &mut base, model: model.as_ref(), using: None };
@@ -161,8 +172,11 @@ impl<'m> Session<'m> {
             }
             ToEngine::Evaluate => FromEngine::Evaluated(self.evaluate(ask).await?),
             ToEngine::Classify { text } => FromEngine::Classified(self.classify(&text).await?),
-            ToEngine::SetThreshold { threshold } => {
-                FromEngine::Classifier(self.set_threshold(threshold)?)
+            ToEngine::SetThreshold { threshold, classifier } => {
+                FromEngine::InUse(self.set_threshold(ask, threshold, classifier).await?)
+            }
+            ToEngine::PreviewFile { name, options } => {
+                FromEngine::FilePreview(self.preview_file(ask, name, file()?, options).await?)
             }
             ToEngine::Generate { prompt, writing } => self.generate(ask, &prompt, writing).await?,
             ToEngine::ClassifyFile { name, options, text, for_spreadsheets } => {
@@ -176,9 +190,15 @@ impl<'m> Session<'m> {
             ToEngine::ExportReport { created } => return self.export_report(created),
             ToEngine::OpenBundle => FromEngine::Classifier(self.open_bundle(&file()?, None).await?),
             ToEngine::ListRuns => FromEngine::Runs { runs: runs::list(ask, self.base).await? },
-            ToEngine::OpenRun { key } => FromEngine::Classifier(self.open_run(&key).await?),
+            ToEngine::OpenRun { key } => FromEngine::InUse(self.open_run(&key).await?),
             ToEngine::DeleteRun { key } => {
                 runs::delete(self.base, &key).await?;
+                // its classifier stays in use, and is no run of the list any more
+                if let Some(using) = &mut self.using
+                    && using.run.as_ref().is_some_and(|run| run.record.key == key)
+                {
+                    using.run = None;
+                }
                 FromEngine::Runs { runs: runs::list(ask, self.base).await? }
             }
             // the inbox and `until_load` have taken these

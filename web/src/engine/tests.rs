@@ -121,6 +121,7 @@ impl Page {
             limit: None,
             validation_share: 0.2,
             seed: 3,
+            validation_seed: None,
         };
         let answer = self.ask(ToEngine::SetRoles { choices, spec: spec() }).await;
         let FromEngine::Prepared(report) = answer else { panic!("{answer:?}") };
@@ -141,7 +142,7 @@ impl Page {
 
     async fn trained(&self, id: u64) -> (RunRecord, Evaluated) {
         match self.hear_of(id, FromEngine::ends).await.0 {
-            FromEngine::Trained { run, test } => (run, test),
+            FromEngine::Trained { run, test, .. } => (run, test),
             other => panic!("{other:?}"),
         }
     }
@@ -232,7 +233,7 @@ async fn from_a_table_to_a_classifier_and_back_from_its_file() {
     );
     assert_eq!(other.probabilities(" this day is nice").await, own);
     let answer = other.ask(ToEngine::OpenRun { key: run.key.clone() }).await;
-    assert!(matches!(answer, FromEngine::Classifier(_)), "{answer:?}");
+    assert!(matches!(answer, FromEngine::InUse(_)), "{answer:?}");
     assert_eq!(other.probabilities(" this day is nice").await, own);
     let answer = other.ask(ToEngine::DeleteRun { key: run.key.clone() }).await;
     let FromEngine::Runs { runs } = answer else { panic!("{answer:?}") };

@@ -9,6 +9,7 @@ use hearth_classifier::{
     fit::{FitOptions, Fitted, MemoryStore, Progress, SnapshotStore},
     measure::{self, Measured},
     metrics::Scored,
+    origin::Origin,
     prepare::Prepared,
     prompt::PromptSpec,
     recipe::Recipe,
@@ -24,6 +25,7 @@ use super::{
     inbox::Wish,
     model::Loaded,
     problem::Problem,
+    results,
     runs::{CLASSIFIER, KeptRun},
     session::{Answer, Session, no_data},
     using::Using,
@@ -36,7 +38,7 @@ use crate::{
 /// Seconds between snapshots: what a killed tab loses at most.
 const SNAPSHOT_SECONDS: f64 = 30.0;
 /// Wrong predictions that the report shows.
-const MISTAKES: usize = 20;
+pub const MISTAKES: usize = 20;
 /// Rows that are scored to learn this machine's speed.
 const PROBES: usize = 4;
 /// Forward, recomputation and backward take this many forwards.
@@ -293,39 +295,57 @@ impl<'m> Session<'m> {
         record.tokens = fitted.effort.tokens;
         record.gpu_bytes = model.model.gpu.account().peak();
         record.state = RunState::Finished;
-        let report =
+        let mut report =
             report(ask, model, prepared, &classifier, &run, &measured, fitted, rate).await?;
         let record = &run.record;
         let evaluation = Some(measured.evaluation.clone());
-        let bundle = classifier.bundle(&record.name, &record.model, &record.recipe, evaluation)?;
+        let data = self.base.data.as_ref().ok_or_else(no_data)?;
+        let origin = Origin::of(&data.table, &run.choices.roles.text, prepared);
+        report.threshold_from = origin.threshold;
+        let test = evaluated(prepared, prepared.part(Part::Test), measured, rate);
+        let mut bundle =
+            classifier.bundle(&record.name, &record.model, &record.recipe, evaluation.clone())?;
+        bundle.classifier.origin = origin.clone();
         let blob = crate::wire::blob(&bundle.to_bytes()?, "application/octet-stream")?;
         // a full disk must not take a finished classifier away: it is in use, and can be downloaded
-        if let Err(problem) = self.keep_finished(&run, &blob).await {
+        if let Err(problem) = self.keep_finished(&run, &blob, &test, &report).await {
             let Problem::Failed(failure) = problem else { return Err(problem) };
             self.move_to_memory(&mut run, MemoryStore::default(), failure.what).await?;
-            self.keep_finished(&run, &blob).await?;
+            self.keep_finished(&run, &blob, &test, &report).await?;
         }
         if let Some(warning) = run.farewell() {
             ask.warn(warning);
         }
-        let record = run.record;
-        self.using = Some(Using {
+        let record = run.record.clone();
+        let using = self.using.insert(Using {
+            id: self.base.next_id(),
             classifier,
             name: record.name.clone(),
             base: record.model.clone(),
             recipe: record.recipe.clone(),
             spec: record.spec.clone(),
-            evaluation: Some(measured.evaluation.clone()),
+            evaluation,
             note: None,
             report: Some(report),
+            origin,
+            own: Some(test.clone()),
+            measured: None,
+            run: Some(run),
         });
-        let test = evaluated(prepared, measured, rate);
-        Ok((FromEngine::Trained { run: record, test }, Vec::new()))
+        let classifier = using.summary();
+        Ok((FromEngine::Trained { run: record, test, classifier }, Vec::new()))
     }
 
     /// Keeps a finished run's classifier and record, and forgets its data.
-    async fn keep_finished(&self, run: &KeptRun, classifier: &Blob) -> Result<(), Problem> {
+    async fn keep_finished(
+        &self,
+        run: &KeptRun,
+        classifier: &Blob,
+        test: &Evaluated,
+        report: &Report,
+    ) -> Result<(), Problem> {
         run.shelf(self.base).put(&run.record.key, CLASSIFIER, classifier).await?;
+        results::keep(self.base, run, test, report).await?;
         run.save(self.base).await?;
         run.forget_data(self.base).await
     }
@@ -370,10 +390,15 @@ pub async fn measure(
     Ok((figures, rate))
 }
 
-/// The test rows with their scores, for the page.
-pub fn evaluated(prepared: &Prepared, measured: Measured, rows_per_second: f64) -> Evaluated {
+/// Measured rows with their scores, for the page: `places` among the examples.
+pub fn evaluated(
+    prepared: &Prepared,
+    places: &[usize],
+    measured: Measured,
+    rows_per_second: f64,
+) -> Evaluated {
     let classes = prepared.data.classes.len();
-    let rows = prepared.part(Part::Test).iter().zip(measured.probabilities.chunks_exact(classes));
+    let rows = places.iter().zip(measured.probabilities.chunks_exact(classes));
     let row = |(&i, probabilities): (&usize, &[f64])| {
         let example = &prepared.data.examples[i];
         ScoredRow {
@@ -388,6 +413,9 @@ pub fn evaluated(prepared: &Prepared, measured: Measured, rows_per_second: f64) 
         evaluation: measured.evaluation,
         calibration_before: measured.calibration_before,
         rows_per_second,
+        data: prepared.summary.file.clone(),
+        left_out: 0,
+        training_known: true,
     }
 }
 

@@ -1,43 +1,34 @@
 //! The classifier in use: single texts, whole files, and the base model's own words.
 
 use hearth_classifier::{
-    calibration::softmax,
-    columns::{Guessed, TextSource, check_texts, guess_roles_told, texts},
     estimator::TextClassifier,
     metrics::{Evaluation, predict},
-    predictions::PredictionsWriter,
+    origin::{Origin, SeenTexts, TextReading, ThresholdFrom},
     prompt::PromptSpec,
     recipe::Recipe,
     report::Report,
     split::Part,
-    table::TableOptions,
 };
 use hearth_formats::tokenizer::{Special, TextStream};
 use hearth_gemma::{
     ModelError,
     generate::{Generator, Sampling},
 };
-use web_sys::Blob;
 use web_time::Instant;
 
 use super::{
     ask::Ask,
-    data::read_table,
     problem::{Problem, first},
-    session::{Answer, Session},
+    runs::KeptRun,
+    session::{Session, no_data},
     train::{evaluated, measure, untrained},
 };
-use crate::{
-    protocol::{Classified, ClassifierSummary, Evaluated, FromEngine, Writing},
-    storage::join,
-    wire::blob,
-};
-
-/// Rows of a file that are scored and written before the next are looked at.
-const ROWS: usize = 512;
+use crate::protocol::{Classified, ClassifierSummary, Evaluated, FromEngine, InUse, Writing};
 
 /// A classifier and where it comes from.
 pub struct Using<'m> {
+    /// Tells the classifiers apart that were in use.
+    pub id: u64,
     pub classifier: TextClassifier<'m>,
     pub name: String,
     pub base: String,
@@ -47,6 +38,13 @@ pub struct Using<'m> {
     pub note: Option<String>,
     /// Where it was trained here.
     pub report: Option<Report>,
+    pub origin: Origin,
+    /// The test rows of its own training.
+    pub own: Option<Evaluated>,
+    /// The rows that it was measured on since, where these are others.
+    pub measured: Option<Evaluated>,
+    /// Its run, where it is one of this browser's.
+    pub run: Option<KeptRun>,
 }
 
 impl Using<'_> {
@@ -54,6 +52,8 @@ impl Using<'_> {
     pub fn summary(&self) -> ClassifierSummary {
         let choice = self.classifier.choice();
         ClassifierSummary {
+            id: self.id,
+            run: self.run.as_ref().map(|run| run.record.key.clone()),
             name: self.name.clone(),
             classes: self.classifier.classes().to_vec(),
             positive: self.classifier.positive(),
@@ -63,6 +63,9 @@ impl Using<'_> {
             base: self.base.clone(),
             evaluation: self.evaluation.clone(),
             note: self.note.clone(),
+            reading: self.origin.reading.clone(),
+            threshold_from: self.origin.threshold,
+            has_report: self.report.is_some(),
         }
     }
 }
@@ -75,26 +78,41 @@ impl<'m> Session<'m> {
     }
 
     /// Measures the untrained model, which is in use from then on.
-    pub async fn zero_shot(&mut self, ask: &Ask, spec: &PromptSpec) -> Result<Evaluated, Problem> {
+    pub async fn zero_shot(&mut self, ask: &Ask, spec: &PromptSpec) -> Result<InUse, Problem> {
         let (model, prepared) = (self.loaded()?, self.prepared()?);
         let mut classifier = untrained(model, &prepared, spec)?;
         let test = prepared.rows(Part::Test);
         let (measured, rate) = measure(ask, "zero-shot", &mut classifier, &test).await?;
-        self.using = Some(Using {
+        let data = self.base.data.as_ref().ok_or_else(no_data)?;
+        let text = data.choices.as_ref().map(|choices| &choices.roles.text);
+        let origin = Origin {
+            reading: text.map(|text| TextReading::of(&data.table, text)),
+            // it was trained on nothing
+            seen: Some(SeenTexts::of([].into_iter(), [].into_iter())),
+            threshold: Some(ThresholdFrom::Default),
+        };
+        let evaluation = Some(measured.evaluation.clone());
+        let test = evaluated(&prepared, prepared.part(Part::Test), measured, rate);
+        let using = self.using.insert(Using {
+            id: self.base.next_id(),
             classifier,
             name: "untrained".to_owned(),
             base: model.summary.name.clone(),
             recipe: Recipe::default(),
             spec: spec.clone(),
-            evaluation: Some(measured.evaluation.clone()),
+            evaluation,
             note: Some("This is the model before any training.".to_owned()),
             report: None,
+            origin,
+            own: Some(test),
+            measured: None,
+            run: None,
         });
-        Ok(evaluated(&prepared, measured, rate))
+        Ok(using.with_results())
     }
 
-    /// Measures the classifier in use on the data's test rows.
-    pub async fn evaluate(&mut self, ask: &Ask) -> Result<Evaluated, Problem> {
+    /// Measures the classifier in use on the data's test rows, but for those that it was trained on.
+    pub async fn evaluate(&mut self, ask: &Ask) -> Result<InUse, Problem> {
         let prepared = self.prepared()?;
         let using = self.in_use()?;
         if using.classifier.classes() != prepared.data.classes {
@@ -107,9 +125,30 @@ impl<'m> Session<'m> {
                 "Choose the label column and the positive class as they were in training.",
             ));
         }
-        let test = prepared.rows(Part::Test);
+        let examples = &prepared.data.examples;
+        let rows = prepared.part(Part::Test).iter().copied();
+        let (places, left_out) = match &using.origin.seen {
+            Some(seen) => seen.lookup().unseen(rows, |&place| examples[place].text.as_str()),
+            None => (rows.collect(), 0),
+        };
+        if places.is_empty() {
+            return Err(Problem::new(
+                format!(
+                    "All {left_out} test rows of {} were used in training, so there is none to measure on.",
+                    prepared.summary.file
+                ),
+                "Load a table with other texts under Data.",
+            ));
+        }
+        let test: Vec<_> = places
+            .iter()
+            .map(|&place| (examples[place].text.as_str(), examples[place].label))
+            .collect();
         let (measured, rate) = measure(ask, "testing", &mut using.classifier, &test).await?;
-        Ok(evaluated(&prepared, measured, rate))
+        let mut test = evaluated(&prepared, &places, measured, rate);
+        (test.left_out, test.training_known) = (left_out, using.origin.seen.is_some());
+        using.measured = Some(test);
+        Ok(using.with_results())
     }
 
     /// The probabilities of a text.
@@ -126,19 +165,6 @@ impl<'m> Session<'m> {
             probabilities,
             milliseconds: 1e3 * start.elapsed().as_secs_f64(),
         })
-    }
-
-    /// From which probability on the positive class is predicted.
-    pub fn set_threshold(&mut self, threshold: f64) -> Result<ClassifierSummary, Problem> {
-        if !(0.0..=1.0).contains(&threshold) {
-            return Err(Problem::new(
-                format!("The threshold {threshold} is not within 0 to 1."),
-                "",
-            ));
-        }
-        let using = self.in_use()?;
-        using.classifier.set_threshold(threshold);
-        Ok(using.summary())
     }
 
     /// Lets the base model write on.
@@ -188,101 +214,4 @@ impl<'m> Session<'m> {
         let tokens_per_second = tokens as f64 / start.elapsed().as_secs_f64().max(1e-9);
         Ok(FromEngine::Written { tokens, tokens_per_second })
     }
-
-    /// Adds predictions to a table. What is written lies in the browser, not in the program's memory.
-    pub async fn classify_file(
-        &mut self,
-        ask: &Ask,
-        name: String,
-        file: Blob,
-        options: TableOptions,
-        text: Option<TextSource>,
-        for_spreadsheets: bool,
-    ) -> Result<Answer, Problem> {
-        let using = self.in_use()?;
-        let classifier = &mut using.classifier;
-        let table = read_table(ask, &name, &file, options).await?;
-        let Guessed { mut roles, warnings, .. } = guess_roles_told(&table);
-        // what the label would be is of no matter here
-        let mut guessed = warnings;
-        guessed.retain(|warning| text.is_none() && warning.starts_with("the text"));
-        roles.text = text.unwrap_or(roles.text);
-        if roles.text.columns().into_iter().any(|c| c >= table.columns.len()) {
-            return Err(Problem::new(
-                "There is no such column.",
-                "Choose the text's column again.",
-            ));
-        }
-        check_texts(&table, &roles)?;
-        for warning in table.warnings.iter().chain(&guessed) {
-            ask.warn(format!("{name}: {warning}"));
-        }
-        let (texts, bad) = texts(&table, &roles);
-        if bad.empty_text.len() == texts.len() {
-            return Err(Problem::new("No row has a text.", "Choose another column for the text."));
-        }
-        let names = classifier.classes().to_vec();
-        let mut parts = Vec::new();
-        for (rows, texts) in table.rows.chunks(ROWS).zip(texts.chunks(ROWS)) {
-            let done = parts.len() * ROWS;
-            let of = table.rows.len();
-            ask.tell_now_and_then(|| FromEngine::Scoring {
-                what: "predicting".to_owned(),
-                done,
-                of,
-            });
-            let full: Vec<usize> =
-                (0..texts.len()).filter(|&i| !texts[i].trim().is_empty()).collect();
-            let asked: Vec<&str> = full.iter().map(|&i| texts[i].as_str()).collect();
-            let logs = classifier.log_probabilities(&asked, |scored| {
-                ask.tell_now_and_then(|| FromEngine::Scoring {
-                    what: "predicting".to_owned(),
-                    done: done + scored,
-                    of,
-                });
-                !ask.is_cancelled()
-            });
-            let logs = logs.await?;
-            let (positive, choice) = (classifier.positive(), classifier.choice());
-            let probabilities = softmax(&logs, names.len(), choice.temperature);
-            let mut scored = vec![(None, &[][..]); rows.len()];
-            for (&i, row) in full.iter().zip(probabilities.chunks_exact(names.len())) {
-                scored[i] = (Some(predict(row, positive, choice.threshold)), row);
-            }
-            let mut bytes = Vec::new();
-            let columns = &table.columns;
-            let mut writer = PredictionsWriter::new(&mut bytes, columns, &names, for_spreadsheets)?;
-            let skipped = match parts.is_empty() {
-                true => 0,
-                false => header_bytes(columns, &names, for_spreadsheets)?,
-            };
-            for (row, (class, probabilities)) in rows.iter().zip(scored) {
-                writer.write(&row.fields, class, probabilities)?;
-            }
-            writer.flush()?;
-            drop(writer);
-            parts.push(blob(&bytes[skipped..], "text/csv")?);
-            ask.breathe().await;
-            ask.check()?;
-        }
-        let stem = name.rsplit_once('.').map_or(name.as_str(), |(stem, _)| stem);
-        let skipped = bad.empty_text.len();
-        let note = match skipped {
-            0 => format!("{} rows", table.rows.len()),
-            n => format!("{} rows; {n} have no text and no prediction", table.rows.len()),
-        };
-        let names = vec![format!("{stem}-classified.csv")];
-        Ok((FromEngine::File { names, note }, vec![join(&parts)?]))
-    }
-}
-
-/// Bytes of the header line: every part is written with it, and the first one keeps it.
-fn header_bytes(
-    columns: &[String],
-    classes: &[String],
-    for_spreadsheets: bool,
-) -> Result<usize, Problem> {
-    let mut bytes = Vec::new();
-    PredictionsWriter::new(&mut bytes, columns, classes, for_spreadsheets)?.flush()?;
-    Ok(bytes.len())
 }

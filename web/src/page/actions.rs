@@ -1,6 +1,7 @@
 //! What a click sets off: requests to the workers, and their answers put where the screens see them.
 
 mod export;
+mod guard;
 mod models;
 mod samples;
 mod table;
@@ -9,6 +10,7 @@ mod usage;
 
 pub use export::*;
 use futures_util::StreamExt;
+pub use guard::*;
 use leptos::{prelude::*, task::spawn_local};
 pub use models::*;
 pub use samples::*;
@@ -47,6 +49,7 @@ pub fn begin(app: App) {
     list_runs(app);
     watch(move |more| count_traffic(app, more));
     offline::keep(app);
+    guard_page(app);
 }
 
 /// Sends a request to the engine and hands every answer to `answer`. Failures become notices, also where

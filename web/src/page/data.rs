@@ -4,7 +4,7 @@ mod columns;
 mod figures;
 mod labels;
 mod parts;
-mod reading;
+pub mod reading;
 
 use leptos::prelude::*;
 use web_sys::File;
@@ -35,7 +35,7 @@ pub fn DataScreen() -> impl IntoView {
     view! {
         <h1>"Data"</h1>
         <p class="lead">
-            "Bring texts that somebody has sorted already. A hundred are enough to begin with, and they stay in this tab."
+            "Bring texts that somebody has sorted already. A hundred are enough to begin with. They stay on this computer: in this tab, and while a training can be resumed as a copy in this browser's storage, which is deleted when the training ends."
         </p>
         {move || {
             learning

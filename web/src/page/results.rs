@@ -12,7 +12,10 @@ use std::sync::Arc;
 use leptos::prelude::*;
 use moving::{At, Scores};
 
-use super::state::{App, Screen, Shown};
+use super::{
+    format::of,
+    state::{App, Screen, Shown},
+};
 
 /// What the parts of this screen share.
 #[derive(Clone, Copy)]
@@ -45,13 +48,38 @@ impl Page {
     }
 }
 
+/// Which rows the results are of, and whether the classifier was trained on any.
+fn about_rows(shown: &Shown) -> String {
+    let (test, name) = (&shown.test, &shown.test.data);
+    let rows = of(test.rows.len(), "row", "rows");
+    if shown.run.is_some() {
+        format!("Measured on {rows} of {name}: the test rows, which were kept out of training.")
+    } else if !test.training_known {
+        format!(
+            "Measured on {rows} of {name}. This classifier does not say which rows it was trained on: if these are among them, the figures are too good."
+        )
+    } else if test.left_out > 0 {
+        format!(
+            "Measured on {rows} of {name} that the classifier was not trained on: {} of {} rows were used in training and are left out.",
+            test.left_out,
+            test.left_out + test.rows.len()
+        )
+    } else {
+        format!("Measured on {rows} of {name} that the classifier was not trained on.")
+    }
+}
+
 /// The screen.
 #[component]
 pub fn ResultsScreen() -> impl IntoView {
     let app = App::here();
     view! {
         <h1>"Results"</h1>
-        <p class="lead">"Measured on rows that were kept aside: the model never learned from them."</p>
+        {move || {
+            app.shown
+                .with(|shown| shown.as_ref().map(about_rows))
+                .map(|about| view! { <p class="lead" data-test="results-about">{about}</p> })
+        }}
         {move || match app.shown.get() {
             None => view! { <Nothing /> }.into_any(),
             Some(shown) => {

@@ -16,9 +16,9 @@ use super::{
     offline::Offline,
 };
 use crate::protocol::{
-    ClassifierSummary, DataChoices, DataPreview, DataReport, Evaluated, Failure, GpuSummary,
-    KeptModel, ModelFile, ModelSummary, PlanReport, RemoteModel, RunRecord, Space, Traffic,
-    TrainProgress, WeightsAs,
+    ClassifierSummary, DataChoices, DataPreview, DataReport, Evaluated, Failure, FilePreview,
+    GpuSummary, KeptModel, ModelFile, ModelSummary, PlanReport, RemoteModel, RunRecord, Space,
+    Traffic, TrainProgress, WeightsAs,
 };
 
 /// A step of the way.
@@ -148,11 +148,22 @@ pub struct Training {
     pub scoring: Option<(String, usize, usize)>,
 }
 
-/// A finished run on screen.
+/// The results on screen.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Shown {
+    /// The classifier they belong to, by [`ClassifierSummary::id`].
+    pub classifier: u64,
     pub run: Option<RunRecord>,
     pub test: Evaluated,
+}
+
+/// A table that waits to be classified.
+#[derive(Debug, Clone)]
+pub struct ToClassify {
+    pub file: Blob,
+    pub preview: FilePreview,
+    /// Where the texts come from; none until the user has said it.
+    pub text: Option<TextSource>,
 }
 
 /// A table of this page's own server, with what there is to say about it.
@@ -227,6 +238,7 @@ pub struct App {
 
     pub shown: RwSignal<Option<Shown>>,
     pub classifier: RwSignal<Option<ClassifierSummary>>,
+    pub to_classify: RwSignal<Option<ToClassify>, LocalStorage>,
 }
 
 /// Memory that training may take where nobody says otherwise.
@@ -267,6 +279,7 @@ impl App {
             runs: RwSignal::default(),
             shown: RwSignal::default(),
             classifier: RwSignal::default(),
+            to_classify: RwSignal::new_local(None),
         }
     }
 
@@ -303,5 +316,6 @@ pub fn first_choices() -> DataChoices {
         limit: None,
         validation_share: Recipe::default().validation_share,
         seed: 0,
+        validation_seed: None,
     }
 }

@@ -1,5 +1,6 @@
 //! The screen "Use it": sentences tried, tables sorted, the classifier taken along, the base model asked.
 
+mod preview;
 mod save;
 mod table;
 mod trying;
@@ -112,17 +113,25 @@ fn About() -> impl IntoView {
                 || "The likeliest class wins.".to_owned(),
                 |name| {
                     format!(
-                        "“{name}” is said from a probability of {:.2} on.",
-                        classifier.threshold
+                        "Predicts “{name}” at or above a probability of {:.3}{}.",
+                        classifier.threshold,
+                        classifier
+                            .threshold_from
+                            .map_or_else(String::new, |from| format!(", {}", from.words()))
                     )
                 },
             );
+            let text = classifier
+                .reading
+                .as_ref()
+                .map(|reading| format!(" Its texts came from {}.", reading.words()));
             Some((
                 classifier.name.clone(),
                 format!(
-                    "Sorts into {}. {rule} Built on {}.",
+                    "Sorts into {}. {rule} Built on {}.{}",
                     classifier.classes.join(", "),
-                    classifier.base
+                    classifier.base,
+                    text.unwrap_or_default()
                 ),
                 classifier.note.clone(),
             ))

@@ -3,7 +3,11 @@
 use leptos::{ev, html, prelude::*};
 use web_sys::{DragEvent, File, FileList};
 
-use super::format::sentence;
+use super::{
+    actions::tell,
+    format::sentence,
+    state::{App, NoticeKind},
+};
 use crate::protocol::Failure;
 
 /// A place to drop files, which is also a button to pick them.
@@ -27,6 +31,7 @@ pub fn FileDrop(
     #[prop(into)]
     on_files: Callback<Vec<File>>,
 ) -> impl IntoView {
+    let app = App::here();
     let input = NodeRef::<html::Input>::new();
     let over = RwSignal::new(false);
     let take = move |list: Option<FileList>| {
@@ -39,6 +44,14 @@ pub fn FileDrop(
     let drop = move |event: DragEvent| {
         event.prevent_default();
         over.set(false);
+        // a resting fieldset stops clicks, but not what is dropped on it
+        let rests =
+            input.get_untracked().is_some_and(|input| input.matches(":disabled").unwrap_or(false));
+        if rests {
+            let what = "Nothing was loaded: this cannot be changed now.";
+            let advice = "Something else is under way; pause, stop or await it first.";
+            return tell(app, NoticeKind::Warning, what, advice);
+        }
         take(event.data_transfer().and_then(|transfer| transfer.files()));
     };
     let pick = move |_| {

@@ -1,14 +1,20 @@
 //! Models, data and choices in messages.
 
 use hearth_classifier::{
-    columns::{BadRows, ClassCount, LabelChoices, LabelFindings, LabelRule, Roles, TokenHistogram},
+    columns::{
+        BadRows, ClassCount, LabelChoices, LabelFindings, LabelRule, Roles, TextSource,
+        TokenHistogram,
+    },
     metrics::Evaluation,
+    origin::{TextReading, ThresholdFrom},
     prepare::SplitChoice,
     prompt::PromptSpec,
     table::{Dialect, TableOptions},
 };
 use hearth_gemma::plan::MemoryPlan;
 use serde::{Deserialize, Serialize};
+
+use super::{Evaluated, RunRecord};
 
 /// The GPU in use.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -138,8 +144,13 @@ pub struct DataChoices {
     pub limit: Option<usize>,
     /// Share of the training rows that choose; the recipe's counts once training starts.
     pub validation_share: f64,
-    /// Of the random split; the recipe's counts once training starts.
+    /// Of the random split into training and test rows. It has nothing to do with the recipe's, so that trainings
+    /// with different seeds are measured on the same rows.
     pub seed: u64,
+    /// Of the validation rows; the recipe's counts once training starts. Runs of earlier versions have none: there
+    /// [`Self::seed`] counts for both.
+    #[serde(default)]
+    pub validation_seed: Option<u64>,
 }
 
 /// What came out of the choices.
@@ -212,6 +223,10 @@ pub struct PlanReport {
 /// The classifier in use.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ClassifierSummary {
+    /// Tells the classifiers apart that were in use since the engine started.
+    pub id: u64,
+    /// Key of its run, where it is one of this browser's.
+    pub run: Option<String>,
     /// Its name.
     pub name: String,
     /// Class names, in the order of the probabilities.
@@ -230,4 +245,48 @@ pub struct ClassifierSummary {
     pub evaluation: Option<Evaluation>,
     /// How this model differs from the one it was trained on.
     pub note: Option<String>,
+    /// How its texts were read; unknown for classifiers of earlier versions.
+    pub reading: Option<TextReading>,
+    /// Which rows chose the threshold.
+    pub threshold_from: Option<ThresholdFrom>,
+    /// Whether its report can be made.
+    pub has_report: bool,
+}
+
+/// The classifier in use, and the results that belong to it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct InUse {
+    /// The classifier.
+    pub classifier: ClassifierSummary,
+    /// Its run, where it is one of this browser's.
+    pub run: Option<RunRecord>,
+    /// The rows that measured it, where they are known.
+    pub test: Option<Evaluated>,
+}
+
+/// A table to be classified, as it would be read.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FilePreview {
+    /// The file's name.
+    pub name: String,
+    /// How it was read.
+    pub dialect: Dialect,
+    /// What was given for that.
+    pub options: TableOptions,
+    /// Column names.
+    pub columns: Vec<String>,
+    /// Rows in all.
+    pub rows: usize,
+    /// The first rows; long cells are cut.
+    pub first: Vec<Vec<String>>,
+    /// Where the texts come from; none where the user has to say it.
+    pub text: Option<TextSource>,
+    /// Whether the text's column is guessed: the classifier does not know how its own texts were read.
+    pub guessed: bool,
+    /// How the classifier's texts were read.
+    pub trained: Option<TextReading>,
+    /// Columns that the classifier's text needs and the table lacks.
+    pub missing: Vec<String>,
+    /// What is unusual or could be read otherwise, in words.
+    pub warnings: Vec<String>,
 }

@@ -6,9 +6,9 @@ use hearth_classifier::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Classified, ClassifierSummary, DataChoices, DataPreview, DataReport, Evaluated, FilledPrompt,
-    GpuSummary, ModelFile, ModelSummary, PlanReport, RunRecord, SelfTestRow, Traffic,
-    TrainProgress, WeightsAs,
+    Classified, ClassifierSummary, DataChoices, DataPreview, DataReport, Evaluated, FilePreview,
+    FilledPrompt, GpuSummary, InUse, ModelFile, ModelSummary, PlanReport, RunRecord, SelfTestRow,
+    Traffic, TrainProgress, WeightsAs,
 };
 
 /// From the page to the engine. Everything but `Cancel`, `Pause` and `Stop` is done in order, one after the
@@ -105,17 +105,28 @@ pub enum ToEngine {
         /// The text.
         text: String,
     },
-    /// From which probability on the positive class is predicted; [`FromEngine::Classifier`].
+    /// From which probability on the positive class is predicted, chosen on the rows that measured the classifier in
+    /// use: [`FromEngine::InUse`] with their figures at that threshold.
     SetThreshold {
         /// 0 to 1.
         threshold: f64,
+        /// The classifier whose rows were looked at, by [`ClassifierSummary::id`].
+        classifier: u64,
     },
+
     /// Let the base model write on: [`FromEngine::Wrote`], then [`FromEngine::Written`].
     Generate {
         /// The text to continue.
         prompt: String,
         /// How.
         writing: Writing,
+    },
+    /// Read a table that is to be classified; one blob. [`FromEngine::Reading`], then [`FromEngine::FilePreview`].
+    PreviewFile {
+        /// The file's name.
+        name: String,
+        /// How to read it; none: as the classifier's training table, or by its own look.
+        options: Option<TableOptions>,
     },
     /// Add predictions to a table; one blob. [`FromEngine::Reading`], [`FromEngine::Scoring`], then
     /// [`FromEngine::File`].
@@ -124,7 +135,7 @@ pub enum ToEngine {
         name: String,
         /// How to read it.
         options: TableOptions,
-        /// The text's column; none: guessed.
+        /// Where the texts come from; none: as in training, or guessed where that is not known.
         text: Option<TextSource>,
         /// Guard cells that a spreadsheet would run as formulas.
         for_spreadsheets: bool,
@@ -150,7 +161,7 @@ pub enum ToEngine {
     OpenBundle,
     /// All kept runs: [`FromEngine::Runs`].
     ListRuns,
-    /// Take a finished run's classifier into use: [`FromEngine::Classifier`].
+    /// Take a finished run's classifier into use: [`FromEngine::InUse`].
     OpenRun {
         /// [`RunRecord::key`].
         key: String,
@@ -270,6 +281,8 @@ pub enum FromEngine {
         run: RunRecord,
         /// On the test rows.
         test: Evaluated,
+        /// As it is in use.
+        classifier: ClassifierSummary,
     },
     /// The run stands still; `ResumeRun` goes on.
     Paused {
@@ -277,7 +290,7 @@ pub enum FromEngine {
         run: RunRecord,
     },
     /// Figures on the test rows.
-    Evaluated(Evaluated),
+    Evaluated(InUse),
     /// A text's probabilities. Without any, a newer text overtook this one.
     Classified(Classified),
     /// A piece of generated text.
@@ -301,6 +314,10 @@ pub enum FromEngine {
     },
     /// The classifier in use.
     Classifier(ClassifierSummary),
+    /// The classifier in use, and the results that belong to it.
+    InUse(InUse),
+    /// A table to be classified.
+    FilePreview(FilePreview),
     /// The kept runs, newest first.
     Runs {
         /// The runs.

@@ -43,7 +43,7 @@ pub struct TrainProgress {
 pub struct ScoredRow {
     /// Data row in the file, from 1.
     pub row: usize,
-    /// The text.
+    /// The text; empty where the run was kept and opened again, which keeps no texts.
     pub text: String,
     /// Its class.
     pub truth: usize,
@@ -62,6 +62,12 @@ pub struct Evaluated {
     pub calibration_before: Vec<CalibrationBin>,
     /// Rows scored a second.
     pub rows_per_second: f64,
+    /// The table's name.
+    pub data: String,
+    /// Rows that the classifier was trained on and that are left out here.
+    pub left_out: usize,
+    /// Whether the classifier knows which rows it was trained on.
+    pub training_known: bool,
 }
 
 /// A text's probabilities.

@@ -50,8 +50,8 @@ fn requests_survive_the_way() {
 #[wasm_bindgen_test(unsupported = test)]
 fn a_number_comes_back_to_the_bit() {
     for value in [0.1 + 0.2, f64::MIN_POSITIVE, 5e-324, 1.0 - f64::EPSILON / 2.0] {
-        let message = ToEngine::SetThreshold { threshold: value };
-        let ToEngine::SetThreshold { threshold } = round_trip(message) else { panic!() };
+        let message = ToEngine::SetThreshold { threshold: value, classifier: 1 };
+        let ToEngine::SetThreshold { threshold, .. } = round_trip(message) else { panic!() };
         assert_eq!(threshold.to_bits(), value.to_bits());
     }
 }

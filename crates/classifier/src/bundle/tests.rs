@@ -33,6 +33,7 @@ fn bundle() -> Bundle {
         temperature: 3.1,
         base,
         recipe: Recipe::default(),
+        origin: Origin::default(),
     };
     Bundle {
         classifier,
@@ -46,6 +47,25 @@ fn a_bundle_survives_the_round_trip() {
     let bytes = bundle().to_bytes().unwrap();
     assert_eq!(Bundle::from_bytes(&bytes).unwrap(), bundle());
     assert_eq!(bundle().to_bytes().unwrap(), bytes, "the same bytes every time");
+}
+
+#[test]
+fn an_origin_survives_the_round_trip_and_is_told_by_the_version() {
+    use crate::origin::{SeenTexts, ThresholdFrom};
+    let mut with = bundle();
+    with.classifier.origin = Origin {
+        reading: None,
+        seen: Some(SeenTexts::of(["a soup"].into_iter(), ["a pie"].into_iter())),
+        threshold: Some(ThresholdFrom::Test(40)),
+    };
+    let bytes = with.to_bytes().unwrap();
+    assert_eq!(Bundle::from_bytes(&bytes).unwrap(), with);
+    let text = String::from_utf8_lossy(&bytes);
+    assert!(text.contains("\"hearth-classifier\":\"2 ") && !text.contains("soup"));
+    // what earlier programs wrote is read as before, and knows nothing
+    let old = bundle().to_bytes().unwrap();
+    assert!(String::from_utf8_lossy(&old).contains("\"hearth-classifier\":\"1 "));
+    assert!(Bundle::from_bytes(&old).unwrap().classifier.origin.is_empty());
 }
 
 #[test]
@@ -69,10 +89,10 @@ fn other_files_and_versions() {
     let bytes = bundle().to_bytes().unwrap();
     let newer = String::from_utf8_lossy(&bytes).find("\"hearth-classifier\":\"1 ").unwrap();
     let mut newer_bytes = bytes.clone();
-    newer_bytes[newer + 21] = b'2';
+    newer_bytes[newer + 21] = b'3';
     assert_eq!(
         message(&newer_bytes),
-        "this classifier has format 2; this program reads format 1: update it"
+        "this classifier has format 3; this program reads formats 1 and 2: update it"
     );
     let mut damaged = bytes;
     *damaged.last_mut().unwrap() ^= 1;

@@ -47,6 +47,33 @@ impl TextSource {
         }
     }
 
+    /// The same with other columns: `place` gives the new index of each.
+    pub fn with_columns(&self, place: impl Fn(usize) -> usize) -> Self {
+        match self {
+            Self::Column(c) => Self::Column(place(*c)),
+            Self::Template(pieces) => Self::Template(
+                pieces
+                    .iter()
+                    .map(|piece| match piece {
+                        Piece::Column(c) => Piece::Column(place(*c)),
+                        Piece::Text(text) => Piece::Text(text.clone()),
+                    })
+                    .collect(),
+            ),
+        }
+    }
+
+    /// Its fixed texts; none for one column.
+    pub fn fixed_texts(&self) -> impl Iterator<Item = &str> {
+        let pieces = match self {
+            Self::Column(_) => &[][..],
+            Self::Template(pieces) => pieces,
+        };
+        pieces
+            .iter()
+            .filter_map(|p| if let Piece::Text(text) = p { Some(text.as_str()) } else { None })
+    }
+
     /// The columns used.
     pub fn columns(&self) -> Vec<usize> {
         match self {

@@ -6,9 +6,7 @@ use std::collections::BTreeMap;
 use hearth_gemma::{Lora, LoraLayout, Model, shared_prefix};
 use web_time::Instant;
 
-use super::{
-    CHOOSING_ROWS, Choice, Effort, Fitted, OnProgress, Progress, Task, setup, snapshots::State,
-};
+use super::{Choice, Effort, Fitted, OnProgress, Progress, Task, setup, snapshots::State};
 use crate::{
     calibration::log_loss,
     error::ClassifierError,
@@ -168,11 +166,9 @@ impl<'a> Results<'a> {
         Ok([Some(loss), evaluation.roc_auc.value, evaluation.f1.value])
     }
 
-    /// Whether the epoch is selected on the validation rows. With few rows the selection is mostly chance: on ETHOS it
-    /// was the first epoch of four. Early stopping is requested explicitly, so it always selects.
+    /// Whether the validation rows select the epoch.
     fn chooses_epoch(&self) -> bool {
-        let enough = self.task.validation.len() >= CHOOSING_ROWS;
-        self.recipe.best_epoch && (enough || self.recipe.patience > 0)
+        self.recipe.chooses_epoch(self.task.validation.len())
     }
 
     /// Records the end of an epoch: the adapter after it, and its scores of the validation rows.

@@ -124,7 +124,10 @@ fn quality(test: &Evaluation, report: &Report) -> Result<Markup, PlotError> {
             p { "Measured on " (test.rows) " test rows"
                 @if let Some(threshold) = threshold { ", threshold " (format!("{threshold:.3}")) }
                 @if let Some(t) = report.temperature { ", temperature " (format!("{t:.2}")) }
-                ". Threshold and temperature are never chosen on test rows." }
+                ". The temperature is never chosen on test rows."
+                @if let (Some(_), Some(from)) = (threshold, report.threshold_from) {
+                    " The threshold was " (from.words()) "."
+                } }
             div.table { table {
                 thead { tr { th scope="col" { "Figure" } th.n scope="col" { "Test" } th.n scope="col" { "95 % interval" }
                     @for (name, _) in &others { th.n scope="col" { (name) } } } }

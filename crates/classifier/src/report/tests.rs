@@ -79,6 +79,7 @@ fn report(text: &str) -> Report {
         zero_shot: Some(test.clone()),
         calibration_before: Some(test.calibration.clone()),
         temperature: Some(3.0),
+        threshold_from: Some(ThresholdFrom::Test(3)),
         sweep: vec![SweepPoint { rows: 50, epochs: 1, seed: 0, f1: Some(0.7), auc: Some(0.8) }],
         speed: Speed { host_bytes: Some(1 << 30), ..Default::default() },
         test: Some(test),
@@ -95,6 +96,13 @@ fn tags(html: &str) -> Vec<&str> {
                 .unwrap_or(rest.len())]
         })
         .collect()
+}
+
+#[test]
+fn the_rows_that_chose_the_threshold_are_said() {
+    let html = report("x").to_html().unwrap();
+    assert!(html.contains("chosen on the 3 test rows that these figures are of"));
+    assert!(!html.contains("Threshold and temperature are never chosen on test rows"));
 }
 
 #[test]

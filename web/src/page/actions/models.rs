@@ -5,7 +5,7 @@ use leptos::{prelude::*, task::spawn_local};
 use wasm_bindgen::JsCast;
 use web_sys::{Blob, File};
 
-use super::{ask_quietly, fail, list_runs, prepare_again, tell};
+use super::{ask_quietly, fail, list_runs, prepare_again, refused_while_training, tell};
 use crate::{
     page::{
         offline,
@@ -49,6 +49,9 @@ pub fn persist(app: App) {
 
 /// Deletes a kept model.
 pub fn delete_model(app: App, key: String) {
+    if refused_while_training(app, "A model can be deleted") {
+        return;
+    }
     ask_loader(app, ToLoader::Delete { key }, &[], |_, _| ());
 }
 
@@ -66,6 +69,9 @@ pub fn fetch_offers(app: App) {
 
 /// Fetches a model, or goes on fetching it, and loads it.
 pub fn fetch_model(app: App, model: RemoteModel) {
+    if refused_while_training(app, "Another model can be loaded") {
+        return;
+    }
     let there = app.stored.with_untracked(|stored| {
         stored.iter().find(|kept| kept.key == model.key).map_or(0, |kept| kept.bytes)
     });
@@ -109,6 +115,9 @@ fn overtaken(app: App, key: &str) -> bool {
 
 /// Loads a kept model.
 pub fn open_model(app: App, key: String) {
+    if refused_while_training(app, "Another model can be loaded") {
+        return;
+    }
     let weights = app.weights.get_untracked();
     from_loader_to_gpu(app, key.clone(), ToLoader::Open { key, weights }, &[]);
 }
@@ -116,6 +125,9 @@ pub fn open_model(app: App, key: String) {
 /// Loads files that the user picked; `keep` stores a copy.
 pub fn open_files(app: App, files: Vec<File>, keep: bool) {
     let Some(first) = files.first() else { return };
+    if refused_while_training(app, "Another model can be loaded") {
+        return;
+    }
     let name = name_of(&first.name());
     let names: Vec<String> = files.iter().map(File::name).collect();
     let blobs: Vec<Blob> = files.into_iter().map(JsCast::unchecked_into).collect();
@@ -187,9 +199,14 @@ fn from_loader_to_gpu(app: App, wanted: String, body: ToLoader, blobs: &[Blob]) 
                 tell(app, NoticeKind::Warning, what, "");
             }
             list_models(app);
-            if !overtaken(app, &wanted) {
-                load(app, name, files, blobs, key);
+            if overtaken(app, &wanted) {
+                return;
             }
+            // a training that began meanwhile keeps its model
+            if refused_while_training(app, &format!("{name} can be loaded")) {
+                return to_held_model(app);
+            }
+            load(app, name, files, blobs, key);
         }
         FromLoader::Paused { .. } => {
             app.stage.update(|stage| {
@@ -226,6 +243,8 @@ fn load(app: App, name: String, files: Vec<ModelFile>, blobs: Vec<Blob>, key: St
         all.held = None;
     });
     app.classifier.set(None);
+    app.shown.set(None);
+    app.to_classify.set(None);
     let mut begun = false;
     let request = ask_quietly(app, body, &blobs, move |message, _| match message {
         FromEngine::Loading { done, total } => {

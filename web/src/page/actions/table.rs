@@ -11,7 +11,7 @@ use leptos::prelude::*;
 use wasm_bindgen::JsCast;
 use web_sys::{Blob, File};
 
-use super::{ask, ask_quietly, cancel, tell};
+use super::{ask, ask_quietly, cancel, refused_while_training, tell};
 use crate::{
     page::{
         format::sentence,
@@ -27,6 +27,9 @@ pub fn open_table(app: App, file: File) {
 
 /// Reads a table; of a sample it is known what to ask about it.
 pub fn open_table_as(app: App, file: File, sample: Option<Sample>) {
+    if refused_while_training(app, "Another table can be loaded") {
+        return;
+    }
     let name = file.name();
     let blob: Blob = file.unchecked_into();
     let body = ToEngine::OpenData { name: name.clone(), options: TableOptions::default() };
@@ -162,8 +165,9 @@ pub fn prepare(app: App) {
         return;
     }
     // counted as they will be once training starts
-    let recipe = app.recipe.with_untracked(|recipe| (recipe.validation_share, recipe.seed));
-    app.choices.update_untracked(|choices| (choices.validation_share, choices.seed) = recipe);
+    let recipe = app.recipe.with_untracked(|recipe| (recipe.validation_share, Some(recipe.seed)));
+    app.choices
+        .update_untracked(|choices| (choices.validation_share, choices.validation_seed) = recipe);
     let mut choices = app.choices.get_untracked();
     let ready = app.data.with_untracked(|data| {
         data.as_ref()

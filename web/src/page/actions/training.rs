@@ -5,7 +5,7 @@ use std::cell::Cell;
 use leptos::{prelude::*, task::spawn_local};
 use web_sys::Blob;
 
-use super::{ask, ask_quietly, cancel, list_models, take_preview, tell};
+use super::{ask, ask_quietly, cancel, list_models, refused_while_training, take_preview, tell};
 use crate::{
     page::state::{App, NoticeKind, Screen, Shown, Training},
     protocol::{Failure, FilledPrompt, FromEngine, RunState, ToEngine},
@@ -118,14 +118,14 @@ fn follow(app: App, body: ToEngine) {
         FromEngine::Scoring { what, done, of } => {
             app.training.update(|training| training.scoring = Some((what, done, of)));
         }
-        FromEngine::Trained { run, test } => {
+        FromEngine::Trained { run, test, classifier } => {
             ended(app);
-            app.shown.set(Some(Shown { run: Some(run), test }));
+            app.shown.set(Some(Shown { classifier: classifier.id, run: Some(run), test }));
+            app.classifier.set(Some(classifier));
             app.screen.set(Screen::Results);
             tell(app, NoticeKind::Good, "Trained and measured.", "");
             list_runs(app);
             list_models(app);
-            classifier_of_run(app);
         }
         FromEngine::Paused { .. } => {
             ended(app);
@@ -148,16 +148,6 @@ fn ended(app: App) {
         training.asked = None;
         training.scoring = None;
     });
-}
-
-/// Asks what the engine took into use after training. Opening the run instead would lose its report.
-fn classifier_of_run(app: App) {
-    let threshold = app
-        .shown
-        .with_untracked(|shown| shown.as_ref().map(|shown| shown.test.evaluation.threshold));
-    if let Some(threshold) = threshold {
-        super::set_threshold(app, threshold);
-    }
 }
 
 /// Saves a snapshot and stands still.
@@ -183,6 +173,9 @@ pub fn list_runs(app: App) {
 
 /// Forgets a run.
 pub fn delete_run(app: App, key: String) {
+    if refused_while_training(app, "A run can be deleted") {
+        return;
+    }
     ask(app, ToEngine::DeleteRun { key }, &[], move |message, _| {
         if let FromEngine::Runs { runs } = message {
             app.runs.set(runs);

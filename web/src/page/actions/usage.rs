@@ -1,37 +1,52 @@
 //! A classifier in use, and the base model as it writes.
 
-use hearth_classifier::table::TableOptions;
+use hearth_classifier::{columns::TextSource, table::TableOptions};
 use leptos::prelude::*;
 use wasm_bindgen::JsCast;
 use web_sys::{Blob, File};
 
-use super::{ask, save_files};
+use super::{ask, list_runs, refused_while_training, save_files};
 use crate::{
-    page::state::{App, Busy, Screen, Shown},
-    protocol::{Classified, FromEngine, ToEngine, Writing},
+    page::state::{App, Busy, Screen, Shown, ToClassify},
+    protocol::{Classified, FromEngine, InUse, ToEngine, Writing},
 };
 
 /// Opens a classifier's file.
 pub fn open_bundle(app: App, file: File) {
+    if refused_while_training(app, "A classifier can be opened") {
+        return;
+    }
     let blob: Blob = file.unchecked_into();
     app.busy.set(Some(Busy::Working("Opening the classifier …")));
     ask(app, ToEngine::OpenBundle, &[blob], move |message, _| {
         app.busy.set(None);
         if let FromEngine::Classifier(classifier) = message {
             app.shown.set(None);
+            app.to_classify.set(None);
             app.classifier.set(Some(classifier));
             app.screen.set(Screen::Using);
         }
     });
 }
 
-/// Takes a finished run's classifier into use.
+/// Takes a finished run's classifier into use, with its own results.
 pub fn open_run(app: App, key: String) {
+    if refused_while_training(app, "Another classifier can be used") {
+        return;
+    }
     ask(app, ToEngine::OpenRun { key }, &[], move |message, _| {
-        if let FromEngine::Classifier(classifier) = message {
-            app.classifier.set(Some(classifier));
+        if let FromEngine::InUse(in_use) = message {
+            app.to_classify.set(None);
+            take_in_use(app, in_use);
         }
     });
+}
+
+/// Shows a classifier and the results that belong to it, and no others.
+fn take_in_use(app: App, in_use: InUse) {
+    let InUse { classifier, run, test } = in_use;
+    app.shown.set(test.map(|test| Shown { classifier: classifier.id, run, test }));
+    app.classifier.set(Some(classifier));
 }
 
 /// Measures the classifier in use on the data's test rows.
@@ -45,16 +60,17 @@ pub fn zero_shot(app: App) {
 }
 
 fn measure(app: App, body: ToEngine) {
+    if refused_while_training(app, "Rows can be measured") {
+        return;
+    }
     app.busy.set(Some(Busy::Scoring { what: "testing".to_owned(), done: 0, of: 0 }));
     ask(app, body, &[], move |message, _| match message {
         FromEngine::Scoring { what, done, of } => {
             app.busy.set(Some(Busy::Scoring { what, done, of }));
         }
-        FromEngine::Evaluated(test) => {
+        FromEngine::Evaluated(in_use) => {
             app.busy.set(None);
-            // its answer is the classifier that is in use by now
-            set_threshold(app, test.evaluation.threshold);
-            app.shown.set(Some(Shown { run: None, test }));
+            take_in_use(app, in_use);
             app.screen.set(Screen::Results);
         }
         FromEngine::Failed(_) | FromEngine::Cancelled => app.busy.set(None),
@@ -73,32 +89,93 @@ pub fn classify(app: App, text: String, answer: impl Fn(Classified) + 'static) {
     });
 }
 
-/// Moves the threshold of the classifier in use.
+/// Moves the threshold of the classifier that the results on screen belong to; they follow.
 pub fn set_threshold(app: App, threshold: f64) {
-    ask(app, ToEngine::SetThreshold { threshold }, &[], move |message, _| {
-        if let FromEngine::Classifier(classifier) = message {
-            app.classifier.set(Some(classifier));
+    let Some(classifier) =
+        app.shown.with_untracked(|shown| shown.as_ref().map(|shown| shown.classifier))
+    else {
+        return;
+    };
+    app.busy.set(Some(Busy::Working("Measuring at the new threshold …")));
+    ask(app, ToEngine::SetThreshold { threshold, classifier }, &[], move |message, _| {
+        if message.ends() {
+            app.busy.set(None);
+        }
+        if let FromEngine::InUse(in_use) = message {
+            take_in_use(app, in_use);
+            list_runs(app);
         }
     });
 }
 
-/// Adds predictions to a table and saves it.
-pub fn classify_file(app: App, file: File) {
+/// Reads a table that is to be classified, and shows how.
+pub fn preview_file(app: App, file: File) {
+    if refused_while_training(app, "A table can be classified") {
+        return;
+    }
+    app.to_classify.set(None);
     let name = file.name();
-    let blob: Blob = file.unchecked_into();
+    preview_as(app, name, file.unchecked_into(), None);
+}
+
+/// Reads the table that waits to be classified in another way.
+pub fn preview_again(app: App, how: impl FnOnce(&mut TableOptions)) {
+    let Some(waiting) = app.to_classify.get_untracked() else { return };
+    let mut options = waiting.preview.options.clone();
+    how(&mut options);
+    preview_as(app, waiting.preview.name, waiting.file, Some(options));
+}
+
+fn preview_as(app: App, name: String, file: Blob, options: Option<TableOptions>) {
     app.busy.set(Some(Busy::Reading { name: name.clone(), bytes: 0, total: 0, rows: 0 }));
+    let body = ToEngine::PreviewFile { name, options };
+    let blobs = [file.clone()];
+    ask(app, body, &blobs, move |message, _| match message {
+        FromEngine::FilePreview(preview) => {
+            app.busy.set(None);
+            let text = preview.text.clone();
+            app.to_classify.set(Some(ToClassify { file: file.clone(), preview, text }));
+        }
+        FromEngine::Failed(_) | FromEngine::Cancelled => app.busy.set(None),
+        _ => (),
+    });
+}
+
+/// Says where the texts of the table come from that waits to be classified.
+pub fn choose_text(app: App, text: TextSource) {
+    app.to_classify.update(|waiting| {
+        if let Some(waiting) = waiting {
+            waiting.text = Some(text);
+        }
+    });
+}
+
+/// Adds predictions to the table that waits for it, and saves it.
+pub fn classify_file(app: App) {
+    let Some(ToClassify { file, preview, text: Some(text) }) = app.to_classify.get_untracked()
+    else {
+        return;
+    };
+    let total = preview.rows as u64;
+    app.busy.set(Some(Busy::Reading {
+        name: preview.name.clone(),
+        bytes: 0,
+        total: 0,
+        rows: total,
+    }));
     let body = ToEngine::ClassifyFile {
-        name,
-        options: TableOptions::default(),
-        text: None,
+        name: preview.name,
+        options: preview.options,
+        text: Some(text),
         for_spreadsheets: app.for_spreadsheets.get_untracked(),
     };
-    ask(app, body, &[blob], move |message, blobs| match message {
+    ask(app, body, &[file], move |message, blobs| match message {
         FromEngine::Scoring { what, done, of } => {
             app.busy.set(Some(Busy::Scoring { what, done, of }));
         }
         FromEngine::File { names, note } => {
             app.busy.set(None);
+            app.to_classify.set(None);
             save_files(app, &names, &blobs, &note);
         }
         FromEngine::Failed(_) | FromEngine::Cancelled => app.busy.set(None),

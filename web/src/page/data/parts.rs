@@ -77,6 +77,7 @@ pub fn Parts(data: StoredValue<DataPreview>) -> impl IntoView {
                             _ => None,
                         }
                     }}
+                    <Seed />
                     <Limit />
                 </div>
     </Settings>
@@ -138,6 +139,47 @@ fn Share() -> impl IntoView {
             />
             <p id="split-share-said" class="hint number">{move || percent(share())}</p>
         </Field>
+    }
+}
+
+/// The seed of a split at random.
+#[component]
+fn Seed() -> impl IntoView {
+    let app = App::here();
+    let timer = StoredValue::new(None);
+    let random = Memo::new(move |_| {
+        app.choices.with(|choices| match choices.split {
+            SplitChoice::Share(_) => true,
+            SplitChoice::Auto => choices.roles.split.is_none(),
+            SplitChoice::Column | SplitChoice::Codelab => false,
+        })
+    });
+    let typed = move |value: String| {
+        if let Ok(seed) = value.trim().parse() {
+            change_later(app, timer, move |choices| choices.seed = seed);
+        }
+    };
+    move || {
+        random.get().then(|| {
+            view! {
+                <Field
+                    id="split-seed"
+                    label="Split seed"
+                    hint="The same seed puts the same rows aside, whatever the training's own seed."
+                >
+                    <input
+                        id="split-seed"
+                        data-test="split-seed"
+                        type="number"
+                        min="0"
+                        step="1"
+                        prop:value=move || app.choices.with(|choices| choices.seed.to_string())
+                        aria-describedby="split-seed-hint"
+                        on:input=move |event| typed(value_of(&event))
+                    />
+                </Field>
+            }
+        })
     }
 }
 

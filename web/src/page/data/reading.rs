@@ -234,11 +234,11 @@ fn characters(known: &[(&str, &str)], own: &str) -> Vec<(String, String)> {
     all
 }
 
-fn pairs(all: &[(&str, &str)]) -> Vec<(String, String)> {
+pub fn pairs(all: &[(&str, &str)]) -> Vec<(String, String)> {
     all.iter().map(|(value, text)| ((*value).to_owned(), (*text).to_owned())).collect()
 }
 
-fn delimiter(dialect: &Dialect) -> String {
+pub fn delimiter(dialect: &Dialect) -> String {
     match (dialect.format, &dialect.delimiter) {
         (Format::Json, _) => "one-json".to_owned(),
         (Format::JsonLines, _) => "json".to_owned(),
@@ -248,7 +248,7 @@ fn delimiter(dialect: &Dialect) -> String {
     }
 }
 
-fn delimiters(dialect: &Dialect) -> Vec<(String, String)> {
+pub fn delimiters(dialect: &Dialect) -> Vec<(String, String)> {
     let mut all = pairs(&[
         (",", "comma ,"),
         (";", "semicolon ;"),
@@ -266,11 +266,12 @@ fn delimiters(dialect: &Dialect) -> Vec<(String, String)> {
     all
 }
 
-fn set_delimiter(options: &mut TableOptions, value: &str) {
+pub fn set_delimiter(options: &mut TableOptions, value: &str) {
     let (format, delimiter) = match value {
         "json" => (Format::JsonLines, None),
         "one-json" => (Format::Json, None),
         "lines" => (Format::Lines, None),
+        // no delimiter at all, where none would mean a guess
         "none" => (Format::Delimited, Some(String::new())),
         value => (Format::Delimited, Some(value.to_owned())),
     };

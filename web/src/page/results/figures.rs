@@ -145,7 +145,7 @@ pub fn PerClass(page: Page) -> impl IntoView {
                 </table>
             </div>
             <p class="hint">
-                {format!("At the threshold {:.3}, as trained.", test.threshold)}
+                {(test.classes.len() == 2).then(|| format!("At the threshold {:.3}.", test.threshold))}
                 " Precision: how much of what is called so is so. Recall: how much of what is so is called so."
             </p>
         </section>

@@ -22,7 +22,13 @@ pub fn RowList(page: Page, rows: Vec<usize>) -> impl IntoView {
         view! {
             <tr>
                 <td class="number">{row.row}</td>
-                <td class="row-text">{row.text.clone()}</td>
+                <td class="row-text">
+                    {if row.text.is_empty() {
+                        view! { <span class="quiet">"not kept: a kept run has no texts"</span> }.into_any()
+                    } else {
+                        row.text.clone().into_any()
+                    }}
+                </td>
                 <td>{names[row.truth].clone()}</td>
                 <td>{names[said].clone()}</td>
                 <td class="number">{format!("{:.3}", row.probabilities[said])}</td>

@@ -89,7 +89,18 @@ fn Table(runs: Vec<RunRecord>) -> impl IntoView {
             app.screen.set(crate::page::state::Screen::Using);
         };
         let delete_test = format!("delete-run-{gone}");
-        let delete_label = format!("Delete {}", run.name);
+        let (name, sure) = (run.name.clone(), RwSignal::new(false));
+        let delete_label = move || {
+            if sure.get() { format!("Really delete {name}") } else { format!("Delete {name}") }
+        };
+        // it cannot be undone
+        let delete = move |_| {
+            if sure.get_untracked() {
+                actions::delete_run(app, gone.clone());
+            } else {
+                sure.set(true);
+            }
+        };
         let open_label = format!("Use {}", run.name);
         view! {
             <tr>
@@ -114,9 +125,10 @@ fn Table(runs: Vec<RunRecord>) -> impl IntoView {
                         data-test=delete_test
                         aria-label=delete_label
                         disabled=blocked
-                        on:click=move |_| actions::delete_run(app, gone.clone())
+                        on:click=delete
+                        on:blur=move |_| sure.set(false)
                     >
-                        "Delete"
+                        {move || if sure.get() { "Really delete?" } else { "Delete" }}
                     </button>
                 </td>
             </tr>

@@ -41,8 +41,22 @@ fn Slider(page: Page) -> impl IntoView {
             </button>
         }
     };
-    let usable = Memo::new(move |_| app.classifier.with(Option::is_some) && !app.is_training());
-    let label = format!("“{positive}” is said from this probability on");
+    // only of the classifier that these rows belong to
+    let own = page.shown.with_value(|shown| shown.classifier);
+    let usable = Memo::new(move |_| {
+        let in_use = app.classifier.with(|c| c.as_ref().is_some_and(|c| c.id == own));
+        in_use && !app.is_training() && app.busy.with(Option::is_none)
+    });
+    let in_use = move || {
+        app.classifier.with(|classifier| {
+            let classifier = classifier.as_ref().filter(|c| c.id == own)?;
+            let from = classifier
+                .threshold_from
+                .map_or_else(String::new, |from| format!(", {}", from.words()));
+            Some(format!("In use: {:.3}{from}.", classifier.threshold))
+        })
+    };
+    let label = format!("Predict “{positive}” at or above");
     view! {
         <div class="field">
             <label for="threshold">{label}</label>
@@ -85,6 +99,7 @@ fn Slider(page: Page) -> impl IntoView {
                 "Use this threshold"
             </button>
         </div>
+        <p class="quiet number" data-test="threshold-in-use">{in_use}</p>
         <p class="hint">
             "A threshold chosen on these rows looks a little better here than it will be on others."
         </p>

@@ -1,13 +1,16 @@
 //! How the training comes along.
 
-use hearth_classifier::history::{Epoch, History, Step};
+use hearth_classifier::{
+    fit::CHOOSING_ROWS,
+    history::{Epoch, History, Step},
+};
 use leptos::prelude::*;
 
 use super::curve;
 use crate::{
     page::{
         actions,
-        format::{bytes, count, duration, figure, percent},
+        format::{bytes, count, duration, figure, of, percent},
         state::{App, Training},
         widgets::{Progress, Stat},
     },
@@ -61,7 +64,7 @@ pub fn Live() -> impl IntoView {
         <p class="lead">
             {move || {
                 if app.space.with(|space| space.is_some_and(|space| space.available)) {
-                    "Look elsewhere meanwhile, or close the tab: the run is saved every half minute and goes on where it was."
+                    "Look elsewhere meanwhile, or close the tab: the run is saved every half minute and can be resumed. For that, a copy of the table is kept in this browser's storage until the run ends or is deleted."
                 } else {
                     "Leave this tab open: this browser keeps nothing, so the run would end with it."
                 }
@@ -161,7 +164,7 @@ fn Buttons() -> impl IntoView {
             "Pause"
         </button>
         <button type="button" data-test="stop" disabled=off on:click=move |_| actions::stop(app)>
-            "Stop and keep the best"
+            {move || if chooses_epoch(app) { "Stop and keep the best epoch" } else { "Stop and keep the last epoch" }}
         </button>
         <span class="quiet" role="status" data-test="asked">
             {move || asked.get().unwrap_or_default()}
@@ -169,20 +172,56 @@ fn Buttons() -> impl IntoView {
     }
 }
 
-/// The epochs with the best one so far, by the rule that keeps it.
-fn with_best(epochs: &[Epoch]) -> History {
+/// The epochs with the best one so far, where the validation rows choose it; otherwise the last one is kept.
+fn with_best(epochs: &[Epoch], chooses: bool) -> History {
     let mut history = History::default();
     for epoch in epochs {
         history.end_epoch(*epoch);
     }
+    if !chooses {
+        history.best_epoch = None;
+    }
     history
+}
+
+/// Validation rows of the training.
+fn validation_rows(app: App) -> usize {
+    app.report.with(|report| {
+        report.as_ref().map_or(0, |report| report.validation.iter().map(|count| count.rows).sum())
+    })
+}
+
+/// Whether the validation rows choose the epoch that is kept.
+fn chooses_epoch(app: App) -> bool {
+    app.recipe.with(|recipe| recipe.chooses_epoch(validation_rows(app)))
+}
+
+/// Which epoch is kept, in words.
+fn kept(app: App) -> String {
+    let rows = validation_rows(app);
+    if chooses_epoch(app) {
+        "The epoch that does best on the validation rows is kept.".to_owned()
+    } else if !app.recipe.with(|recipe| recipe.best_epoch) {
+        "The last epoch is kept, as set.".to_owned()
+    } else if rows == 0 {
+        "The last epoch is kept: there are no validation rows to choose one by.".to_owned()
+    } else {
+        format!(
+            "The last epoch is kept: {} {} too few to choose one by; {CHOOSING_ROWS} are needed.",
+            of(rows, "validation row", "validation rows"),
+            if rows == 1 { "is" } else { "are" }
+        )
+    }
 }
 
 /// Figures of each epoch.
 #[component]
 fn EpochTable() -> impl IntoView {
     let app = App::here();
-    let history = Memo::new(move |_| app.training.with(|now| with_best(&now.epochs)));
+    let history = Memo::new(move |_| {
+        let chooses = chooses_epoch(app);
+        app.training.with(|now| with_best(&now.epochs, chooses))
+    });
     let row = |best: Option<usize>| {
         move |epoch: Epoch| {
             let best = best == Some(epoch.epoch) && epoch.validation_loss.is_some();
@@ -213,6 +252,7 @@ fn EpochTable() -> impl IntoView {
             <p class="hint">
                 "F1 and AUC on rows that it does not learn from: 1 is perfect; an AUC of 0.5 is guessing."
             </p>
+            <p class="hint" data-test="epoch-kept">{move || kept(app)}</p>
             <p class="unseen" aria-live="polite">{news}</p>
             <div class="table" role="region" tabindex="0" aria-label="Figures of each epoch">
                 <table data-test="epochs-table">

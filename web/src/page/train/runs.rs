@@ -75,6 +75,11 @@ fn Run(run: RunRecord) -> impl IntoView {
             sure.set(true);
         }
     };
+    let keep = if run.recipe.chooses_epoch(run.rows[1]) {
+        "End it and keep the best epoch"
+    } else {
+        "End it and keep the last epoch"
+    };
     let about = format!(
         "{}. {}, {} to learn from, begun {}.",
         standing(app, &run),
@@ -111,7 +116,7 @@ fn Run(run: RunRecord) -> impl IntoView {
                     disabled=blocked
                     on:click=move |_| actions::resume(app, key.get_value())
                 >
-                    "Go on"
+                    "Resume"
                 </button>
                 <button
                     type="button"
@@ -119,7 +124,7 @@ fn Run(run: RunRecord) -> impl IntoView {
                     disabled=blocked
                     on:click=move |_| actions::finish(app, key.get_value())
                 >
-                    "End it and keep the best so far"
+                    {keep}
                 </button>
                 <button
                     type="button"

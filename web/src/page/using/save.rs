@@ -12,7 +12,7 @@ const FILES: [(Export, &str, &str, &str); 4] = [
         Export::Bundle,
         "export-bundle",
         "Classifier",
-        "One file with everything but the model: opens on this screen and on the command line, and answers the same.",
+        "One file with everything but the model: opens on this screen and on the command line, and answers the same. It holds none of the training texts, only a keyed hash of each: whoever has the file can tell whether a text that they know already was among them.",
     ),
     (
         Export::Report,
@@ -38,9 +38,8 @@ const FILES: [(Export, &str, &str, &str); 4] = [
 pub fn Downloads() -> impl IntoView {
     let app = App::here();
     let blocked = Memo::new(move |_| app.is_training() || app.busy.with(Option::is_some));
-    let measured = Memo::new(move |_| {
-        app.classifier.with(|c| c.as_ref().is_some_and(|c| c.evaluation.is_some()))
-    });
+    let measured =
+        Memo::new(move |_| app.classifier.with(|c| c.as_ref().is_some_and(|c| c.has_report)));
     let item =
         move |(what, test, name, about): (Export, &'static str, &'static str, &'static str)| {
             let hint = format!("{test}-hint");

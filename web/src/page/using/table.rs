@@ -18,7 +18,7 @@ pub fn Tables() -> impl IntoView {
         if let Some(file) = files.into_iter().next()
             && !busy.get_untracked()
         {
-            actions::classify_file(app, file);
+            actions::preview_file(app, file);
         }
     };
     let measurable = Memo::new(move |_| app.report.with(Option::is_some));
@@ -30,7 +30,7 @@ pub fn Tables() -> impl IntoView {
                 <FileDrop
                     id="classify-drop"
                     label="Drop a table to sort, or pick one"
-                    hint="It comes back with the class and its probabilities in columns of their own, and its texts unchanged."
+                    hint="You see first how it is read. It comes back with the class and its probabilities in columns of their own, and its texts unchanged."
                     accept=".csv,.tsv,.txt,.jsonl,.ndjson"
                     on_files=open
                 />
@@ -44,11 +44,12 @@ pub fn Tables() -> impl IntoView {
                     "For a spreadsheet: put an apostrophe before cells that it would run as formulas"
                 </label>
             </fieldset>
+            <super::preview::Waiting />
             <h3>"Measure it on the loaded data"</h3>
             <p>
                 {move || {
                     if measurable.get() {
-                        "The test rows of the table under Data are scored by this classifier."
+                        "The test rows of the table under Data are scored by this classifier. Rows that it was trained on are left out."
                     } else {
                         "Load a table with labels under Data, and this classifier can be measured on it."
                     }
