@@ -431,7 +431,7 @@ FAULTS = [
         "training",
         "LoRA scale dropped, in the kernel",
         "the matmul adds Z · Bᵀ unscaled",
-        [("shaders/shared/matmul.wgsl", "value += p.lora_scale * low;", "value += low;")],
+        [("shaders/shared/matmul.wgsl", "return p.lora_scale * low;", "return low;")],
         [
             "hearth-kernels/lib::matmul::tests::every_tile_on_awkward_shapes",
             "hearth-gemma/suite::golden::gemma3_gradients_and_adam_steps_equal_the_reference",
@@ -445,8 +445,8 @@ FAULTS = [
         [
             (
                 "crates/gemma/src/forward.rs",
-                "rank, scale: lora.layout.config.scale() }",
-                "rank, scale: 1.0 }",
+                "scale: lora.layout.config.scale(),",
+                "scale: 1.0,",
             )
         ],
         [
@@ -460,12 +460,12 @@ FAULTS = [
         "lora-scale-b",
         "training",
         "LoRA scale dropped: dB",
-        "`d_project` passes 1 where it computes dB",
+        "`d_factors` passes 1 where it computes dB",
         [
             (
                 "crates/gemma/src/backward.rs",
-                "                p_stride: outputs,\n                scale,\n",
-                "                p_stride: outputs,\n                scale: 1.0,\n",
+                "                rank,\n                scale,\n",
+                "                rank,\n                scale: 1.0,\n",
             )
         ],
         [
@@ -479,12 +479,12 @@ FAULTS = [
         "lora-scale-z",
         "training",
         "LoRA scale dropped: dZ, and so dA",
-        "`d_project` passes 1 where it computes dZ",
+        "`d_factors` passes 1 where it computes dZ",
         [
             (
                 "crates/gemma/src/backward.rs",
-                "                y_stride: outputs,\n                scale,\n",
-                "                y_stride: outputs,\n                scale: 1.0,\n",
+                "z_first, tokens, rank, scale });",
+                "z_first, tokens, rank, scale: 1.0 });",
             )
         ],
         [
