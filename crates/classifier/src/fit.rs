@@ -16,14 +16,10 @@ use crate::{
     error::ClassifierError,
     history::History,
     metrics::Scored,
-    recipe::Recipe,
+    recipe::{CHOOSING_ROWS, Recipe},
 };
 pub use identity::{Identity, differences, of_machine};
 pub use snapshots::{MemoryStore, SnapshotStore};
-
-/// With fewer validation rows, the threshold stays at 0.5 and the last epoch is kept: the best result on few rows
-/// is mostly chance. The temperature, a single smooth parameter, is fitted on fewer rows too.
-pub const CHOOSING_ROWS: usize = 100;
 
 /// A prompt and its class.
 #[derive(Debug, Clone, PartialEq, Eq)]

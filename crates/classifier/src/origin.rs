@@ -8,8 +8,8 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     columns::{TextSource, plain_form},
-    fit::CHOOSING_ROWS,
     prepare::Prepared,
+    recipe::CHOOSING_ROWS,
     split::Part,
     table::{Format, Table, TableOptions, TextEncoding},
 };

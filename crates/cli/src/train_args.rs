@@ -48,7 +48,7 @@ pub struct RecipeArgs {
     /// Passes over the training rows
     #[arg(long)]
     pub epochs: Option<usize>,
-    /// Seed of everything random
+    /// Seed of everything random but the split into training and test rows (--split-seed)
     #[arg(long)]
     pub seed: Option<u64>,
     /// Which tokens the loss covers

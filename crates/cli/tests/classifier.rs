@@ -19,7 +19,9 @@ fn table(path: &Path) {
         let (class, split) = (i % 2, if i / 2 % 4 == 3 { "test" } else { "train" });
         let word = words[class][i / 2 % 3];
         let label = ["Negative", "Positive"][class];
-        text += &format!("{} {word},{label},{split}\n", fronts[i / 2 % 5]);
+        // no text of a test row is in training: such a row would not be measured
+        let end = if split == "test" { " this day" } else { "" };
+        text += &format!("{} {word}{end},{label},{split}\n", fronts[i / 2 % 5]);
     }
     std::fs::write(path, text).unwrap();
 }

@@ -1,8 +1,8 @@
 //! How the training comes along.
 
 use hearth_classifier::{
-    fit::CHOOSING_ROWS,
     history::{Epoch, History, Step},
+    recipe::CHOOSING_ROWS,
 };
 use leptos::prelude::*;
 
