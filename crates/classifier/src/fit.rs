@@ -10,6 +10,7 @@ mod snapshots;
 use hearth_gemma::{LoraLayout, Model, plan::MemoryPlan};
 use serde::Serialize;
 
+pub use crate::recipe::CHOOSING_ROWS;
 use crate::{
     calibration::{Temperature, fit_temperature, softmax},
     curves::Goal,
@@ -20,10 +21,6 @@ use crate::{
 };
 pub use identity::{Identity, differences, of_machine};
 pub use snapshots::{MemoryStore, SnapshotStore};
-
-/// With fewer validation rows, the threshold stays at 0.5 and the last epoch is kept: the best result on few rows
-/// is mostly chance. The temperature, a single smooth parameter, is fitted on fewer rows too.
-pub const CHOOSING_ROWS: usize = 100;
 
 /// A prompt and its class.
 #[derive(Debug, Clone, PartialEq, Eq)]

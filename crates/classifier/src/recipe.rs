@@ -5,6 +5,10 @@ use hearth_gemma::{lora::MAX_RANK, schedule::Schedule};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+/// With fewer validation rows, the threshold stays at 0.5 and the last epoch is kept: the best result on few rows
+/// is mostly chance. The temperature, a single smooth parameter, is fitted on fewer rows too.
+pub const CHOOSING_ROWS: usize = 100;
+
 /// A training recipe. An unknown field in a file is an error; a missing field takes the default.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -46,7 +50,7 @@ pub struct Recipe {
     pub class_weights: bool,
     /// Share of the training rows held out as validation rows, on which epoch, threshold and temperature are selected.
     pub validation_share: f64,
-    /// Keep the epoch with the best validation result, if there are at least [`crate::fit::CHOOSING_ROWS`] of them.
+    /// Keep the epoch with the best validation result, if there are at least [`CHOOSING_ROWS`] of them.
     pub best_epoch: bool,
     /// Early stopping: the number of epochs without a better validation result after which training stops; 0 disables
     /// it.
@@ -157,7 +161,7 @@ impl Recipe {
     /// selection is mostly chance: on ETHOS it was the first epoch of four. Early stopping is requested explicitly,
     /// so it always selects.
     pub fn chooses_epoch(&self, validation_rows: usize) -> bool {
-        let enough = validation_rows >= crate::fit::CHOOSING_ROWS;
+        let enough = validation_rows >= CHOOSING_ROWS;
         self.best_epoch && (enough || self.patience > 0)
     }
 
