@@ -11,7 +11,7 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use sha2::{Digest, Sha256};
 
 /// Folders and files, from the root of the repository.
-pub const SOURCES: [&str; 16] = [
+pub const SOURCES: [&str; 17] = [
     "shaders",
     "crates/rng/src",
     "crates/kernels/src",
@@ -27,6 +27,7 @@ pub const SOURCES: [&str; 16] = [
     "crates/classifier/src/fit",
     "crates/classifier/src/history.rs",
     "crates/classifier/src/metrics.rs",
+    "crates/classifier/src/recipe.rs",
     "crates/classifier/src/scoring.rs",
 ];
 

@@ -8,8 +8,6 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     columns::{TextSource, plain_form},
-    prepare::Prepared,
-    recipe::CHOOSING_ROWS,
     split::Part,
     table::{Format, Table, TableOptions, TextEncoding},
 };
@@ -27,23 +25,6 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// Of a classifier that was trained on these rows.
-    pub fn of(table: &Table, text: &TextSource, prepared: &Prepared) -> Self {
-        let texts = |part| prepared.rows(part).into_iter().map(|row| row.0);
-        let validation = prepared.part(Part::Validation).len();
-        // as `fit::Choice::on` chooses
-        let chosen = prepared.data.classes.len() == 2 && validation >= CHOOSING_ROWS;
-        Self {
-            reading: Some(TextReading::of(table, text)),
-            seen: Some(SeenTexts::of(texts(Part::Train), texts(Part::Validation))),
-            threshold: Some(if chosen {
-                ThresholdFrom::Validation(validation)
-            } else {
-                ThresholdFrom::Default
-            }),
-        }
-    }
-
     /// Whether nothing is known.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()

@@ -6,9 +6,11 @@ use thiserror::Error;
 use crate::{
     columns::{
         self, ColumnsError, Dataset, DatasetOptions, Duplicate, LabelChoices, LabelRule, Repeats,
-        Roles, duplicates,
+        Roles, TextSource, duplicates,
     },
     estimator::Labelled,
+    origin::{Origin, SeenTexts, TextReading, ThresholdFrom},
+    recipe::CHOOSING_ROWS,
     report::DataSummary,
     split::{Part, Split, SplitError},
     table::Table,
@@ -90,6 +92,25 @@ pub struct Prepared {
     groups: Vec<usize>,
     /// The order of the training rows is the codelab's, whose first rows are its smaller sets.
     in_order: bool,
+}
+
+impl Origin {
+    /// Of a classifier that was trained on these rows.
+    pub fn of(table: &Table, text: &TextSource, prepared: &Prepared) -> Self {
+        let texts = |part| prepared.rows(part).into_iter().map(|row| row.0);
+        let validation = prepared.part(Part::Validation).len();
+        // as `fit::Choice::on` chooses
+        let chosen = prepared.data.classes.len() == 2 && validation >= CHOOSING_ROWS;
+        Self {
+            reading: Some(TextReading::of(table, text)),
+            seen: Some(SeenTexts::of(texts(Part::Train), texts(Part::Validation))),
+            threshold: Some(if chosen {
+                ThresholdFrom::Validation(validation)
+            } else {
+                ThresholdFrom::Default
+            }),
+        }
+    }
 }
 
 impl Prepared {

@@ -1,5 +1,9 @@
 //! The whole way from texts to a classifier on a tiny model: it learns, it resumes to the bit, it scores alike
 //! with and without a kept prefix.
+//!
+//! The two tests that go all the way run in the browser too. The others decide between numbers that the same code
+//! computes everywhere; in the browser the suite of `hearth-gemma` has every loss, the step that is not finite and
+//! the kept prefix.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // clippy spares only the test functions
 
@@ -117,7 +121,8 @@ async fn it_learns_what_it_did_not_know_and_the_file_remembers() {
     assert!(note.unwrap().contains("another file"));
 }
 
-#[wasm_bindgen_test(unsupported = pollster::test)]
+#[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
+#[cfg_attr(target_arch = "wasm32", expect(dead_code, reason = "native only"))]
 async fn every_loss_learns() {
     let (model, tokenizer) = load().await;
     let (train, test) = (sentences(64, 4), sentences(40, 5));
@@ -193,7 +198,8 @@ fn history_of(slot: &[u8]) -> u64 {
     serde_json::from_str::<serde_json::Value>(&snapshot.state).unwrap()["saved"].as_u64().unwrap()
 }
 
-#[wasm_bindgen_test(unsupported = pollster::test)]
+#[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
+#[cfg_attr(target_arch = "wasm32", expect(dead_code, reason = "native only"))]
 async fn another_run_is_not_resumed_and_the_difference_is_named() {
     let (model, tokenizer) = load().await;
     let train = sentences(24, 7);
@@ -239,7 +245,8 @@ async fn another_run_is_not_resumed_and_the_difference_is_named() {
     assert_eq!(full.err().unwrap().to_string(), "snapshot: no space left");
 }
 
-#[wasm_bindgen_test(unsupported = pollster::test)]
+#[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
+#[cfg_attr(target_arch = "wasm32", expect(dead_code, reason = "native only"))]
 async fn a_run_that_breaks_down_stops_and_says_why() {
     // a model with weights so large that its logits are no numbers
     let mut broken = twin::WEIGHTS.to_vec();
@@ -259,7 +266,8 @@ async fn a_run_that_breaks_down_stops_and_says_why() {
     assert!(text.contains("three steps in a row") && text.contains("try a tenth"), "{text}");
 }
 
-#[wasm_bindgen_test(unsupported = pollster::test)]
+#[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
+#[cfg_attr(target_arch = "wasm32", expect(dead_code, reason = "native only"))]
 async fn patience_ends_a_run_and_the_best_epoch_is_kept() {
     let (model, tokenizer) = load().await;
     let train = sentences(40, 9);
@@ -274,7 +282,8 @@ async fn patience_ends_a_run_and_the_best_epoch_is_kept() {
     assert_ne!(fitted.params, fitted.epochs[epochs - 1]);
 }
 
-#[wasm_bindgen_test(unsupported = pollster::test)]
+#[cfg_attr(not(target_arch = "wasm32"), pollster::test)]
+#[cfg_attr(target_arch = "wasm32", expect(dead_code, reason = "native only"))]
 async fn a_kept_prefix_changes_nothing() {
     let (model, tokenizer) = load().await;
     let mut own = classifier(&model, &tokenizer);

@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     columns::{guess_roles, parse_template},
-    prepare::Preparing,
+    prepare::{Prepared, Preparing},
     table::read,
 };
 
