@@ -1,4 +1,4 @@
-// One AdamW update of all parameters: param, m and v are `=`; grad stays.
+// One AdamW update of all parameters: param, m and v are `=`; grad is unchanged.
 //
 //   m = beta1 m + (1 - beta1) g,  v = beta2 v + (1 - beta2) g²,  g = clip · grad
 //   param -= rate (decay · param + (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps))

@@ -16,7 +16,7 @@
 override WG: u32 = 64u;     // invocations and keys per tile, at least D / 4 and HEADS
 override HEADS: u32 = 4u;   // heads per workgroup: 1, 2 or 4, a divisor of H / G
 
-var<workgroup> scores: array<vec4<f32>, WG>;    // of a tile's keys, one component a head
+var<workgroup> scores: array<vec4<f32>, WG>;    // of a tile's keys, one component per head
 var<workgroup> weights: array<vec4<f32>, WG>;   // their exponentials
 
 @compute @workgroup_size(WG)
@@ -67,7 +67,7 @@ fn attention(
             scores[lane] = mine;
         }
         workgroupBarrier();
-        // Each invocation finds the maximum for itself: fewer barriers than a tree.
+        // Each invocation finds the maximum itself: fewer barriers than a reduction tree.
         var top = maximum;
         for (var i = 0u; i < count; i++) {
             top = max(top, scores[i]);

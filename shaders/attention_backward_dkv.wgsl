@@ -18,7 +18,7 @@
 override WG: u32 = 64u;    // invocations and rows per tile, at least D / 4
 override KEYS: u32 = 4u;   // keys per workgroup: 1, 2 or 4
 
-var<workgroup> weights: array<vec4<f32>, WG>;    // P of a tile's rows, one component a key
+var<workgroup> weights: array<vec4<f32>, WG>;    // P of a tile's rows, one component per key
 var<workgroup> d_scores: array<vec4<f32>, WG>;   // d_S
 
 @compute @workgroup_size(WG)

@@ -1,6 +1,7 @@
 // rows[T,H] = (lse[T,H], Σ_D d_O * O): the two numbers per row that attention's backward needs, `=`
 //
-// One invocation per row. The two are a pair because the next kernels have no free binding.
+// One invocation per row. The two are stored as a pair because the next kernels have no free
+// binding.
 
 struct Params {
     rows: u32,     // T * H

@@ -16,7 +16,7 @@
 override WG: u32 = 64u;     // invocations and keys per tile, at least D / 4
 override HEADS: u32 = 4u;   // heads per workgroup: 1, 2 or 4, a divisor of H / G
 
-var<workgroup> d_scores: array<vec4<f32>, WG>;   // of a tile's keys, one component a head
+var<workgroup> d_scores: array<vec4<f32>, WG>;   // of a tile's keys, one component per head
 
 @compute @workgroup_size(WG)
 fn attention_backward_dq(

@@ -6,7 +6,7 @@
 struct Params {
     rows: u32,       // M
     columns: u32,    // tokens of this chunk
-    stride: u32,     // numbers from one row of logits to the next
+    stride: u32,     // elements from one row of logits to the next
     first: u32,      // the chunk's first token
     softcap: f32,    // 0: none
 }

@@ -1,7 +1,7 @@
 // norm = sqrt(Σ partial);  clip = min(1, max_norm / norm), or 0 where loss or norm is not finite
 //
-// One workgroup. Also updates the state: for an update the powers of beta and the number of updates,
-// for a skipped step the counts of skipped steps.
+// One workgroup. Also updates the state: on an update the powers of beta and the number of updates,
+// on a skipped step the counts of skipped steps.
 // Prepend: shared/step.wgsl.
 
 struct Params {

@@ -1,7 +1,7 @@
 // dZ_i[T,R] = s · dY_i[T,N_i] · B_i[N_i,R], `=`, for up to three projections of one input, side by side
 //
-// A workgroup computes 4 tokens by 4 columns of dZ, its invocations each a share of N_i, whose sums are added in a
-// fixed tree: the columns are few and would leave a GPU empty otherwise.
+// A workgroup computes 4 tokens by 4 columns of dZ. Each of its invocations sums over a share of N_i, and these sums
+// are added in a fixed tree: there are so few columns that a GPU would otherwise be mostly idle.
 
 struct Params {
     tokens: u32,      // T
@@ -12,7 +12,7 @@ struct Params {
     rows1: u32,
     rows2: u32,
     scale: f32,       // s
-    first_group_x: u32, // index of the first workgroup, where a launch is cut
+    first_group_x: u32, // index of the first workgroup, where a launch is split
     first_group_y: u32,
 }
 

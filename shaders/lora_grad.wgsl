@@ -1,9 +1,9 @@
 // dA_i[R,K] += dZ_i[T,R]ᵀ · X[T,K] and dB_i[N_i,R] += s · dY_i[T,N_i]ᵀ · Z_i[T,R], for up to three projections of one
-// input whose factors follow each other: A_0 A_1 A_2 B_0 B_1 B_2
+// input, whose factors are stored one after another: A_0 A_1 A_2 B_0 B_1 B_2
 //
 // `+=` accumulates micro-batches; an optimizer step starts from zeros. A workgroup sums WG / SLICES cells of 4 × 4
-// elements, SLICES invocations a cell: each takes every SLICES-th token in order, and their sums are added in order, so
-// the result does not depend on scheduling.
+// elements, SLICES invocations per cell: each takes every SLICES-th token in order, and their sums are added in order,
+// so the result does not depend on scheduling.
 
 struct Params {
     tokens: u32,        // T
@@ -16,10 +16,10 @@ struct Params {
     rows2: u32,
     a_cells: u32,       // cells of all dA
     b_cells: u32,       // cells of all dB
-    a_first4: u32,      // vec4 of G where dA_0 begins
-    b_first4: u32,      // and dB_0
+    a_first4: u32,      // index of the vec4 of G where dA_0 begins
+    b_first4: u32,      // and where dB_0 begins
     scale: f32,         // s
-    first_group: u32,   // index of the first workgroup, where a launch is cut
+    first_group: u32,   // index of the first workgroup, where a launch is split
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -29,10 +29,10 @@ struct Params {
 @group(0) @binding(4) var<storage, read> z: array<vec4<f32>>;          // (T, z_stride4)
 @group(0) @binding(5) var<storage, read> d_z: array<vec4<f32>>;        // (T, z_stride4)
 @group(0) @binding(6) var<storage, read> x: array<vec4<f32>>;          // (T, K/4)
-@group(0) @binding(7) var<storage, read_write> g: array<vec4<f32>>;    // the gradients' numbers
+@group(0) @binding(7) var<storage, read_write> g: array<vec4<f32>>;    // the gradients
 
 override WG: u32 = 64u;
-override SLICES: u32 = 8u;   // invocations a cell, a divisor of WG
+override SLICES: u32 = 8u;   // invocations per cell, a divisor of WG
 
 var<workgroup> sums: array<vec4<f32>, 4u * WG>;   // (4, WG): rows of a cell by invocation
 
@@ -53,7 +53,7 @@ fn lora_grad(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let cells = WG / SLICES;
-    // The cells of dA and of dB begin on workgroups of their own.
+    // The cells of dA and of dB start on separate workgroups.
     let a_groups = (p.a_cells + cells - 1u) / cells;
     let index = p.first_group + group.y * groups.x + group.x;
     let is_a = index < a_groups;

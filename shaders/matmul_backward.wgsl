@@ -1,14 +1,14 @@
 // dX[T,K] = dY[T,N] · W[N,K]  (+ dZ[T,R] · A[R,K])  (+ what dX holds)
 //
-// The twin of matmul_direct: the same weight buffer, summed over its rows. An invocation computes TM
-// tokens by 4 columns, loading directly. dX is `=`, or `+=` with ADD (the other slabs of a split
-// matrix, the other projections of the same input).
-// dY's columns from N up to a multiple of 4 must be zero: rows beyond the end repeat the last.
+// The counterpart of matmul_direct: the same weight buffer, summed over its rows. An invocation
+// computes TM tokens by 4 columns from operands that it loads itself. dX is `=`, or `+=` with ADD
+// (for the other slabs of a split matrix and the other projections of the same input). dY's columns
+// from N up to a multiple of 4 must be zero: rows beyond the end repeat the last.
 // Prepend: shared/half.wgsl, a weight decoder, shared/matmul.wgsl.
 
 override WK: u32 = 64u;    // invocations along the columns
 override WT: u32 = 1u;     // and along the tokens
-override TM: u32 = 8u;     // tokens an invocation: 1, 2, 4 or 8
+override TM: u32 = 8u;     // tokens per invocation: 1, 2, 4 or 8
 
 @compute @workgroup_size(WK, WT)
 fn matmul_backward(@builtin(global_invocation_id) id: vec3<u32>) {

@@ -7,7 +7,7 @@
 
 override WN: u32 = 64u;   // invocations along the outputs
 override WT: u32 = 1u;    // and along the tokens
-override TM: u32 = 8u;    // tokens an invocation: 1, 2, 4 or 8
+override TM: u32 = 8u;    // tokens per invocation: 1, 2, 4 or 8
 
 fn store_sums(t: u32, n: u32, sums: vec4<f32>) {
     if LORA == 1u {

@@ -1,11 +1,11 @@
 // Y[T,N] = X[T,K] · W[N,K]ᵀ  (+ s · Z[T,R] · B[N,R]ᵀ)
 //
-// A workgroup computes TM tokens by 4 outputs, its invocations each a share of K, whose sums are added in a fixed
-// tree: for few tokens and for few outputs, where other tiles would leave a GPU empty.
+// A workgroup computes TM tokens by 4 outputs. Each of its invocations sums over a share of K, and these sums are added
+// in a fixed tree. Used for few tokens and for few outputs, where other tiles would leave a GPU mostly idle.
 // Prepend: shared/half.wgsl, a weight decoder, shared/matmul.wgsl.
 
 override WG: u32 = 64u;   // invocations along K, a power of two
-override TM: u32 = 4u;    // tokens a workgroup: 1 or 4
+override TM: u32 = 4u;    // tokens per workgroup: 1 or 4
 
 var<workgroup> sums: array<vec4<f32>, TM * WG>;   // (TM, WG)
 

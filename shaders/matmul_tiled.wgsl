@@ -1,15 +1,16 @@
 // Y[T,N] = X[T,K] · W[N,K]ᵀ  (+ s · Z[T,R] · B[N,R]ᵀ), or with BACKWARD
 // dX[T,K] = dY[T,N] · W[N,K]  (+ dZ[T,R] · A[R,K])
 //
-// A workgroup computes 8·GM tokens by 8·GN columns of the result from workgroup memory, an invocation 8 × 8 of
-// them: the tile for GPUs. An invocation's tokens and columns are two runs of four, so that
+// A workgroup computes 8·GM tokens by 8·GN columns of the result from workgroup memory, an invocation computes
+// 8 × 8 of them: the tile for GPUs. An invocation's tokens are two runs of four, and so are its columns, so that
 // adjacent invocations read adjacent words. The sums are named variables: see matmul_direct.
-// The sum runs over K, or over the rows of W; the low-rank term is R more of it.
+// The sum runs over K, or over the rows of W; the low-rank term adds R more terms. A "four" is four consecutive
+// terms of the sum.
 // Prepend: shared/half.wgsl, a weight decoder, shared/matmul.wgsl.
 
 override GM: u32 = 8u;    // invocations along the tokens
 override GN: u32 = 8u;    // and along the columns of the result
-override BK: u32 = 4u;    // fours of the sum that a step loads; divides every group: 1, 2 or 4
+override BK: u32 = 4u;    // fours that a step loads: 1, 2 or 4; divides every group
 override BACKWARD: u32 = 0u;
 
 // Transposed, so that an invocation reads four adjacent values at once; one vec4 of padding per row
@@ -17,11 +18,11 @@ override BACKWARD: u32 = 0u;
 var<workgroup> xs: array<vec4<f32>, 4u * BK * (2u * GM + 1u)>;   // (4·BK, 2·GM + 1)
 var<workgroup> ws: array<vec4<f32>, 4u * BK * (2u * GN + 1u)>;   // (4·BK, 2·GN + 1)
 
-// Scales of a step's weights: forward of the 8·GN rows, until the next group begins; backward of the step's rows, for
+// Scales of a step's weights. Forward: of the 8·GN rows, until the next group begins. Backward: of the step's rows, for
 // the groups that the columns belong to. Decoding them costs as much as decoding four weights.
 var<workgroup> step_scales: array<vec2<f32>, 8u * GN>;
 
-// Fours of the sum: of W, and of the low-rank term.
+// Number of fours in the sum: over W, or in the low-rank term.
 fn fours(low: bool) -> u32 {
     if LORA == 1u && low {
         return p.rank4;
@@ -29,8 +30,8 @@ fn fours(low: bool) -> u32 {
     return select(p.k4, (p.row_end - p.row_start + 3u) / 4u, BACKWARD == 1u);
 }
 
-// Four c of the sum of tokens t .. t+3. Beyond the last token the last is repeated: no such sum is stored. Beyond the
-// end of the sum the last four is repeated: the weights are zero there.
+// Four c of the sum for tokens t .. t+3. Beyond the last token, the last token is repeated: its sums are not stored.
+// Beyond the end of the sum, the last four is repeated: the weights are zero there.
 fn load_x(t: u32, c: u32, low: bool) -> mat4x4<f32> {
     let tokens = min(vec4<u32>(t, t + 1u, t + 2u, t + 3u), vec4<u32>(p.tokens - 1u));
     let column = min(c, fours(low) - 1u);
@@ -42,12 +43,12 @@ fn load_x(t: u32, c: u32, low: bool) -> mat4x4<f32> {
     return mat4x4<f32>(x[at.x], x[at.y], x[at.z], x[at.w]);
 }
 
-// Groups that the tile's columns belong to, backward.
+// Backward: number of groups that the tile's columns belong to.
 fn groups_across() -> u32 {
     return max(1u, 8u * GN / GROUP);
 }
 
-// Decodes the scales of the step that begins at four c0 of the sum, of a tile whose columns begin at n0.
+// Decodes the scales of the step that begins at four c0 of the sum, for a tile whose columns begin at n0.
 fn load_scales(n0: u32, c0: u32, lane: u32) {
     if !SCALED || c0 >= fours(false) {
         return;

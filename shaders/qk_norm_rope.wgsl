@@ -5,7 +5,7 @@
 //
 // With BACKWARD, Q and K hold the gradients of the results and become those of x: rotated by the negative angle, then
 // inv * (gain * d_Y - x * inv² * mean(gain * d_Y * x)), inv = 1 / sqrt(mean(x²) + eps). Without NORM, Q and K are
-// rotated in place. One workgroup a head; an invocation rotates two pairs at a time. Cosines and sines come from the
+// rotated in place. One workgroup per head; an invocation rotates two pairs at a time. Cosines and sines come from the
 // host, because WGSL guarantees too little accuracy.
 
 struct Params {
@@ -14,7 +14,7 @@ struct Params {
     kv_heads: u32,   // G
     pairs2: u32,     // D / 4
     eps: f32,
-    first_group: u32, // index of the first workgroup, where a launch is cut
+    first_group: u32, // index of the first workgroup, where a launch is split
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -27,7 +27,7 @@ struct Params {
 @group(0) @binding(7) var<storage, read_write> q: array<vec2<f32>>;       // (T, H, D/2)
 @group(0) @binding(8) var<storage, read_write> k: array<vec2<f32>>;       // (T, G, D/2)
 
-override WG: u32 = 64u;         // invocations a head, a power of two
+override WG: u32 = 64u;         // invocations per head, a power of two
 override NORM: u32 = 1u;        // 0: only rotate
 override BACKWARD: u32 = 0u;
 
@@ -62,7 +62,7 @@ fn hold(is_q: bool, at: u32, value: vec2<f32>) {
     }
 }
 
-// Two pairs, (low, high), rotated by their angles, or back.
+// Two pairs, (low, high), rotated by their angles, or with BACKWARD by the negative angles.
 fn rotated(pairs: vec4<f32>, angle: vec4<f32>) -> vec4<f32> {
     let cosines = angle.xz;
     let sines = select(angle.yw, -angle.yw, BACKWARD == 1u);

@@ -1,8 +1,8 @@
 // OUT[n,C] = RESIDUAL[n,C] + norm(X[n,C]) * post[C], `=`, and H[n,C] = norm(OUT) * gain[C], `=`, where
 // norm(x) = x / sqrt(mean(x²) + eps)
 //
-// The end of one block and the beginning of the next in one. One workgroup per row; an invocation reads again what it
-// wrote itself. The gains are already 1 + w.
+// Fuses the end of one block and the beginning of the next. One workgroup per row; an invocation rereads what it wrote
+// itself. The gains are already 1 + w.
 
 struct Params {
     rows: u32,       // n

@@ -1,8 +1,9 @@
 // d_X[n,C] += d_norm(OUT, gain, d_H), then d_Y[n,C] = d_norm(X, post, d_X), where d_norm(x, g, d) =
 // inv * (g * d - x * inv² * mean(g * d * x)), inv = 1 / sqrt(mean(x²) + eps)
 //
-// residual_norm from bottom to top: the gradient of the residual stream takes that of the next block's norm, and is
-// what the norm on the block's output gets. One workgroup per row; an invocation reads again what it wrote itself.
+// residual_norm in reverse: the gradient through the next block's norm is added to that of the residual stream, which
+// is then what the norm on the block's output receives. One workgroup per row; an invocation rereads what it wrote
+// itself.
 
 struct Params {
     rows: u32,       // n

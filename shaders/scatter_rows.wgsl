@@ -2,8 +2,8 @@
 // dX[T, C] = the sum of dY[i, C] over all i with index[i] = T   (with ADD: +=)
 //
 // One workgroup per row of dX adds its sources in order: a row gathered several times gets the sum
-// in a fixed order, a row never gathered gets zeros. The lists come from the host: the sources of
-// row t are lists[i] for i in lists[t] .. lists[t + 1].
+// in a fixed order, a row that is never gathered gets zeros. The lists come from the host: the
+// sources of row t are lists[i] for i in lists[t] .. lists[t + 1].
 
 struct Params {
     rows: u32,       // T

@@ -1,10 +1,10 @@
 // partial[groups] = Σ x² over each workgroup's share of x
 //
 // First half of the global norm; grad_norm adds the partial sums. The number of workgroups is a
-// constant and determines the shares, so the sum has one order.
+// constant and determines the shares, so the order of the sum is fixed.
 
 struct Params {
-    count4: u32,   // numbers / 4
+    count4: u32,   // elements / 4
 }
 
 @group(0) @binding(0) var<uniform> p: Params;

@@ -1,4 +1,4 @@
-// How many bytes a second the device can move: Y = X, 16 bytes an invocation.
+// How many bytes per second the device can move: Y = X, 16 bytes per invocation.
 
 struct Params {
     count: u32,   // of vec4

@@ -1,15 +1,16 @@
 enable f16;
-// How many f16 multiply-adds a second the device can do: 32 independent chains an invocation, nothing read.
+// How many f16 multiply-adds per second the device can do: 32 independent chains per invocation,
+// nothing is read.
 
 struct Params {
-    rounds: u32,   // of 128 multiply-adds an invocation
+    rounds: u32,   // of 128 multiply-adds per invocation
     factor: f32,
     summand: f32,
     start: f32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read_write> y: array<vec4<f32>>;   // one an invocation
+@group(0) @binding(1) var<storage, read_write> y: array<vec4<f32>>;   // one per invocation
 
 override WG: u32 = 64u;
 

@@ -5,11 +5,11 @@ struct Params {
     heads: u32,       // H
     kv_heads: u32,    // G
     width4: u32,      // D / 4
-    cached: u32,      // keys before that of the first token
+    cached: u32,      // keys before the first token's own key
     window: u32,      // a token attends to keys less than this many positions back; 0: all
     scale: f32,
     softcap: f32,     // 0: none
-    first_group: u32, // index of the first workgroup, where a launch is cut
+    first_group: u32, // index of the first workgroup, where a launch is split
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -19,11 +19,11 @@ struct Seen {
     prefix_start: u32,
     prefix_count: u32,
     own_start: u32,
-    count: u32,   // of both
+    count: u32,   // in both
 }
 
 // `token` is an index into the batch, `info` its tokens_meta. Windows count positions: key j of the
-// prefix is at position j; in the token's own segment, distances of indices are distances of positions.
+// prefix is at position j; in the token's own segment, differences of indices equal differences of positions.
 fn keys_seen(token: u32, info: vec4<u32>) -> Seen {
     let own_end = p.cached + token + 1u;
     var prefix_start = 0u;
@@ -49,7 +49,7 @@ fn score(dots: vec4<f32>) -> vec4<f32> {
     return s;
 }
 
-// The derivative of score() by q·k, from the score itself.
+// The derivative of score() with respect to q·k, from the score itself.
 fn d_score(s: vec4<f32>) -> vec4<f32> {
     if p.softcap > 0.0 {
         let t = s / p.softcap;

@@ -1,4 +1,5 @@
-// Weight decoder: f16, two a word. Needs no `shader-f16`: the halves are widened by integer steps.
+// Weight decoder: f16, two per word. Needs no `shader-f16`: the halves are widened by integer
+// operations.
 @group(0) @binding(2) var<storage, read> quants: array<vec2<u32>>;  // (N, K/4)
 @group(0) @binding(3) var<storage, read> scales: array<u32>;        // unused
 

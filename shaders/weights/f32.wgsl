@@ -5,7 +5,7 @@
 // Whether groups have scales.
 const SCALED = false;
 
-// Weights of one group share a scale; f32 has none, and 32 is only the step of the loops.
+// Weights of one group share a scale; f32 has none, and 32 is only the loop step.
 override GROUP: u32 = 32u;
 
 // Scale and minimum of a group, (1,).

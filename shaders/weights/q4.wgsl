@@ -1,4 +1,4 @@
-// Weight decoder: unsigned nibbles, eight a word, the first weight in the lowest bits.
+// Weight decoder: unsigned nibbles, eight per word, the first weight in the lowest bits.
 @group(0) @binding(2) var<storage, read> quants: array<u32>;        // (N, K/8)
 
 fn weight4(row: u32, c: u32, k4: u32, scale: vec2<f32>) -> vec4<f32> {

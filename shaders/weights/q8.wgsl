@@ -1,4 +1,4 @@
-// Weight decoder: signed bytes, four a word.
+// Weight decoder: signed bytes, four per word.
 @group(0) @binding(2) var<storage, read> quants: array<u32>;        // (N, K/4)
 
 fn weight4(row: u32, c: u32, k4: u32, scale: vec2<f32>) -> vec4<f32> {

@@ -16,7 +16,7 @@ fn group_scale(row: u32, group: u32, k4: u32) -> vec2<f32> {
             let word = scales[row * groups + group];
             return vec2<f32>(half(word), half(word >> 16u));
         }
-        // Two groups a word; rows start on whole words.
+        // Two groups per word; rows start at word boundaries.
         let word = scales[row * ((groups + 1u) / 2u) + group / 2u];
         return vec2<f32>(half(word >> (16u * (group & 1u))), 0.0);
     }
@@ -28,7 +28,7 @@ fn group_scale(row: u32, group: u32, k4: u32) -> vec2<f32> {
         }
         return vec2<f32>(scale, 0.0);
     }
-    // A block of 256 weights: one word of two f16, then a byte (or two) a group.
+    // A block of 256 weights: one word of two f16, then a byte (or two) per group.
     let per_block = 256u / GROUP;
     let block_words = 1u + (per_block * (1u + MINIMUM) + 3u) / 4u;
     let block = (row * (k4 / 64u) + group / per_block) * block_words;
