@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// From this folder.
+/// Relative to this crate.
 const SHADERS: &str = "../../shaders";
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -52,7 +52,7 @@ fn shaders(folder: &str) -> Result<BTreeSet<String>, Box<dyn Error>> {
     Ok(names)
 }
 
-/// The module of a kernel: the longest part of its name that is one. Variants share the module of
+/// The module of a kernel: the longest prefix of its name that is one. Variants share the module of
 /// their op: `matmul_tiled.wgsl` belongs to `matmul.rs`.
 fn module(kernel: &str) -> Option<&str> {
     let ends = [kernel.len()].into_iter().chain(kernel.rmatch_indices('_').map(|(at, _)| at));

@@ -1,7 +1,7 @@
 //! One AdamW update of all parameters at once, with decoupled weight decay.
 //!
 //! Source: Loshchilov and Hutter 2019, algorithm 2, in the form of `torch.optim.AdamW`; LoRA+
-//! (Hayou et al. 2024) scales the rate of the B factors.
+//! (Hayou et al. 2024) scales the learning rate of the B factors.
 
 use bytemuck::{Pod, Zeroable};
 use hearth_gpu::{Commands, Slice};
@@ -25,7 +25,7 @@ struct Params {
 pub struct AdamW<'a> {
     /// Gradients.
     pub grad: &'a Slice,
-    /// Factor on the rate, one for every four parameters, `(count / 4)`.
+    /// Factor on the learning rate, one for every four parameters, `(count / 4)`.
     pub rate_scale: &'a Slice,
     /// One [`Step`](crate::grad_norm::Step).
     pub step: &'a Slice,
@@ -49,7 +49,7 @@ pub struct AdamW<'a> {
     pub decay: f32,
 }
 
-/// Records `param =`, `m =`, `v =`; nothing in a skipped step.
+/// Records `param =`, `m =`, `v =`; a skipped step changes nothing.
 pub fn record(commands: &mut Commands, op: &AdamW) {
     let count4 = op.count / 4;
     let params = Params {
@@ -141,7 +141,7 @@ mod tests {
                 let mut want = State { param: wide(&start), m: vec![0.0; count], v: vec![0.0; count] };
                 for t in 1..=3 {
                     let grad = numbers.normal(count, 1.0);
-                    // Another one each time: a constant factor cancels in Adam's update.
+                    // A different one each time: a constant factor cancels in Adam's update.
                     let clip = [0.5, 1.0, 0.25][t as usize - 1];
                     let step = Step {
                         clip,
@@ -161,7 +161,7 @@ mod tests {
                     let update = Update { rate: 5e-4, beta1, beta2, eps: 1e-8, decay: 0.01, clip, t };
                     reference(&update, &wide(&grad), &wide(&scale), &mut want);
                 }
-                // What changed, not what was there: the update is a thousandth of the parameters.
+                // Compares the change, not the value: the update is a thousandth of the parameters.
                 let got: Vec<f32> = gpu.read(param).await.unwrap();
                 let moved: Vec<f32> = got.iter().zip(&start).map(|(a, b)| a - b).collect();
                 let updates: Vec<f64> = want.param.iter().zip(&start).map(|(a, b)| a - f64::from(*b)).collect();

@@ -15,8 +15,8 @@ use crate::{grid::grid, shader::kernel};
 
 kernel!("attention", ["shared/attention"], [Params, Read, Read, Read, Read, Write, Write]);
 
-/// What the kernels know of token t. Its own key has index `cached + t`. It attends to key j if
-/// `j < prefix_end` or `own_start <= j <= cached + t`, and if the key is within the window.
+/// What the kernels know about token t. Its own key has index `cached + t`. It attends to key j if `j < prefix_end` or
+/// `own_start <= j <= cached + t`, and if the key is within the window.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct TokenMeta {
@@ -42,15 +42,15 @@ pub struct Shape {
     pub kv_heads: u32,
     /// D, a multiple of 4, at most 256.
     pub head_dim: u32,
-    /// Keys before that of the first token; 0 in training.
+    /// Keys before the first token's own key; 0 in training.
     pub cached: u32,
     /// A token attends to keys less than this many positions back; 0: all.
     pub window: u32,
-    /// Factor of q · k.
+    /// Factor on q · k.
     pub scale: f32,
     /// Bound of the scores; 0: none.
     pub softcap: f32,
-    /// What [`visible_pairs`] counts, by which submissions are sized.
+    /// What [`visible_pairs`] counts; submissions are sized by it.
     pub pairs: Pairs,
 }
 
@@ -69,7 +69,7 @@ pub(crate) struct Params {
 }
 
 impl Params {
-    /// How launches are cut; the first workgroups may take more than their share.
+    /// How launches are split; the first workgroups may take more than their share.
     pub(crate) fn split(front: (u32, u64)) -> Split {
         Split::Line { field: offset_of!(Self, first_group), front }
     }
@@ -95,7 +95,7 @@ impl Shape {
         (self.head_dim / 4).next_power_of_two().clamp(16, 64)
     }
 
-    /// Heads a workgroup: those that share a key head read each key once.
+    /// Heads per workgroup: those that share a key head read each key once.
     pub(crate) fn heads_together(&self) -> u32 {
         match self.heads / self.kv_heads {
             n if n.is_multiple_of(4) => 4,
@@ -104,13 +104,13 @@ impl Shape {
         }
     }
 
-    /// Turns of the loops of an invocation that visits so many keys or rows: it computes one score a tile,
-    /// then visits each of them `times`.
+    /// Loop iterations of an invocation that visits this many keys or rows: it computes one score per tile,
+    /// then visits each of them `times` times.
     pub(crate) fn turns(&self, visited: u32, times: u32) -> u32 {
         visited.div_ceil(self.workgroup()) * (self.head_dim / 4) + times * visited
     }
 
-    /// Operations of a kernel that takes `dots` products of length D for each pair and head.
+    /// Operations of a kernel that computes `dots` products of length D for each pair and head.
     pub(crate) fn cost(&self, dots: u64) -> u64 {
         self.cost_of(self.pairs.all, dots)
     }
@@ -135,11 +135,11 @@ impl Shape {
 pub struct Pairs {
     /// Pairs in which the token sees the key.
     pub all: u64,
-    /// Tokens of the batch that are its shared prefix; 0 where the prefix is cached.
+    /// Tokens of the batch that form its shared prefix; 0 if the prefix is cached.
     pub prefix_keys: u32,
-    /// Most keys that one token sees.
+    /// The largest number of keys that one token sees.
     pub longest: u32,
-    /// Pairs with a key of these: every row of the batch sees them, so they are most of the work.
+    /// Pairs whose key is one of `prefix_keys`: every row of the batch sees these, so they are most of the work.
     pub of_prefix: u64,
 }
 

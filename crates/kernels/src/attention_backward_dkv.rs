@@ -18,7 +18,7 @@ kernel!(
     [Params, Read, Read, Read, Read, Read, Read, Write, Write]
 );
 
-/// Operands of [`record`]. Nothing is cached in training: keys and tokens are the same.
+/// Operands of [`record`]. Nothing is cached in training, so the keys are those of the T tokens.
 pub struct AttentionBackwardDkv<'a> {
     /// Sizes and constants.
     pub shape: Shape,
@@ -28,7 +28,7 @@ pub struct AttentionBackwardDkv<'a> {
     pub k: &'a Slice,
     /// Values, `(T, G, D)`.
     pub v: &'a Slice,
-    /// What forward had, `(T)`.
+    /// As in forward, `(T)`.
     pub tokens_meta: &'a Slice,
     /// Gradient of the output, `(T, H, D)`.
     pub d_o: &'a Slice,
@@ -40,7 +40,7 @@ pub struct AttentionBackwardDkv<'a> {
     pub d_v: &'a Slice,
 }
 
-/// Keys that a workgroup takes together.
+/// Keys per workgroup.
 const KEYS: u32 = 4;
 
 /// Records `d_k =` and `d_v =`.
@@ -121,7 +121,7 @@ mod tests {
                     for (n, row) in rows.into_iter().enumerate() {
                         let mut one = case.alone(prefix, start..start + row);
                         if n > 0 {
-                            // The prefix's own outputs exist once.
+                            // The prefix's own outputs count once, not once per row.
                             one.d_o[..(prefix * case.shape.heads * case.shape.head_dim) as usize].fill(0.0);
                         }
                         let [_, alone @ ..] = one.gradients(&gpu).await;
@@ -141,7 +141,7 @@ mod tests {
         }
 
         /// A token that attends only to itself does so with weight 1, whatever the score. The first case has more
-        /// workgroups than one dimension holds.
+        /// workgroups than one dimension of the grid holds.
         async fn attention_backward_of_tokens_that_see_only_themselves() {
             for case in [
                 Case::new(tree(0, &vec![1; 66_000], false), 0, [4, 4, 4]),

@@ -1,5 +1,5 @@
-//! The two numbers that attention's backward needs of each row (a token and a head): its
-//! log-sum-exp and `Σ dO · O`, side by side.
+//! The two numbers that attention's backward needs for each row (a token and a head): its
+//! log-sum-exp and `Σ dO · O`, stored as a pair.
 //!
 //! Source: Dao 2023, "FlashAttention-2", algorithm 2 (D).
 

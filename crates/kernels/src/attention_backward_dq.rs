@@ -17,7 +17,7 @@ kernel!(
     [Params, Read, Read, Read, Read, Read, Read, Write]
 );
 
-/// Operands of [`record`]. Nothing is cached in training: keys and tokens are the same.
+/// Operands of [`record`]. Nothing is cached in training, so the keys are those of the T tokens.
 pub struct AttentionBackwardDq<'a> {
     /// Sizes and constants.
     pub shape: Shape,
@@ -27,7 +27,7 @@ pub struct AttentionBackwardDq<'a> {
     pub k: &'a Slice,
     /// Values, `(T, G, D)`.
     pub v: &'a Slice,
-    /// What forward had, `(T)`.
+    /// As in forward, `(T)`.
     pub tokens_meta: &'a Slice,
     /// Gradient of the output, `(T, H, D)`.
     pub d_o: &'a Slice,
@@ -62,7 +62,7 @@ pub(crate) struct Pair {
     pub(crate) key: usize,
     /// P.
     pub(crate) weight: f64,
-    /// dS, scale and soft-cap included: the gradient by q · k.
+    /// dS, scale and soft-cap included: the gradient with respect to q · k.
     pub(crate) d_score: f64,
 }
 
@@ -155,7 +155,7 @@ mod tests {
     }
 
     // Scores and weights are of order one, so third derivatives are at most of order ten and the
-    // difference is good to 1e-9; 1e-7 leaves room for the sums.
+    // difference is accurate to 1e-9; 1e-7 leaves room for the sums.
     #[test]
     fn reference_agrees_with_finite_differences() {
         for case in small_cases() {

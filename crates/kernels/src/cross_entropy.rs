@@ -32,7 +32,7 @@ pub struct CrossEntropy<'a> {
     pub rows: u32,
     /// Tokens in the chunk.
     pub columns: u32,
-    /// Numbers from one row of logits to the next.
+    /// Elements from one row of logits to the next.
     pub stride: u32,
     /// The chunk's first token; 0 resets the statistics.
     pub first: u32,
@@ -73,7 +73,7 @@ mod tests {
         testing::{Numbers, assert_close, for_each_profile, gpu_test, wide},
     };
 
-    /// Statistics, loss and gradient, in chunks, against the whole at once.
+    /// Compares statistics, loss and gradient in chunks with those of the whole vocabulary at once.
     async fn check(rows: usize, vocabulary: usize, chunk: usize, scale: f32, offset: f32) {
         for_each_profile(async |gpu| {
             let mut numbers = Numbers::new((rows + vocabulary) as u32);
@@ -90,7 +90,7 @@ mod tests {
                 .step_by(chunk)
                 .map(|first| {
                     let columns = chunk.min(vocabulary - first);
-                    // The padding holds values that must not matter.
+                    // The padding holds values that must have no effect.
                     let mut part = vec![f32::MAX; rows * stride];
                     for row in 0..rows {
                         part[row * stride..][..columns]
@@ -157,7 +157,7 @@ mod tests {
                         .copy_from_slice(&gradient[row * vocabulary + first..][..columns]);
                 }
                 let limit = if offset == 0.0 { 1e-5 } else { 1e-4 };
-                // A chunk without a target has gradients near 1e-12 only; compare what matters.
+                // A chunk without a target has only gradients near 1e-12, which are not compared.
                 if want.iter().any(|v| v.abs() > 1e-6) {
                     assert_close(&got, &want, limit);
                 }

@@ -22,7 +22,7 @@ struct Params {
 pub struct CrossEntropyBackward<'a> {
     /// Target tokens, u32 `(M)`.
     pub targets: &'a Slice,
-    /// Weights over the whole batch's weight, f32 `(M)`.
+    /// Weights divided by the weight of the whole batch, f32 `(M)`.
     pub weights: &'a Slice,
     /// From [`cross_entropy`](crate::cross_entropy), over all chunks, `(M)`.
     pub stats: &'a Slice,
@@ -32,11 +32,11 @@ pub struct CrossEntropyBackward<'a> {
     pub rows: u32,
     /// Tokens in the chunk.
     pub columns: u32,
-    /// Numbers from one row to the next.
+    /// Elements from one row to the next.
     pub stride: u32,
     /// The chunk's first token.
     pub first: u32,
-    /// The model's final soft-cap, which the logits went through; 0: none.
+    /// The model's final soft-cap, already applied to the logits; 0: none.
     pub softcap: f32,
 }
 
@@ -84,7 +84,7 @@ mod tests {
         testing::{Numbers, assert_close, finite_difference, for_each_profile, gpu_test, wide},
     };
 
-    // Softmax has third derivatives below one: the difference is good to h² = 1e-10.
+    // Softmax has third derivatives below one: the difference is accurate to h² = 1e-10.
     #[test]
     fn reference_agrees_with_finite_differences() {
         let mut numbers = Numbers::new(1);

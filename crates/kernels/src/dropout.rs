@@ -121,8 +121,8 @@ mod tests {
         }
     }
 
-    // 64,000 draws at p = 0.1 have a standard deviation of 76: six of them is a bound that fails once
-    // in a billion.
+    // 64,000 draws at p = 0.1 have a standard deviation of 76: a bound of six of them fails once in a
+    // billion.
     #[test]
     fn as_many_are_dropped_as_asked_and_sites_differ() {
         let counters: Vec<u32> = (0..100).map(|i: u32| i.wrapping_mul(0x9e37_79b1)).collect();

@@ -39,11 +39,11 @@ pub struct Embed<'a> {
     pub y: &'a Slice,
     /// Number of tokens, T.
     pub count: u32,
-    /// What the rows are multiplied by.
+    /// Factor on the rows.
     pub scale: f32,
 }
 
-/// Records the gathering: `y =`, one dispatch per slab.
+/// Records the gather: `y =`, one dispatch per slab.
 pub fn record(commands: &mut Commands, op: &Embed) {
     let columns4 = op.table.columns / 4;
     for slab in &op.table.slabs {
@@ -91,7 +91,7 @@ mod tests {
         let mut packed = PackedRows::new(layout, columns).unwrap();
         packed.rows = rows;
         let half_word = |numbers: &mut Numbers| {
-            // Two f16 below 2 of either sign, subnormal ones among them.
+            // Two f16 below 2 of either sign, including subnormals.
             let mut one = || (numbers.bits() as u32 & 0x8fff) | (numbers.below(13) << 10);
             one() | one() << 16
         };
@@ -171,7 +171,7 @@ mod tests {
         async fn embed_of_awkward_shapes() {
             check(WeightLayout::F32, 1, 4, &[0], 1).await;
             check(WeightLayout::F32, 3, 260, &[2, 1], 3).await;
-            // An odd number of groups: rows of scales start on whole words.
+            // An odd number of groups: rows of scales start at word boundaries.
             check(WeightLayout::Q8, 3, 96, &[2, 1, 0], 3).await;
         }
 

@@ -1,4 +1,4 @@
-//! Chosen rows, `Y[n, C] = X[index[n], C]`: the output head runs only on the positions that have a
+//! Gathers rows, `Y[n, C] = X[index[n], C]`: the output head runs only on the positions that have a
 //! target. A row may be chosen more than once. Backward is [`scatter_rows`](crate::scatter_rows).
 
 use bytemuck::{Pod, Zeroable};
@@ -29,7 +29,7 @@ pub struct GatherRows<'a> {
     pub columns: u32,
 }
 
-/// Records the gathering: `y =`.
+/// Records the gather: `y =`.
 pub fn record(commands: &mut Commands, op: &GatherRows) {
     commands.dispatch(
         &KERNEL,

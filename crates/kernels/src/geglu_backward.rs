@@ -63,7 +63,7 @@ mod tests {
 
     gpu_test! {
         async fn geglu_backward_of_awkward_sizes_and_large_gates() {
-            // The third has more workgroups than one dimension holds.
+            // The third needs more workgroups than one dimension of the grid holds.
             for (count, scale) in [(4, 1.0), (260, 3.0), (256 * 65_536 + 4, 1.0), (1024, 40.0)] {
                 for_each_profile(async |gpu| {
                     let mut numbers = Numbers::new(count);
@@ -83,7 +83,7 @@ mod tests {
         }
     }
 
-    // Third derivatives of GELU stay below 3, so the difference is good to 3 h² = 3e-10.
+    // Third derivatives of GELU stay below 3, so the difference is accurate to 3 h² = 3e-10.
     #[test]
     fn reference_agrees_with_finite_differences() {
         let mut numbers = Numbers::new(2);

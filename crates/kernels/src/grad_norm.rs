@@ -1,4 +1,4 @@
-//! The global norm of the gradients, the factor that clips it, and whether the step counts at all.
+//! The global norm of the gradients, the factor that clips it, and whether the step is applied at all.
 //!
 //! Source: `torch.nn.utils.clip_grad_norm_` (without its 1e-6). A step whose loss or gradient is not
 //! finite is skipped on the device, without a round trip to the host.
@@ -33,7 +33,7 @@ pub struct Step {
 }
 
 impl Step {
-    /// Before the first step.
+    /// The state before the first step.
     pub fn start() -> Self {
         Self { beta1_power: 1.0, beta2_power: 1.0, ..Self::zeroed() }
     }
@@ -52,7 +52,7 @@ struct Params {
 
 /// Operands of [`record`].
 pub struct GradNorm<'a> {
-    /// From [`square_sum`](crate::square_sum), a multiple of [`PARTS`] of them: numbers may lie in several slabs.
+    /// From [`square_sum`](crate::square_sum), a multiple of [`PARTS`] of them: gradients may be in several slabs.
     pub parts: &'a Slice,
     /// One [`Step`] whose loss is already set.
     pub step: &'a Slice,
@@ -81,7 +81,7 @@ pub fn record(commands: &mut Commands, op: &GradNorm) {
     );
 }
 
-/// The same on the CPU; the norm in f64, finiteness as f32 has it. `parts` is `(PARTS)`.
+/// The same on the CPU; the norm is in f64, but whether it is finite is decided in f32. `parts` is `(PARTS)`.
 pub fn reference(parts: &[f64], before: &Step, max_norm: f64, beta1: f32, beta2: f32) -> Step {
     let squares = parts.iter().sum::<f64>();
     if !(squares as f32).is_finite() || !before.loss.is_finite() {
@@ -131,7 +131,7 @@ mod tests {
         gpu.read::<Step>(step).await.unwrap()[0]
     }
 
-    /// Runs both halves and compares with the reference; gives the step.
+    /// Runs both halves, compares with the reference, and returns the step.
     async fn check(gpu: &hearth_gpu::Gpu, x: &[f32], before: Step, max_norm: f32) -> Step {
         let step = run(gpu, x, before, max_norm).await;
         let parts = square_sum::reference(&wide(x));
@@ -139,7 +139,7 @@ mod tests {
         let close = |got: f32, want: f32| (got - want).abs() <= 1e-5 * want.abs();
         assert!(close(step.grad_norm, want.grad_norm), "{step:?} instead of {want:?}");
         assert!(close(step.clip, want.clip), "{step:?} instead of {want:?}");
-        // All else is equal to the bit, NaN included.
+        // All else is bit-identical, NaN included.
         let rest = |step: Step| {
             bytemuck::cast::<Step, [u32; 9]>(Step { grad_norm: 0.0, clip: 0.0, ..step })
         };

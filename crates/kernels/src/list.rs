@@ -1,4 +1,4 @@
-//! The list of kernels. `build.rs` makes it from the files in `shaders/`: a kernel's module is
+//! The list of kernels. `build.rs` generates it from the files in `shaders/`: a kernel's module is
 //! declared in `lib.rs`, and nothing else names it.
 
 use hearth_formats::layout::CODES;

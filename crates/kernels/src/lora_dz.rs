@@ -1,4 +1,4 @@
-//! `dZ_i[T,R] = s · dY_i[T,N_i] · B_i[N_i,R]`: what comes back through B, for the projections of one input together.
+//! `dZ_i[T,R] = s · dY_i[T,N_i] · B_i[N_i,R]`: the gradient through B, for the projections of one input together.
 //!
 //! Source: the chain rule on `y = x Wᵀ + s z Bᵀ`.
 
@@ -11,11 +11,11 @@ use crate::shader::kernel;
 
 kernel!("lora_dz", [], [Params, Read, Read, Read, Read, Write]);
 
-/// Most projections of one input.
+/// The largest number of projections of one input.
 pub const MOST_PARTS: usize = 3;
 /// Invocations that share a sum.
 const WORKGROUP: u32 = 64;
-/// Tokens of a workgroup.
+/// Tokens per workgroup.
 const TOKENS: u32 = 4;
 
 #[repr(C)]
@@ -42,7 +42,7 @@ pub struct Part<'a> {
     pub outputs: u32,
 }
 
-/// The parts' gradients, some of them twice where there are fewer than [`MOST_PARTS`], and N / 4 of each.
+/// The parts' gradients, some repeated if there are fewer than [`MOST_PARTS`], and N / 4 of each.
 pub(crate) fn bound<'a>(parts: &[Part<'a>]) -> ([&'a Slice; MOST_PARTS], [u32; MOST_PARTS]) {
     debug_assert!((1..=MOST_PARTS).contains(&parts.len()));
     let d_y = std::array::from_fn(|i| parts.get(i).unwrap_or(&parts[0]).d_y);
@@ -56,9 +56,9 @@ pub struct LoraDz<'a> {
     pub parts: &'a [Part<'a>],
     /// Their B, one after the other, `(N_0 + N_1 + N_2, R)`.
     pub b: &'a Slice,
-    /// dZ, `(T, z_stride)`: R columns a projection.
+    /// dZ, `(T, z_stride)`: R columns per projection.
     pub d_z: &'a Slice,
-    /// Numbers from one token of dZ to the next, a multiple of 4.
+    /// Elements from one token of dZ to the next, a multiple of 4.
     pub z_stride: u32,
     /// The first column of dZ that is written, a multiple of 4.
     pub z_first: u32,

@@ -1,7 +1,7 @@
 //! `dA_i[R,K] += dZ_i[T,R]ᵀ · X[T,K]` and `dB_i[N_i,R] += s · dY_i[T,N_i]ᵀ · Z_i[T,R]`: gradients of LoRA's factors, for
 //! the projections of one input together.
 //!
-//! Source: the chain rule on `y = x Wᵀ + s (x Aᵀ) Bᵀ`; dZ = s·dY·B carries the scale already.
+//! Source: the chain rule on `y = x Wᵀ + s (x Aᵀ) Bᵀ`; dZ = s·dY·B already includes the scale.
 
 use std::mem::offset_of;
 
@@ -16,7 +16,7 @@ use crate::{
 
 kernel!("lora_grad", [], [Params, Read, Read, Read, Read, Read, Read, Write]);
 
-/// Invocations of a workgroup.
+/// Invocations per workgroup.
 const WORKGROUP: u32 = 64;
 /// Invocations that share the tokens of a cell of 4 × 4 elements.
 const SLICES: u32 = 8;
@@ -44,13 +44,13 @@ struct Params {
 pub struct LoraGrad<'a> {
     /// One to three projections.
     pub parts: &'a [Part<'a>],
-    /// Z, `(T, z_stride)`: R columns a projection.
+    /// Z, `(T, z_stride)`: R columns per projection.
     pub z: &'a Slice,
     /// dZ, likewise.
     pub d_z: &'a Slice,
-    /// Numbers from one token of Z and of dZ to the next, a multiple of 4.
+    /// Elements from one token of Z and of dZ to the next, a multiple of 4.
     pub z_stride: u32,
-    /// The first column of Z and dZ that counts, a multiple of 4.
+    /// The first column of Z and dZ that is used, a multiple of 4.
     pub z_first: u32,
     /// X, `(T, K)`.
     pub x: &'a Slice,
@@ -68,7 +68,7 @@ pub struct LoraGrad<'a> {
     pub scale: f32,
 }
 
-/// Records `dA +=` and `dB +=`: one dispatch where both are in one buffer, dB after dA, else two.
+/// Records `dA +=` and `dB +=`: one dispatch where both are in one buffer, dB after dA, otherwise two.
 pub fn record(commands: &mut Commands, op: &LoraGrad) {
     let outputs: u32 = op.parts.iter().map(|part| part.outputs).sum();
     let rank4 = op.rank / 4;
@@ -137,7 +137,7 @@ pub(crate) mod tests {
     };
     use hearth_gpu::Gpu;
 
-    /// Numbers and buffers of an op.
+    /// Sizes and buffers of an op.
     pub(crate) struct Case {
         /// T, K and R.
         shape: [u32; 3],
@@ -210,7 +210,7 @@ pub(crate) mod tests {
             record(commands, &op);
         }
 
-        /// All gradients as one list, and what they are before.
+        /// All gradients as one slice, and their values before the op.
         pub(crate) fn in_one(&self) -> (Slice, Vec<f32>) {
             let (all, _) = self.d_a.until(&self.d_b).unwrap();
             assert_eq!(all.bytes(), 4 * self.before.len() as u64, "no gap between dA and dB");
@@ -262,7 +262,7 @@ pub(crate) mod tests {
         }
     }
 
-    // y = s (x Aᵀ) Bᵀ is linear in A and in B: exact but for rounding.
+    // y = s (x Aᵀ) Bᵀ is linear in A and in B: exact except for rounding.
     #[test]
     fn reference_agrees_with_finite_differences_of_both_factors() {
         let mut numbers = Numbers::new(3);

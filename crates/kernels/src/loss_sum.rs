@@ -16,9 +16,9 @@ struct Params {
 
 /// Operands of [`record`].
 pub struct LossSum<'a> {
-    /// Weights over the whole batch's weight, f32 `(M)`.
+    /// Weights divided by the weight of the whole batch, f32 `(M)`.
     pub weights: &'a Slice,
-    /// Four f32 a row, `(M)`.
+    /// Four f32 per row, `(M)`.
     pub stats: &'a Slice,
     /// Loss and number of correct predictions, f32 `(2)`.
     pub loss: &'a Slice,
@@ -79,7 +79,7 @@ mod tests {
                     let [sum, right] = reference(&wide(&weights), &three);
                     let got: Vec<f32> = gpu.read(loss).await.unwrap();
                     assert_eq!(f64::from(got[1]), 7.0 + right);
-                    // Weights have both signs: the sum is small against its terms.
+                    // Weights have both signs: the sum is small compared with its terms.
                     let terms: f64 = weights.iter().zip(&three).map(|(&w, s)| {
                         f64::from(w).abs() * (s[0].abs() + s[1].ln() + s[2].abs())
                     }).sum();

@@ -1,5 +1,5 @@
-//! `Y[T,N] = X[T,K] · W[N,K]ᵀ + s · Z[T,R] · B[N,R]ᵀ`, the one matmul (kernels `matmul_direct`, `matmul_split` and
-//! `matmul_tiled`), over every weight layout. Z = X·Aᵀ is a matmul of its own, with A as f32 weights.
+//! `Y[T,N] = X[T,K] · W[N,K]ᵀ + s · Z[T,R] · B[N,R]ᵀ`, the only matmul (kernels `matmul_direct`, `matmul_split` and
+//! `matmul_tiled`), over every weight layout. Z = X·Aᵀ is a separate matmul, with A as f32 weights.
 //!
 //! Source: `torch.nn.Linear`, and LoRA (Hu et al. 2021, section 4.1) with `s = alpha / r`.
 
@@ -14,7 +14,7 @@ use crate::{
     variants::{Tile, Variants, direct_workgroup},
 };
 
-/// Of the matmul and of its gradient.
+/// Parameters of the matmul and of its gradient.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
 pub(crate) struct Params {
@@ -36,7 +36,7 @@ pub(crate) struct Params {
 }
 
 impl Params {
-    /// How launches are cut.
+    /// How launches are split.
     pub(crate) fn split() -> Split {
         Split::Plane { field: offset_of!(Self, first_group_x) }
     }
@@ -52,7 +52,7 @@ static SPLIT: KernelByLayout = kernel_by_layout!(
     ["shared/matmul"],
     [Params, Read, Read, Read, Read, Read, Write]
 );
-/// Both directions.
+/// Forward and backward.
 pub(crate) static TILED: KernelByLayout = kernel_by_layout!(
     "matmul_tiled",
     ["shared/matmul"],
@@ -66,11 +66,11 @@ pub(crate) fn kernels() -> Vec<&'static Kernel> {
 /// The low-rank term of a forward matmul.
 #[derive(Clone, Copy)]
 pub struct LowRank<'a> {
-    /// Z = X·Aᵀ, `(T, z_stride)`, of which R columns count.
+    /// Z = X·Aᵀ, `(T, z_stride)`, of which R columns are used.
     pub z: &'a Slice,
-    /// Numbers from one token of Z to the next, a multiple of 4.
+    /// Elements from one token of Z to the next, a multiple of 4.
     pub z_stride: u32,
-    /// The first column of Z that counts, a multiple of 4.
+    /// The first column of Z that is used, a multiple of 4.
     pub z_first: u32,
     /// B, `(N, R)`.
     pub b: &'a Slice,
@@ -92,7 +92,7 @@ pub struct Matmul<'a> {
     pub tokens: u32,
     /// The rows of W to compute, usually all. Chunks of the vocabulary are such ranges.
     pub rows: Range<u32>,
-    /// Numbers from one token of Y to the next.
+    /// Elements from one token of Y to the next.
     pub y_stride: u32,
     /// The column of Y that the first row goes to. As many columns as rows are written.
     pub y_first: u32,
@@ -168,7 +168,7 @@ fn record_rows(
         .serial(serial);
 }
 
-/// Invocations that share the sum of [`Tile::Split`].
+/// Invocations that share a sum of [`Tile::Split`].
 const SPLIT_WORKGROUP: u32 = 64;
 
 /// `X · Wᵀ` on the CPU in f64; `x` is `(T, K)`, `w` `(N, K)`, the result `(T, N)`.

@@ -1,5 +1,5 @@
-//! `dX[T,K] = dY[T,N] · W[N,K] + dZ[T,R] · A[R,K]`, the twin of [`crate::matmul`] over the same weight buffers and
-//! with the same tiles (kernels `matmul_backward`, which loads directly, and `matmul_tiled`).
+//! `dX[T,K] = dY[T,N] · W[N,K] + dZ[T,R] · A[R,K]`, the counterpart of [`crate::matmul`] over the same weight buffers
+//! and with the same tiles (kernels `matmul_backward`, which loads directly, and `matmul_tiled`).
 
 use std::ops::Range;
 
@@ -25,11 +25,11 @@ pub(crate) fn kernels() -> Vec<&'static Kernel> {
 /// The low-rank term of a backward matmul.
 #[derive(Clone, Copy)]
 pub struct LowRankBackward<'a> {
-    /// dZ, `(T, z_stride)`, of which R columns count.
+    /// dZ, `(T, z_stride)`, of which R columns are used.
     pub d_z: &'a Slice,
-    /// Numbers from one token of dZ to the next, a multiple of 4.
+    /// Elements from one token of dZ to the next, a multiple of 4.
     pub z_stride: u32,
-    /// The first column of dZ that counts, a multiple of 4.
+    /// The first column of dZ that is used, a multiple of 4.
     pub z_first: u32,
     /// A, `(R, K)`.
     pub a: &'a Slice,
@@ -47,9 +47,9 @@ pub struct MatmulBackward<'a> {
     pub d_x: &'a Slice,
     /// T.
     pub tokens: u32,
-    /// The rows of W that count, usually all. Starts at a multiple of 4.
+    /// The rows of W that are used, usually all. Starts at a multiple of 4.
     pub rows: Range<u32>,
-    /// Numbers from one token of dY to the next, a multiple of 4.
+    /// Elements from one token of dY to the next, a multiple of 4.
     pub y_stride: u32,
     /// The column of dY that belongs to the first of the rows, a multiple of 4.
     pub y_first: u32,
@@ -65,7 +65,7 @@ pub fn record(commands: &mut Commands, variants: &Variants, op: &MatmulBackward)
     let k4 = op.w.columns / 4;
     let mut first = true;
     for (slab, rows) in op.w.slabs_in(&op.rows) {
-        // The low-rank term belongs to the whole matrix: once, with the first slab.
+        // The low-rank term belongs to the whole matrix: it is added once, with the first slab.
         let low_rank = op.low_rank.filter(|_| first);
         let rank4 = low_rank.map_or(0, |low| low.rank / 4);
         let (z, b) = low_rank.map_or((op.d_y, op.d_y), |low| (low.d_z, low.a));
@@ -221,7 +221,7 @@ mod tests {
             }
         }
 
-        /// A dY of which only some columns belong to the rows, and a dZ of which only some count.
+        /// A dY of which only some columns belong to the rows, and a dZ of which only some are used.
         async fn backward_of_a_part_of_the_columns() {
             for_each_profile(async |gpu| {
                 for &tile in TILES {
@@ -276,7 +276,7 @@ mod tests {
         }
     }
 
-    // The loss is linear in x, so the difference is exact but for rounding: 1e-16 / 1e-5.
+    // The loss is linear in x, so the difference is exact except for rounding: 1e-16 / 1e-5.
     #[test]
     fn reference_agrees_with_finite_differences() {
         let mut numbers = Numbers::new(1);

@@ -11,13 +11,13 @@ const ROW_STEP: u64 = 8;
 /// Rows `first_row .. first_row + rows` of a matrix.
 #[derive(Debug, Clone)]
 pub struct Slab {
-    /// First row of the matrix that is here, a multiple of 8.
+    /// First row of the matrix in this slab, a multiple of 8.
     pub first_row: u32,
     /// Number of rows.
     pub rows: u32,
     /// The layout's `quants`, `(rows, words per row)`.
     pub quants: Slice,
-    /// The layout's `scales`, `(rows, words per row)`; a dummy word where the layout has none.
+    /// The layout's `scales`, `(rows, words per row)`; a dummy word if the layout has none.
     pub scales: Slice,
 }
 
@@ -28,17 +28,17 @@ pub struct Matrix {
     pub rows: u32,
     /// K: inputs, a multiple of 4.
     pub columns: u32,
-    /// How the words are read.
+    /// How to read the words.
     pub layout: WeightLayout,
     /// The parts, split by rows, in order, without gaps.
     pub slabs: Vec<Slab>,
 }
 
 impl Matrix {
-    /// Allocates room for a matrix; [`Matrix::write_rows`] fills it.
+    /// Allocates space for a matrix; [`Matrix::write_rows`] fills it.
     ///
     /// # Errors
-    /// When one row alone exceeds a binding, or memory is short.
+    /// If a single row exceeds a binding, or memory is short.
     pub fn new(
         gpu: &Gpu,
         label: &str,
@@ -79,7 +79,7 @@ impl Matrix {
         Ok(matrix)
     }
 
-    /// Uploads rows `first_row ..` of the matrix, across slabs where they end in between.
+    /// Uploads rows `first_row ..` of the matrix, across slab boundaries.
     pub fn write_rows(&self, gpu: &Gpu, first_row: u32, packed: &PackedRows) {
         debug_assert_eq!((packed.layout, packed.columns), (self.layout, self.columns as usize));
         let quant_words = self.layout.quant_words(self.columns as usize);
@@ -177,7 +177,7 @@ mod tests {
                             Slab { first_row, ..part.slabs[0].clone() }
                         })
                         .to_vec();
-                    // Pieces that end within a slab, with it, and beyond the next one.
+                    // Pieces that end within a slab, at its end, and beyond the next one.
                     for rows in [0..3, 3..16, 16..20, 20..37] {
                         let words = |all: &[u32], width: usize| {
                             all[rows.start * width..rows.end * width].to_vec()

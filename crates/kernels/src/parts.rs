@@ -1,4 +1,4 @@
-//! Kernels that can outlast a submission, whole and in parts: the bits are the same.
+//! Kernels that can outlast a submission give the same bits whole and in parts.
 
 use hearth_formats::layout::WeightLayout;
 use hearth_gpu::{Command, Commands, Gpu, Slice};
@@ -13,10 +13,10 @@ use crate::{
     variants::{TILES, Variants},
 };
 
-/// Budgets as shares of the launch: a workgroup at a time for most, and a few parts.
+/// Budgets as shares of the launch: one workgroup at a time for most kernels, and a few parts.
 const SHARES: [u64; 2] = [20, 3];
 
-/// Runs one launch whole and in parts, over the same numbers in `out`.
+/// Runs one launch whole and in parts, from the same values in `out`.
 async fn check(gpu: &Gpu, commands: &Commands, out: &Slice, before: &[f32], what: &str) {
     let [Command::Dispatch(dispatch)] = commands.items() else { panic!("one launch: {what}") };
     assert!(dispatch.split.is_some(), "{what} cannot be cut");

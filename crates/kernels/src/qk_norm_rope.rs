@@ -1,8 +1,8 @@
-//! Norm and rotary position embedding of the heads of Q and K, in one: `y = rotate(x / sqrt(mean(x²) + eps) · gain)`,
+//! Norm and rotary position embedding of the heads of Q and K, fused: `y = rotate(x / sqrt(mean(x²) + eps) · gain)`,
 //! or the rotation alone, in place; and their gradient. The two halves of a head are rotated as pairs.
 //!
 //! Source: `RMSNorm` and `apply_rotary_emb` of google/gemma_pytorch, `model.py` (Su et al. 2021, "RoFormer", §3.4, with
-//! the halves in the place of adjacent pairs), and `Gemma3Attention` of huggingface/transformers for norms before the
+//! the two halves instead of adjacent pairs), and `Gemma3Attention` of huggingface/transformers for norms before the
 //! rotation. The gradient of a rotation is the rotation by the negative angle.
 
 use std::mem::offset_of;
@@ -60,7 +60,7 @@ pub struct QkNormRope<'a> {
     pub kv_heads: u32,
     /// D, a multiple of 4.
     pub head_dim: u32,
-    /// The gradient.
+    /// Compute the gradient.
     pub backward: bool,
 }
 
@@ -165,7 +165,7 @@ mod tests {
     async fn check(tokens: u32, [heads, kv_heads, head_dim]: [u32; 3], norm: bool, backward: bool) {
         for_each_profile(async |gpu| {
             let mut numbers = Numbers::new(tokens + head_dim);
-            // Positions in no order, as in a packed tree.
+            // Positions in arbitrary order, as in a packed tree.
             let positions: Vec<u32> = (0..tokens).map(|_| numbers.below(POSITIONS)).collect();
             let meta: Vec<[u32; 4]> = positions.iter().map(|&m| [m, 9, 9, 9]).collect();
             let angles = table(10_000.0, 1.0, head_dim, POSITIONS);
@@ -227,7 +227,7 @@ mod tests {
         }
     }
 
-    // An error of h² = 1e-10 times the third derivative.
+    // The error is h² = 1e-10 times the third derivative.
     #[test]
     fn reference_agrees_with_finite_differences() {
         let mut numbers = Numbers::new(4);

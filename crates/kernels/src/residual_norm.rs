@@ -10,7 +10,7 @@ use crate::{grid::grid, shader::kernel};
 
 kernel!("residual_norm", [], [Params, Read, Read, Read, Read, Write, Write]);
 
-/// Of the norms and of their gradient.
+/// Parameters of the norms and of their gradient.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
 pub(crate) struct Params {
@@ -57,12 +57,12 @@ pub fn record(commands: &mut Commands, op: &ResidualNorm) {
         .serial(turns(op.columns, wg));
 }
 
-/// Invocations a row.
+/// Invocations per row.
 pub(crate) fn workgroup(columns: u32) -> u32 {
     (columns / 4).next_power_of_two().clamp(4, 64)
 }
 
-/// Turns of the loops of an invocation.
+/// Loop iterations of an invocation.
 pub(crate) fn turns(columns: u32, wg: u32) -> u32 {
     3 * (columns / 4).div_ceil(wg) + 2 * wg.ilog2()
 }
@@ -115,7 +115,7 @@ mod tests {
             }
         }
 
-        /// Where a layer is computed again, its first norm is one of its own.
+        /// Where a layer is recomputed, its first norm is not fused.
         async fn residual_norm_gives_the_bits_of_the_norm_alone() {
             for_each_profile(async |gpu| {
                 let (rows, columns) = (5, 640);

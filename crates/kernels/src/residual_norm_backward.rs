@@ -1,6 +1,6 @@
 //! The gradient of [`crate::residual_norm`]: `d_x += d_norm(out, gain, d_h)`, then `d_y = d_norm(x, post, d_x)`.
 //!
-//! Source: that of [`crate::rms_norm_backward`], twice, with the residual stream between.
+//! Source: that of [`crate::rms_norm_backward`], twice, with the residual stream in between.
 
 use hearth_gpu::{Commands, Slice};
 
@@ -52,7 +52,7 @@ pub fn record(commands: &mut Commands, op: &ResidualNormBackward) {
         .serial(turns(op.columns, wg));
 }
 
-/// The same on the CPU in f64: d_x after it, and d_y, `(n, C)`.
+/// The same on the CPU in f64: the updated d_x, and d_y, `(n, C)`.
 pub fn reference(
     [x, out]: [&[f64]; 2],
     [post, gain]: [&[f64]; 2],
@@ -100,8 +100,8 @@ mod tests {
         }
     }
 
-    // The residual stream goes on beside the norm, so its own gradient is added. An error of h² = 1e-10 times the
-    // third derivative.
+    // The residual stream bypasses the norm, so its own gradient is added. The error is h² = 1e-10 times the third
+    // derivative.
     #[test]
     fn reference_agrees_with_finite_differences() {
         let mut numbers = Numbers::new(9);

@@ -123,7 +123,7 @@ mod tests {
         }
     }
 
-    // Third derivatives are of order one here, so the difference is good to h² = 1e-10.
+    // Third derivatives are of order one here, so the difference is accurate to h² = 1e-10.
     #[test]
     fn reference_agrees_with_finite_differences() {
         let mut numbers = Numbers::new(1);

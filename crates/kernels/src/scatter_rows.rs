@@ -35,8 +35,8 @@ pub struct ScatterRows<'a> {
     pub add: bool,
 }
 
-/// The inverse of the index `(n)`: for each of `rows` rows the start of its list, one end, and the
-/// lists of indices into `index`.
+/// The inverse of the index `(n)`: for each of `rows` rows the start of its list, then the end of
+/// the last one, then the lists of indices into `index`.
 pub fn lists(index: &[u32], rows: u32) -> Vec<u32> {
     let mut next = vec![0; rows as usize + 1];
     for &row in index {
@@ -55,7 +55,7 @@ pub fn lists(index: &[u32], rows: u32) -> Vec<u32> {
     lists
 }
 
-/// Records the scattering: `d_x =`, or `d_x +=` with `add`.
+/// Records the scatter: `d_x =`, or `d_x +=` with `add`.
 pub fn record(commands: &mut Commands, op: &ScatterRows) {
     commands.dispatch(
         &KERNEL,

@@ -1,4 +1,4 @@
-//! How a module declares its kernels: the WGSL text, what is put in front, and the bindings.
+//! How a module declares its kernels: the WGSL text, what is prepended, and the bindings.
 
 use std::sync::OnceLock;
 
@@ -15,7 +15,7 @@ macro_rules! wgsl {
 }
 pub(crate) use wgsl;
 
-/// Declares `KERNEL`: `shaders/NAME.wgsl`, the pieces put in front, and the bindings.
+/// Declares `KERNEL`: `shaders/NAME.wgsl`, the prepended pieces, and the bindings.
 macro_rules! kernel {
     ($name:literal, [$($piece:literal),*], [$($access:ident),*]) => {
         #[doc = concat!("The kernel `", $name, "`.")]
@@ -34,7 +34,7 @@ macro_rules! kernel {
 }
 pub(crate) use kernel;
 
-/// Makes a [`KernelByLayout`] of `shaders/NAME.wgsl`, the pieces put between the weight decoder and
+/// Makes a [`KernelByLayout`] from `shaders/NAME.wgsl`, the pieces between the weight decoder and
 /// the kernel, and the bindings.
 macro_rules! kernel_by_layout {
     ($name:literal, [$($piece:literal),*], [$($access:ident),*]) => {
@@ -59,7 +59,7 @@ pub(crate) struct KernelByLayout {
 }
 
 impl KernelByLayout {
-    /// The variant that decodes a layout.
+    /// The variant that decodes this layout.
     pub(crate) fn of(&'static self, layout: WeightLayout) -> &'static Kernel {
         &self.all()[layout.code_row()]
     }

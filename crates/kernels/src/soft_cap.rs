@@ -21,7 +21,7 @@ struct Params {
 pub struct SoftCap<'a> {
     /// Soft-capped in place, `(count)`.
     pub y: &'a Slice,
-    /// Numbers.
+    /// Number of elements.
     pub count: u32,
     /// The bound, positive.
     pub softcap: f32,

@@ -1,4 +1,4 @@
-//! Partial sums of squares: the first half of the gradients' global norm; the second is
+//! Partial sums of squares: the first half of the gradients' global norm. The second is
 //! [`grad_norm`](crate::grad_norm).
 
 use bytemuck::{Pod, Zeroable};

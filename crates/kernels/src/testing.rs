@@ -1,4 +1,4 @@
-//! Shared by the kernel tests: both device profiles, seeded numbers, one measure of error.
+//! Shared by the kernel tests: both device profiles, seeded random numbers, one error measure.
 
 use hearth_formats::layout::{CODES, PackedRows, ScaleForm, WeightLayout};
 use hearth_gpu::{Gpu, GpuOptions, Profile};
@@ -35,8 +35,8 @@ pub(crate) use gpu_test;
 wasm_bindgen_test::wasm_bindgen_test_configure!(run_in_dedicated_worker);
 
 /// Runs `body` on the default adapter, once with WebGPU's default limits and once with its own. In the browser with
-/// the default limits only: a kernel sees limits of a device and nothing else of it, so the second round would
-/// dispatch the same programs on the same numbers. What goes by limits is tested natively on both.
+/// the default limits only: a kernel sees only the limits of a device, so the second round would dispatch the
+/// same programs on the same numbers. What depends on limits is tested natively on both.
 pub(crate) async fn for_each_profile(body: impl AsyncFn(Gpu)) {
     let profiles = [Profile::Default, Profile::Full];
     let tried = if cfg!(target_arch = "wasm32") { 1 } else { profiles.len() };
@@ -59,7 +59,7 @@ fn check_launches(gpu: &Gpu) {
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
-/// Reproducible numbers.
+/// Reproducible random numbers.
 pub(crate) struct Numbers(Rng);
 
 impl Numbers {
@@ -111,7 +111,7 @@ pub(crate) fn relative(got: &[f32], want: &[f64]) -> f64 {
     (error / norm.max(1e-300)).sqrt()
 }
 
-/// Fails, with the worst element, where the relative error is over the limit or not a number.
+/// Fails, with the worst element, if the relative error is over the limit or NaN.
 #[track_caller]
 pub(crate) fn assert_close(got: &[f32], want: &[f64], limit: f64) {
     let error = relative(got, want);

@@ -8,16 +8,16 @@ use hearth_gpu::Gpu;
 pub enum Tile {
     /// Every invocation loads its own operands: `tokens` (1, 2, 4 or 8) by 4 outputs.
     Direct {
-        /// Tokens an invocation.
+        /// Tokens per invocation.
         tokens: u32,
     },
     /// A workgroup computes `tokens` (1 or 4) by 4 outputs and shares the sum among its invocations. Forward only;
     /// backward loads directly instead.
     Split {
-        /// Tokens a workgroup.
+        /// Tokens per workgroup.
         tokens: u32,
     },
-    /// A workgroup of `gm × gn` invocations shares operands, each computes 8 × 8.
+    /// A workgroup of `gm × gn` invocations shares operands, and each computes 8 × 8.
     Tiled {
         /// Invocations along the tokens.
         gm: u32,
@@ -57,7 +57,7 @@ impl Variants {
         Self { software: gpu.capabilities().software, forced: None }
     }
 
-    /// The tile for a matmul of so many tokens and columns of the result.
+    /// The tile for a matmul of this many tokens and columns of the result.
     pub fn tile(&self, tokens: u32, rows: u32) -> Tile {
         if let Some(tile) = self.forced {
             return tile;
@@ -65,7 +65,7 @@ impl Variants {
         if self.software {
             return Tile::Direct { tokens: direct_tokens(tokens) };
         }
-        // A LoRA factor has few outputs and generation few tokens: a tile would be mostly empty.
+        // A LoRA factor has few outputs, and generation has few tokens: a tile would be mostly empty.
         if tokens < 16 || rows < 32 {
             return Tile::Split { tokens: if tokens == 1 { 1 } else { 4 } };
         }
@@ -73,7 +73,7 @@ impl Variants {
     }
 }
 
-/// The number of tokens per invocation that wastes the least for a batch of `tokens`.
+/// The number of tokens per invocation that wastes the least work for a batch of `tokens`.
 pub(crate) fn direct_tokens(tokens: u32) -> u32 {
     match tokens {
         0 | 1 => 1,
@@ -84,7 +84,7 @@ pub(crate) fn direct_tokens(tokens: u32) -> u32 {
 }
 
 /// Workgroup of direct kernels: 64 invocations, first along the outputs (`across`), the rest along the
-/// tokens. It does not depend on the number of tokens: another batch needs no other pipeline.
+/// tokens. It does not depend on the number of tokens: another batch needs no new pipeline.
 pub(crate) fn direct_workgroup(across: u32) -> (u32, u32) {
     let x = across.next_power_of_two().clamp(1, 64);
     (x, 64 / x)

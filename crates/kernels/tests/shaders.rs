@@ -20,7 +20,7 @@ fn folder(relative: &str) -> PathBuf {
     PathBuf::from(std::env::var("CARGO_MANIFEST_DIR").unwrap()).join(relative)
 }
 
-/// Files of a folder and its sub-folders with an extension, sorted.
+/// Files with an extension in a folder and its sub-folders, sorted.
 fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
@@ -63,7 +63,7 @@ fn check(kernel: &Kernel, sources: &RustSources) -> Vec<String> {
     failures
 }
 
-/// Copies of a sound kernel, each with one fault.
+/// Checks copies of a valid kernel, each with one fault.
 #[test]
 fn the_checks_find_what_is_wrong() {
     let sources = RustSources::read();
@@ -158,7 +158,7 @@ fn a_kernel_without_a_reference_is_found() {
     }
 }
 
-/// What is missing of a kernel's reference on the CPU.
+/// What is missing from a kernel's reference on the CPU.
 fn without_reference(shader: &str, sources: &RustSources) -> Option<String> {
     let (path, text) = sources.file(shader)?;
     // Some tests share their cases with others of the crate.
@@ -222,7 +222,7 @@ fn what_is_not_portable_is_found() {
     }
 }
 
-/// What drivers get wrong in a line of WGSL, and what would make a result depend on scheduling.
+/// What drivers get wrong in a line of WGSL, or what would make a result depend on scheduling.
 fn not_portable(line: &str) -> Vec<&'static str> {
     const BANNED: [(&str, &str); 6] = [
         ("sin", "sin: WGSL promises it to 2^-11 only; tables come from the host"),
@@ -239,7 +239,7 @@ fn not_portable(line: &str) -> Vec<&'static str> {
     if words.iter().any(|word| word.starts_with("atomic")) {
         found.push("atomics: the order of a sum would depend on scheduling");
     }
-    // Some drivers compute tanh by exponentials that overflow.
+    // Some drivers compute tanh from exponentials that overflow.
     if code.matches("tanh(").count() != code.matches("tanh(clamp(").count() {
         found.push("the argument of tanh is not clamped: write tanh(clamp(x, -15.0, 15.0))");
     }
@@ -293,7 +293,7 @@ fn check_bindings(kernel: &Kernel, module: &Module, fail: &mut impl FnMut(String
 /// A field of a struct of numbers: name, scalar type, bytes, offset.
 type Field = (String, String, u32, u32);
 
-/// The structs that bindings hold have the same fields of the same types in the same places as
+/// The structs that bindings hold have the same fields with the same types at the same offsets as
 /// those of the same name in Rust.
 fn check_structs(
     kernel: &Kernel,
@@ -331,7 +331,7 @@ fn check_structs(
         if *in_rust != in_wgsl {
             fail(format!("struct {name} differs:\n  Rust {in_rust:?}\n  WGSL {in_wgsl:?}"));
         }
-        // Parameters are written into larger slots; elements of arrays must follow each other.
+        // Parameters are written into larger slots; elements of arrays must be contiguous.
         let bytes = in_rust.last().map_or(0, |(.., bytes, offset)| offset + bytes);
         if name != "Params" && bytes != *span {
             fail(format!("struct {name} has {bytes} bytes in Rust, {span} in WGSL"));
@@ -339,8 +339,8 @@ fn check_structs(
     }
 }
 
-/// The crate's own text. A `repr(C)` struct of four-byte numbers has the layout that one reads off
-/// it, and reading it needs neither public fields nor a macro around every struct.
+/// The crate's own text. The layout of a `repr(C)` struct of four-byte numbers can be read from its
+/// text, which needs neither public fields nor a macro around every struct.
 struct RustSources(Vec<(PathBuf, String)>);
 
 impl RustSources {
@@ -362,8 +362,8 @@ impl RustSources {
         of_its_name.or_else(naming)
     }
 
-    /// The fields of a struct of the shader's module; where that declares none of the name, of
-    /// all the files that it names.
+    /// The fields of a struct of the shader's module; if that declares none of this name, of all
+    /// the files that it names.
     fn structs(&self, shader: &str, name: &str) -> Vec<Vec<Field>> {
         let Some(own) = self.module(shader) else { return vec![] };
         let named = || self.0.iter().filter(|(path, _)| own.contains(&stem(path)));

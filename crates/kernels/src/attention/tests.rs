@@ -43,7 +43,7 @@ pub(crate) struct Case {
     pub(crate) k: Vec<f32>,
     pub(crate) v: Vec<f32>,
     pub(crate) d_o: Vec<f32>,
-    /// Most operations per submission.
+    /// The largest number of operations per submission.
     pub(crate) operations: u64,
 }
 
@@ -132,7 +132,8 @@ impl Case {
         reference(&self.shape, &self.meta, &wide(&self.q), &wide(&self.k), &wide(&self.v))
     }
 
-    /// The prefix and one row alone, and where that row's tokens are in the batch.
+    /// The case with only the prefix and one row, where `row` is the range of that row's tokens in
+    /// the batch.
     pub(crate) fn alone(&self, prefix: u32, row: std::ops::Range<u32>) -> Self {
         let mut one = self.clone();
         one.meta = tree(prefix, &[row.end - row.start], false);
@@ -161,8 +162,9 @@ pub(crate) fn small_cases() -> Vec<Case> {
     ]
 }
 
-/// Gradients of what a kernel may meet: two tokens, 33 rows of one token, no prefix, no rows, windows
-/// smaller than the prefix, a cap, several key heads, more than a tile of everything, 7 keys and 5.
+/// Gradients of what a kernel may encounter: two tokens, 33 rows of one token, no prefix, no rows,
+/// windows smaller than the prefix, a cap, several key heads, more than a tile of everything, 7
+/// keys and 5.
 pub(crate) fn gradient_cases() -> Vec<Case> {
     let case = |prefix, rows: &[u32], dims| Case::new(tree(prefix, rows, false), 0, dims);
     vec![
@@ -188,7 +190,7 @@ async fn check(case: Case) {
 
 gpu_test! {
     async fn attention_of_awkward_shapes() {
-        // One token; a tile and one more; heads together 4, 2 and 1; widths down to one vec4.
+        // One token; a tile and one more; 4, 2 and 1 heads per workgroup; widths down to one vec4.
         for (prefix, rows, dims) in [
             (0, vec![1], [1, 1, 4]),
             (0, vec![65], [4, 1, 256]),
@@ -223,7 +225,7 @@ gpu_test! {
         let mut case = Case::new(tree(3, &[40, 2], false), 0, [4, 1, 16]);
         case.shape.scale = 100.0;
         check(case.clone()).await;
-        // So negative that a maximum that starts at 0 would underflow every weight.
+        // Scores so negative that every weight would underflow if the maximum started at 0.
         case.q.fill(-8.0);
         case.k.iter_mut().for_each(|k| *k = 2.0 + k.abs());
         check(case.clone()).await;
@@ -278,7 +280,7 @@ gpu_test! {
         cached.shape.tokens = cached.meta.len() as u32;
         cached.shape.cached = prefix;
         cached.q.drain(..prefix as usize * width);
-        // A cache has room after the last key.
+        // A cache has free space after the last key.
         cached.k.extend([1e9; 64]);
         cached.v.extend([1e9; 64]);
         for_each_profile(async |gpu| {

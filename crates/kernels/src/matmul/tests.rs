@@ -9,13 +9,13 @@ use crate::{
     variants::{TILES, Tile, Variants},
 };
 
-/// With and without everything optional, against the reference.
+/// Compares with the reference, with and without everything optional.
 async fn check(gpu: &Gpu, tile: Tile, shape: [u32; 3], layout: WeightLayout, rank: u32, add: bool) {
     let [tokens, rows, columns] = shape;
     let mut numbers = Numbers::new(tokens * 7 + rows);
     let (t, n, k, r) = (tokens as usize, rows as usize, columns as usize, rank as usize);
     let (w, weights) = quantized(gpu, &mut numbers, rows, columns, layout);
-    // Columns beside those that are written.
+    // Columns next to those that are written.
     let first = 5;
     let stride = first + n + 3;
     let [x, z, b, before] =

@@ -28,7 +28,7 @@ pub fn parse(kernel: &Kernel) -> Result<(Module, ModuleInfo), String> {
     Ok((module, info))
 }
 
-/// What is over the limits with these constants; constants that are not among them have the values of the WGSL.
+/// What is over the limits with these constants; other constants have the values of the WGSL.
 pub fn over_limits(
     kernel: &Kernel,
     (module, info): &(Module, ModuleInfo),
