@@ -1,8 +1,8 @@
-//! Adapters between their file and the device: PEFT's named factors and the flat numbers of
-//! [`LoraLayout`].
+//! Converts adapters between their file and the device: PEFT's named factors and the flat
+//! parameters of [`LoraLayout`].
 //!
-//! A file may hold fewer matrices than targets × layers. The missing ones become zeros: both factors
-//! zero add nothing, and their gradients stay zero in training.
+//! A file may hold fewer matrices than targets × layers. The missing ones become zero: a pair of
+//! zero factors adds nothing, and its gradients stay zero in training.
 
 use std::collections::BTreeMap;
 
@@ -16,11 +16,12 @@ use crate::{
     config::{Family, is_multimodal},
 };
 
-/// How transformers and PEFT call the modules of the model in a checkpoint. A Gemma 3 whose configuration has a vision
-/// part is loaded as `Gemma3ForConditionalGeneration`, which keeps the text model under `language_model`; of GGUF
-/// files, these are the ones of 34, 48 and 62 layers (4B, 12B and 27B), which exist in no other form.
+/// The names that transformers and PEFT use for the modules of a checkpoint's model. A Gemma 3
+/// whose configuration has a vision part is loaded as `Gemma3ForConditionalGeneration`, which keeps
+/// the text model under `language_model`; among GGUF files, these are the models with 34, 48 and 62
+/// layers (4B, 12B and 27B), which exist in no other form.
 ///
-/// The name is left empty: a local file's is none that PEFT could find.
+/// The name is left empty: a local file has no name that PEFT could find.
 pub fn adapter_base(checkpoint: &Checkpoint, config: &Config) -> Base {
     let sees = match checkpoint.config_json() {
         Some(json) => is_multimodal(json),
@@ -36,7 +37,7 @@ pub fn adapter_base(checkpoint: &Checkpoint, config: &Config) -> Base {
     Base { name: String::new(), class: class.to_owned(), prefix: prefix.to_owned() }
 }
 
-/// The adapter that the flat numbers are, for writing; `base` is the model that it belongs to.
+/// Converts flat parameters to an adapter, for writing; `base` is the model that it belongs to.
 pub fn to_adapter(layout: &LoraLayout, flat: &[f32], base: &Base) -> Adapter {
     let tensors = layout.slots().map(|(layer, projection, slot)| {
         let (a, b) = layout.factors(flat, slot);
@@ -55,12 +56,12 @@ pub fn to_adapter(layout: &LoraLayout, flat: &[f32], base: &Base) -> Adapter {
     }
 }
 
-/// Layout and flat numbers of an adapter that was read. The seed of its initial numbers is not in
-/// the file: it becomes 0.
+/// Layout and flat parameters of an adapter that was read. The seed of its initial values is not in
+/// the file, so it becomes 0.
 ///
 /// # Errors
-/// A module that the model does not have, factors of another size than its matrices, settings out of
-/// range.
+/// A module that the model does not have, factors whose sizes do not match its matrices, settings
+/// out of range.
 pub fn from_adapter(
     adapter: &Adapter,
     model: &Config,
@@ -97,7 +98,7 @@ pub fn from_adapter(
     }
     let targets = Projection::ALL.into_iter().filter(|p| pairs.keys().any(|(_, q)| p == q));
     let config = LoraConfig {
-        // A rank beyond u32 is out of range like any other that is too large.
+        // A rank beyond u32 is out of range, like any other rank that is too large.
         rank: u32::try_from(adapter.rank).unwrap_or(u32::MAX),
         alpha: adapter.alpha,
         rslora: adapter.rslora,

@@ -1,8 +1,8 @@
-//! The backward pass: forward.rs from bottom to top, with `d_` in front.
+//! The backward pass: forward.rs in reverse order, with the prefix `d_`.
 //!
-//! The gradient of the residual stream, `d_x`, is carried down in place: what a block's norm gives
-//! back is added to it. Weights are frozen, so the only parameter gradients are those of LoRA's
-//! factors, which are `+=`: micro-batches add up.
+//! The gradient of the residual stream, `d_x`, is passed down in place: the gradient through a
+//! block's norm is added to it. Weights are frozen, so the only parameter gradients are those of
+//! LoRA's factors, which are `+=`: they accumulate over micro-batches.
 
 use hearth_gpu::{Commands, Slice};
 use hearth_kernels::{
@@ -30,10 +30,10 @@ use crate::{
     workspace::{Activations, Gradients, Workspace},
 };
 
-/// What a backward pass runs with.
+/// Inputs of a backward pass.
 #[derive(Clone, Copy)]
 pub struct BackwardPass<'a> {
-    /// The adapter that is trained.
+    /// The adapter being trained.
     pub lora: &'a Lora,
     /// Its gradients, laid out like its parameters.
     pub d_params: &'a Flat,
@@ -61,7 +61,7 @@ fn output<'a>(projection: Projection, w: &'a Matrix, d_y: &'a Slice) -> Output<'
 
 impl Model {
     /// Records the backward pass. `d_hidden`, the gradient of `ws.hidden`, `(M, C)`, is in
-    /// `ws.gradients.d_c`. Where activations were not kept, every layer runs forward once more.
+    /// `ws.gradients.d_c`. If activations were not kept, every layer runs forward once more.
     ///
     /// # Errors
     /// A workspace made for forward only.
@@ -74,13 +74,14 @@ impl Model {
         let g = ws.gradients()?;
         let layers = self.config.layers.len();
         let lowest = pass.lora.layout.lowest_layer();
-        // With chosen rows the stream is narrow from the head down to the last layer's attention.
+        // With chosen rows, the residual stream has only those rows from the head down to the last
+        // layer's attention.
         let d_x = if ws.chosen.is_some() { &g.d_x_chosen } else { &g.d_x };
         let x = ws.x(layers);
         self.d_norm(c, x, &self.weights.final_norm, &g.d_c, d_x, ws.chosen_count(), false);
         for layer in (lowest..layers).rev() {
             let kept = ws.sizes.training == Some(Activations::Keep);
-            // The last layer's activations are still there from forward.
+            // The last layer's activations are still available from the forward pass.
             if !kept && layer + 1 < layers {
                 self.first_norm(c, ws, layer);
                 self.forward_layer(c, ws, layer, pass.forward(), None, false);
@@ -126,7 +127,8 @@ impl Model {
         self.backward_attention(c, ws, g, index, pass, (below, lowest));
     }
 
-    /// Records the gradient of the norm on attention's output, from `d_x` to `d_c`, in models that have one.
+    /// Records the gradient of the norm on attention's output, from `d_x` to `d_c`, in models that
+    /// have this norm.
     fn d_post_attention(&self, c: &mut Commands, ws: &Workspace, g: &Gradients, index: usize) {
         if let Some(post) = &self.weights.layers[index].post_attention_norm {
             let y = &ws.layer(index).attention_out;
@@ -163,7 +165,7 @@ impl Model {
         let kept = ws.sizes.training == Some(Activations::Keep);
         let d_out = match &w.post_mlp_norm {
             Some(post) => {
-                // The layer above has done it already where this one's activations were there.
+                // The layer above has already done this if this layer's activations were kept.
                 if !kept || index + 1 == self.config.layers.len() {
                     self.d_norm(c, &a.mlp_out, post, d_x, &g.d_c, rows, false);
                 }
@@ -174,7 +176,7 @@ impl Model {
         let down = output(Projection::Down, &w.down, d_out);
         d_project(c, &a.act, &[down], Some(&g.d_act));
         let count = rows * self.config.intermediate as u32;
-        // From here on `gate` and `up` hold their gradients.
+        // From here on, `gate` and `up` hold their gradients.
         geglu_backward::record(
             c,
             &GegluBackward { d_y: &g.d_act, gate: &a.gate, up: &a.up, count },
@@ -203,7 +205,7 @@ impl Model {
         d_project(c, &a.o, &[output(Projection::O, &w.o, d_out)], Some(&g.d_o));
         self.d_attend(c, ws, g, index);
         self.rotate(c, ws, index, [&g.d_q, &g.d_k], true);
-        // Below the lowest adapted layer nothing wants a gradient.
+        // Below the lowest adapted layer, no gradient is needed.
         let d_h = (!lowest).then_some(&g.d_h);
         let q = output(Projection::Q, &w.q, &g.d_q);
         let k = output(Projection::K, &w.k, &g.d_k);
@@ -256,8 +258,8 @@ impl Model {
         );
     }
 
-    /// Records the gradients of `y = x Wᵀ + s z Bᵀ, z = x Aᵀ` for the projections of one input: of the factors, if there
-    /// are any (`+=`), and of x where somebody wants it (`=`).
+    /// Records the gradients of `y = x Wᵀ + s z Bᵀ, z = x Aᵀ` for the projections of one input: of
+    /// the factors, if there are any (`+=`), and of x if it is needed (`=`).
     #[expect(clippy::too_many_arguments, reason = "one line a group reads best")]
     fn d_project(
         &self,
@@ -277,8 +279,8 @@ impl Model {
         let runs = lora.runs(layer, group, pass.dropout.is_none());
         for (index, output) in outputs.iter().enumerate() {
             let &Output { projection, w, d_y } = output;
-            // dX = dY W + dZ A: the low-rank term of a run comes with its first projection. With dropout it passes
-            // through the mask.
+            // dX = dY W + dZ A: the low-rank term of a run is computed with its first projection.
+            // With dropout, it passes through the mask.
             let run = runs.iter().find(|run| run.targets[0].0 == projection);
             let a = run.map(|run| (lora.a(run), run.z_first));
             let z_stride = lora.layout.z_stride(group);
@@ -343,7 +345,7 @@ impl Model {
             let parts = &parts(&run);
             lora_dz::record(c, &LoraDz { parts, b, d_z, z_stride, z_first, tokens, rank, scale });
         }
-        // With dropout each projection has inputs of its own.
+        // With dropout, each projection has its own inputs.
         for run in lora.runs(layer, group, pass.dropout.is_none()) {
             let (projection, slot) = run.targets[0];
             let (site, inputs, z_first) = ((layer, projection), slot.inputs as u32, run.z_first);

@@ -1,8 +1,9 @@
-//! A batch as one packed list of tokens: no padding, and a prefix that all rows share once.
+//! A batch as one packed list of tokens: no padding, and the prefix that all rows share is stored
+//! once.
 //!
-//! The prefix is the root of a tree and the rows are its branches. A token sees the prefix and its
-//! own row up to itself, and positions go on from the prefix; causal attention makes the result
-//! equal to rows computed one by one, forward and backward.
+//! The prefix is the root of a tree and the rows are its branches. A token attends to the prefix
+//! and to its own row up to itself, and positions continue from the prefix. Because attention is
+//! causal, the result equals that of rows computed one by one, forward and backward.
 
 use std::ops::Range;
 
@@ -10,20 +11,20 @@ use hearth_kernels::attention::TokenMeta;
 
 use crate::ModelError;
 
-/// A packed list of tokens. Host side; the workspace uploads it.
+/// A packed list of tokens on the host; the workspace uploads it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Packed {
-    /// Token ids, `(T)`: the prefix (if it is not cached), then row after row.
+    /// Token ids, `(T)`: the prefix (if it is not cached), then the rows in order.
     pub tokens: Vec<u32>,
-    /// What each token sees, `(T)`.
+    /// What each token attends to, `(T)`.
     pub meta: Vec<TokenMeta>,
-    /// Where each row's own tokens are in the list.
+    /// The range of each row's own tokens in the list.
     pub rows: Vec<Range<usize>>,
     /// Number of prefix tokens at the start of the list.
     pub prefix: usize,
-    /// Number of keys that a cache holds in front of the list.
+    /// Number of cached keys that precede the list.
     pub cached: usize,
-    /// A number for each token that depends on its row's identity and its position only, so that
+    /// A number for each token that depends only on its row's identity and its position, so that
     /// dropout does not depend on how rows are packed.
     pub dropout_keys: Vec<u32>,
 }
@@ -31,17 +32,18 @@ pub struct Packed {
 /// One row of a batch.
 #[derive(Debug, Clone, Copy)]
 pub struct Row<'a> {
-    /// All ids of the row, the shared prefix included.
+    /// All ids of the row, including the shared prefix.
     pub tokens: &'a [u32],
     /// The row's identity in the data set, for dropout.
     pub id: u32,
 }
 
 impl Packed {
-    /// Packs rows whose first `prefix` ids are equal. Every row has at least one id of its own.
+    /// Packs rows whose first `prefix` ids are equal. Every row must have at least one id of its
+    /// own.
     ///
     /// # Errors
-    /// No row, or a row without tokens of its own.
+    /// No rows, or a row without tokens of its own.
     pub fn new(rows: &[Row], prefix: usize) -> Result<Self, ModelError> {
         let Some(first) = rows.first() else {
             return Err(ModelError::Empty("a batch needs at least one row"));
@@ -61,11 +63,11 @@ impl Packed {
         Ok(packed)
     }
 
-    /// Packs the continuations of what a cache of `cached` keys holds: `rows` without the cached
-    /// tokens, each seeing all of the cache.
+    /// Packs rows that continue the tokens of a cache that holds `cached` keys: `rows` do not
+    /// include the cached tokens, and each row attends to the whole cache.
     ///
     /// # Errors
-    /// No row, or an empty one.
+    /// No rows, or an empty one.
     pub fn after_cache(rows: &[Row], cached: usize) -> Result<Self, ModelError> {
         if rows.is_empty() || rows.iter().any(|row| row.tokens.is_empty()) {
             return Err(ModelError::Empty("a batch needs at least one row, and every row a token"));
@@ -103,22 +105,22 @@ impl Packed {
             own_start: own_start as u32,
             seen_until: seen_until as u32,
         });
-        // Odd multipliers keep neighbours apart; the dropout kernel hashes this further.
+        // Odd multipliers keep neighbours distinct; the dropout kernel hashes this further.
         self.dropout_keys
             .push(id.wrapping_mul(0x9e37_79b1) ^ (position as u32).wrapping_mul(0x85eb_ca77));
     }
 
-    /// T.
+    /// T, the number of tokens.
     pub fn len(&self) -> usize {
         self.tokens.len()
     }
 
-    /// Whether there is no token.
+    /// Whether there are no tokens.
     pub fn is_empty(&self) -> bool {
         self.tokens.is_empty()
     }
 
-    /// Index in the list of a row's token at `position` of the row (prefix included).
+    /// Index in the list of a row's token at `position` in the row (prefix included).
     pub fn index(&self, row: usize, position: usize) -> usize {
         let front = self.prefix + self.cached;
         if position < front {

@@ -1,11 +1,11 @@
-//! Keys and values of tokens already seen.
+//! Keys and values of tokens that were already processed.
 
 use hearth_gpu::{Buffer, Gpu};
 
 use crate::{Config, Lora, ModelError, Packed};
 
 /// Keys and values per layer, `(capacity, G·D)` each: what generation and scoring keep of the
-/// tokens in front.
+/// preceding tokens.
 pub struct KvCache {
     pub(crate) layers: Vec<(Buffer, Buffer)>,
     capacity: usize,
@@ -14,10 +14,10 @@ pub struct KvCache {
 }
 
 impl KvCache {
-    /// Room for `capacity` tokens.
+    /// Allocates a cache for `capacity` tokens.
     ///
     /// # Errors
-    /// Device memory.
+    /// Out of device memory.
     pub fn new(gpu: &Gpu, config: &Config, capacity: usize) -> Result<Self, ModelError> {
         let bytes = Self::bytes(config, capacity) / (2 * config.layers.len().max(1)) as u64;
         let layers = config
@@ -28,27 +28,28 @@ impl KvCache {
         Ok(Self { layers, capacity, len: 0, adapter: None })
     }
 
-    /// Tokens held.
+    /// Number of cached tokens.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether nothing is held.
+    /// Whether the cache is empty.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Tokens that fit.
+    /// Maximum number of cached tokens.
     pub fn capacity(&self) -> usize {
         self.capacity
     }
 
-    /// Forgets everything after the first `len` tokens.
+    /// Discards everything after the first `len` tokens.
     pub fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len);
     }
 
-    /// Checks that a batch continues what is held, that it fits, and that the same adapter computed both.
+    /// Checks that a batch continues the cached tokens, that it fits, and that the cache was filled
+    /// with the same adapter.
     pub(crate) fn check(&self, batch: &Packed, lora: Option<&Lora>) -> Result<(), ModelError> {
         let tokens = batch.len();
         if self.len != batch.cached {
@@ -72,7 +73,7 @@ impl KvCache {
         Ok(())
     }
 
-    /// Counts tokens whose keys were just written.
+    /// Counts `tokens` whose keys were just written.
     pub(crate) fn extend(&mut self, tokens: usize, lora: Option<&Lora>) {
         self.len += tokens;
         self.adapter = Some(lora.map_or(0, |l| l.id));

@@ -1,4 +1,5 @@
-//! What distinguishes one Gemma from another, read from `config.json` or from GGUF metadata.
+//! The configuration that distinguishes one Gemma model from another, read from `config.json` or
+//! from GGUF metadata.
 //!
 //! Sources. *Reference*: `models/gemma`, `gemma2` and `gemma3` of huggingface/transformers,
 //! versions 4.57 (older form of `config.json`) and 5.2 (newer form). *llama.cpp*:
@@ -19,7 +20,7 @@ pub use json::is_multimodal;
 use thiserror::Error;
 pub use write::config_json;
 
-/// A generation of Gemma. Decides what no file says:
+/// A generation of Gemma. It determines what the files do not contain:
 ///
 /// | | Gemma 1 | Gemma 2 | Gemma 3 text |
 /// | --- | --- | --- | --- |
@@ -46,10 +47,10 @@ impl std::fmt::Display for Family {
     }
 }
 
-/// Everything the forward pass has to know about a model besides its weights.
+/// Everything that the forward pass needs to know about a model besides its weights.
 ///
-/// Letters of the shapes elsewhere: V = `vocab`, C = `hidden`, H = `heads`, G = `kv_heads`,
-/// D = `head_dim`, F = `intermediate`, L = `layers.len()`.
+/// Dimension letters used for shapes elsewhere: V = `vocab`, C = `hidden`, H = `heads`, G =
+/// `kv_heads`, D = `head_dim`, F = `intermediate`, L = `layers.len()`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// Generation.
@@ -58,7 +59,7 @@ pub struct Config {
     pub vocab: usize,
     /// C: width of the residual stream.
     pub hidden: usize,
-    /// H: query heads. H · D need not be C.
+    /// H: query heads. H · D need not equal C.
     pub heads: usize,
     /// G: key and value heads; divides H.
     pub kv_heads: usize,
@@ -66,11 +67,11 @@ pub struct Config {
     pub head_dim: usize,
     /// F: width of the gate and of the up projection.
     pub intermediate: usize,
-    /// Longest text the model was made for, in tokens.
+    /// Longest text that the model was designed for, in tokens.
     pub max_positions: usize,
     /// ε of every RMS norm: x / √(mean(x²) + ε) · (1 + w) (reference, `GemmaRMSNorm`).
     pub norm_eps: f32,
-    /// One entry a layer.
+    /// One entry per layer.
     pub layers: Vec<LayerAttention>,
     /// Factor on q · k before the softmax: `query_pre_attn_scalar`^-½ in Gemma 2 and 3 (reference,
     /// `Gemma2Attention.__init__`), D^-½ in Gemma 1 (`GemmaAttention.__init__`).
@@ -80,31 +81,32 @@ pub struct Config {
     pub attention_softcap: Option<f32>,
     /// c of c · tanh(x / c) on the logits (reference, `Gemma2ForCausalLM.forward`).
     pub final_softcap: Option<f32>,
-    /// The token in front of every text.
+    /// The token that begins every text.
     pub bos: u32,
     /// The tokens that end a text; the first is `<eos>`.
     pub eos: Vec<u32>,
-    /// Whether the output head is the (unscaled) embedding table and not in the file.
+    /// Whether the output head is the (unscaled) embedding table and not a separate tensor in the
+    /// file.
     pub tied_head: bool,
 }
 
-/// How a layer attends.
+/// Attention settings of a layer.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LayerAttention {
-    /// With window w, position i sees positions i - w + 1 to i; `None` sees all up to i
+    /// With window w, position i attends to positions i - w + 1 to i; with `None`, to all up to i
     /// (reference, `create_sliding_window_causal_mask`).
     pub window: Option<u32>,
     /// Rotation of q and k.
     pub rope: Rope,
 }
 
-/// Rotary position embedding in rotate-half form: the pair (j, j + D/2) of a head turns by
+/// Rotary position embedding in rotate-half form: the pair (j, j + D/2) of a head is rotated by
 /// `position / factor · theta^(-2j/D)` (reference, `ROPE_INIT_FUNCTIONS`, "default" and "linear").
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rope {
     /// Base of the angles: 1e4; 1e6 on the global layers of Gemma 3.
     pub theta: f64,
-    /// What positions are divided by: 8 on the global layers of Gemma 3 from 4B up, else 1.
+    /// Divisor of positions: 8 on the global layers of Gemma 3 from 4B up, otherwise 1.
     pub factor: f64,
 }
 
@@ -136,12 +138,12 @@ pub enum ConfigError {
 
 impl Config {
     /// Reads `config.json`, in its older form (`rope_theta`, `rope_local_base_freq`,
-    /// `sliding_window_pattern`) and its newer one (`rope_parameters`, `layer_types`); of a
-    /// multimodal Gemma 3 the `text_config`.
+    /// `sliding_window_pattern`) and its newer one (`rope_parameters`, `layer_types`); for a
+    /// multimodal Gemma 3, its `text_config`.
     ///
-    /// `hidden_size`, `intermediate_size` and `num_hidden_layers` have to be there. For everything
-    /// else the reference's defaults hold, since files leave out what equals them (Gemma 3 4B
-    /// even its numbers of heads).
+    /// `hidden_size`, `intermediate_size` and `num_hidden_layers` are required. For everything
+    /// else, the reference's defaults apply, since files omit values that equal them (Gemma 3 4B
+    /// even omits its numbers of heads).
     ///
     /// # Errors
     /// [`ConfigError`] names the key, what was expected and what was found.
@@ -149,15 +151,17 @@ impl Config {
         json::read(text)
     }
 
-    /// Reads the metadata of a GGUF file. What GGUF does not say:
+    /// Reads the metadata of a GGUF file. What GGUF does not contain:
     ///
     /// - Gemma 3: every sixth layer is global, the others have base 1e4 and no factor; Gemma 2:
     ///   even layers have the window (llama.cpp does the same).
-    /// - The query scale is D^-½, but (C/H)^-½ in the two 27B models, which llama.cpp tells by
+    /// - The query scale is D^-½, but (C/H)^-½ in the two 27B models, which llama.cpp recognizes by
     ///   their 46 and 62 layers (gemma_pytorch, `query_pre_attn_scalar`).
-    /// - V is the embedding's number of rows; the head is tied unless there is `output.weight`.
-    /// - RoPE is scaled by llama.cpp's rules: a factor without a type is linear, `rope.scale_linear` is the older key.
-    /// - ε is 1e-6 where it is missing, as in Ollama's files, whose names for RoPE's bases are read too.
+    /// - V is the embedding's number of rows; the head is tied unless `output.weight` exists.
+    /// - RoPE scaling follows llama.cpp's rules: a factor without a type is linear;
+    ///   `rope.scale_linear` is the older key.
+    /// - ε is 1e-6 if it is missing, as in Ollama's files, whose names for RoPE's bases are also
+    ///   read.
     ///
     /// # Errors
     /// [`ConfigError`] names the key, what was expected and what was found.
@@ -165,7 +169,8 @@ impl Config {
         Ok(gguf::read(header)?.0)
     }
 
-    /// As [`from_gguf`](Self::from_gguf), and which defaults were taken that the user should know of.
+    /// Like [`from_gguf`](Self::from_gguf), and also returns notes on the defaults used that the
+    /// user should know about.
     ///
     /// # Errors
     /// As [`from_gguf`](Self::from_gguf).
@@ -175,8 +180,8 @@ impl Config {
         gguf::read(header)
     }
 
-    /// √C, what embeddings are multiplied by. The reference rounds it to the type of the hidden
-    /// states; in f32 it is 25.298 for C = 640 (in bf16 it would be 25.25).
+    /// √C, the factor by which embeddings are multiplied. The reference rounds it to the type of
+    /// the hidden states; in f32 it is 25.298 for C = 640 (in bf16 it would be 25.25).
     pub fn embedding_scale(&self) -> f32 {
         (self.hidden as f64).sqrt() as f32
     }
@@ -192,26 +197,26 @@ impl Config {
     }
 }
 
-/// No vocabulary in a sound file is larger.
+/// No vocabulary in a valid file is larger.
 const LARGEST_SIZE: usize = 1 << 21;
-/// No row of activations is wider: Gemma 3 27B has 21,504. Two widths multiplied stay below 2^36, which needs 64 bits
-/// everywhere; a width alone, times the bytes of a number and the largest rank, fits in 32.
+/// No row of activations is wider: Gemma 3 27B has 21,504. The product of two widths stays below
+/// 2^36, which needs 64 bits everywhere; one width times the bytes of a number and the largest rank
+/// fits in 32 bits.
 const LARGEST_WIDTH: usize = 1 << 18;
-/// Widest head: what the attention kernels hold in registers.
+/// Widest head: the most that the attention kernels hold in registers.
 const LARGEST_HEAD: usize = 256;
 /// Most layers: Gemma 3 27B has 62.
 const MOST_LAYERS: usize = 1024;
 
-/// The window a family has where the file names none (reference, `Gemma2Config`,
-/// `Gemma3TextConfig`).
+/// The window of a family if the file gives none (reference, `Gemma2Config`, `Gemma3TextConfig`).
 const DEFAULT_WINDOW: u32 = 4096;
 /// Base of RoPE; in Gemma 3 that of the layers with a window (reference, `default_theta`).
 const LOCAL_THETA: f64 = 1e4;
 /// Base of RoPE on the global layers of Gemma 3.
 const GLOBAL_THETA: f64 = 1e6;
 
-/// Layer `index` has a window if this holds: the family's pattern with its usual or given period,
-/// counted from 1 (reference, `layer_types` of `Gemma2Config` and `Gemma3TextConfig`).
+/// Whether layer `index` has a window: the family's pattern with its usual or given period, counted
+/// from 1 (reference, `layer_types` of `Gemma2Config` and `Gemma3TextConfig`).
 fn has_window(family: Family, period: Option<u32>, index: usize) -> bool {
     let period = match (family, period) {
         (Family::Gemma1, _) => return false,
@@ -219,11 +224,11 @@ fn has_window(family: Family, period: Option<u32>, index: usize) -> bool {
         (Family::Gemma2, None) => 2,
         (Family::Gemma3, None) => 6,
     };
-    // Period 0 is no period: all layers see everything.
+    // Period 0 means no period: no layer has a window.
     period != 0 && !(index + 1).is_multiple_of(period)
 }
 
-/// The keys of one file format, for errors about values that do not go together.
+/// The keys of one file format, for errors about inconsistent values.
 struct Keys {
     vocab: &'static str,
     hidden: &'static str,
@@ -244,7 +249,7 @@ struct Keys {
 }
 
 impl Config {
-    /// Refuses values that no Gemma has and that would fail later in less clear words.
+    /// Rejects values that no Gemma has and that would fail later with a less clear error.
     fn check(self, file: &str, prefix: &str, keys: &Keys) -> Result<Self, ConfigError> {
         let bad = |key: &str, expected: String, found: String| {
             Err(ConfigError::Value {

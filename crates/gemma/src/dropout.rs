@@ -12,7 +12,7 @@ pub struct Step {
     pub seed: u32,
     /// Optimizer step.
     pub step: u32,
-    /// Probability of dropping.
+    /// Dropout probability.
     pub probability: f32,
 }
 
@@ -20,7 +20,7 @@ pub struct Step {
 pub(crate) type Site = (usize, Projection);
 
 impl Model {
-    /// The inputs of A: x itself, or with dropout a thinned copy of it in `ws.dropped`.
+    /// The inputs of A: x itself, or a copy of it with dropout applied in `ws.dropped`.
     #[expect(clippy::too_many_arguments, reason = "a projection and where it stands")]
     pub(crate) fn drop_inputs(
         &self,
@@ -37,7 +37,7 @@ impl Model {
         ws.dropped.clone()
     }
 
-    /// Adds what comes back through A, in `ws.dropped`, to the gradient of x, through the mask.
+    /// Adds the gradient through A, in `ws.dropped`, to the gradient of x, through the mask.
     #[expect(clippy::too_many_arguments, reason = "a projection and where it stands")]
     pub(crate) fn d_drop_inputs(
         &self,
@@ -67,9 +67,9 @@ fn record(
     tokens: u32,
     add: bool,
 ) {
-    // q, k and v read the same input, yet each has a mask of its own, as in PEFT.
+    // q, k and v read the same input, but each has its own mask, as in PEFT.
     let site = (layer * Projection::ALL.len() + projection as usize) as u32;
-    // The last layer's MLP runs on the chosen rows, which have a list of their own.
+    // The last layer's MLP runs on the chosen rows, which have their own list of keys.
     let last_mlp = layer + 1 == ws.layer_count && !projection.in_attention() && ws.chosen.is_some();
     let keys = if last_mlp { &ws.chosen_dropout_keys } else { &ws.dropout_keys };
     let seed = dropout::seed(step.seed, step.step, site);

@@ -1,4 +1,4 @@
-//! What can go wrong with a model.
+//! Errors of loading and running a model.
 
 use hearth_formats::checkpoint::CheckpointError;
 use hearth_gpu::GpuError;
@@ -9,13 +9,13 @@ use crate::config::ConfigError;
 /// Errors of the model layer.
 #[derive(Debug, Error)]
 pub enum ModelError {
-    /// The device.
+    /// A device error.
     #[error(transparent)]
     Gpu(#[from] GpuError),
-    /// The model's files.
+    /// An error in the model's files.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
-    /// The model's configuration.
+    /// An error in the model's configuration.
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// Tensors are missing.
@@ -26,18 +26,18 @@ pub enum ModelError {
     Incomplete {
         /// The model's first file.
         file: String,
-        /// What the configuration describes.
+        /// The model that the configuration describes.
         model: String,
-        /// How many are missing.
+        /// Number of missing tensors.
         missing: usize,
-        /// How many there should be.
+        /// Number of expected tensors.
         expected: usize,
-        /// The first of them.
+        /// The first missing tensor.
         first: String,
-        /// What the file has instead, in words.
+        /// What the file contains instead, in words.
         others: String,
     },
-    /// A tensor that the model has no use for.
+    /// A tensor that the model does not use.
     #[error(
         "{file}: there is a tensor '{tensor}', which a {model} does not have: the configuration is of another model, or \
          this is a variant that Hearth does not read"
@@ -45,12 +45,12 @@ pub enum ModelError {
     Unexpected {
         /// The model's first file.
         file: String,
-        /// What the configuration describes.
+        /// The model that the configuration describes.
         model: String,
         /// Tensor name.
         tensor: String,
     },
-    /// A tensor has another shape than the configuration asks for.
+    /// A tensor's shape differs from the one that the configuration requires.
     #[error(
         "{file}: tensor {tensor} is {found:?}, but the configuration asks for {expected:?}: the files belong to different models"
     )]
@@ -59,7 +59,7 @@ pub enum ModelError {
         file: String,
         /// Tensor name.
         tensor: String,
-        /// Shape by the configuration, `[rows, columns]`.
+        /// Shape according to the configuration, `[rows, columns]`.
         expected: [u64; 2],
         /// Shape in the file.
         found: Vec<u64>,
@@ -71,17 +71,17 @@ pub enum ModelError {
     Token {
         /// The id.
         token: u32,
-        /// Where in its text.
+        /// Its position in the text.
         position: usize,
         /// The vocabulary's size.
         vocab: usize,
     },
-    /// More positions than the model knows.
+    /// More positions than the model supports.
     #[error(
         "a text has {tokens} tokens, the model's longest is {max}: shorten it or lower max_tokens"
     )]
     TooLong {
-        /// Tokens of the text.
+        /// Number of tokens of the text.
         tokens: usize,
         /// The model's limit.
         max: usize,
@@ -98,7 +98,7 @@ pub enum ModelError {
     /// A cache was filled with another adapter, or has no room left.
     #[error("{0}")]
     Cache(String),
-    /// The caller stopped a long call.
+    /// The caller stopped a long-running call.
     #[error("stopped")]
     Stopped,
 }

@@ -1,7 +1,8 @@
-//! The flat numbers of an adapter on the device: parameters, gradients, moments.
+//! Flat buffers of an adapter on the device: parameters, gradients, moments.
 //!
-//! All factors lie one after the other, so that norm, update and clearing are one dispatch each. Where a device
-//! binds less than all of them, they are cut into slabs at the border of a factor.
+//! All factors are stored one after the other, so that norm, update and clearing take one dispatch
+//! each. If a device cannot bind all of them at once, they are split into slabs at the boundary of
+//! a factor.
 
 use std::ops::Range;
 
@@ -14,16 +15,17 @@ use crate::{
     memory::{Memory, OnDevice},
 };
 
-/// Numbers of an adapter, slab by slab.
+/// Values of an adapter, slab by slab.
 #[derive(Clone)]
 pub struct Flat<B = Slice> {
     slabs: Vec<B>,
-    /// The numbers that each slab holds.
+    /// The range of values that each slab holds.
     ranges: Vec<Range<usize>>,
 }
 
 impl<B> Flat<B> {
-    /// A number for every number of the adapter, or, with `each` above 1, one for so many of them.
+    /// Allocates one value for every parameter of the adapter, or one for every `each` parameters
+    /// if `each` is above 1.
     pub(crate) fn allocate<M: Memory<Buffer = B>>(
         memory: &mut M,
         label: &'static str,
@@ -38,10 +40,10 @@ impl<B> Flat<B> {
 }
 
 impl Flat {
-    /// Zeros for an adapter.
+    /// Allocates zeros for an adapter.
     ///
     /// # Errors
-    /// Device memory; a factor that is larger than a binding.
+    /// Out of device memory; a factor that is larger than a binding.
     pub fn new(gpu: &Gpu, label: &'static str, layout: &LoraLayout) -> Result<Self, ModelError> {
         Self::allocate(&mut OnDevice(gpu), label, layout, 1)
     }
@@ -51,7 +53,8 @@ impl Flat {
         &self.slabs
     }
 
-    /// `len` numbers from number `at` on. One slab holds them all: they are those of one factor, or [`Flat::holds`] says so.
+    /// `len` values from index `at` on. One slab holds all of them: they belong to one factor, or
+    /// [`Flat::holds`] is true for them.
     pub(crate) fn slice(&self, at: usize, len: usize) -> Slice {
         let slab = self.ranges.partition_point(|range| range.end <= at);
         let offset = at - self.ranges[slab].start;
@@ -63,17 +66,17 @@ impl Flat {
         self.ranges.iter().any(|slab| slab.start <= range.start && range.end <= slab.end)
     }
 
-    /// Numbers in all slabs.
+    /// Number of values in all slabs.
     pub fn len(&self) -> usize {
         self.ranges.last().map_or(0, |range| range.end)
     }
 
-    /// Whether there is no number.
+    /// Whether there are no values.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Replaces all numbers.
+    /// Replaces all values.
     pub fn write(&self, gpu: &Gpu, numbers: &[f32]) {
         debug_assert_eq!(numbers.len(), self.len());
         for (slab, range) in self.slabs.iter().zip(&self.ranges) {
@@ -81,10 +84,10 @@ impl Flat {
         }
     }
 
-    /// Reads all numbers back.
+    /// Reads all values back.
     ///
     /// # Errors
-    /// The device.
+    /// A device error.
     pub async fn read(&self, gpu: &Gpu) -> Result<Vec<f32>, ModelError> {
         let mut numbers = Vec::with_capacity(self.len());
         for slab in &self.slabs {
@@ -93,13 +96,13 @@ impl Flat {
         Ok(numbers)
     }
 
-    /// Records zeroing.
+    /// Records setting all values to zero.
     pub(crate) fn clear(&self, c: &mut Commands) {
         self.slabs.iter().for_each(|slab| c.clear(slab));
     }
 }
 
-/// Numbers as a matrix of f32 weights, `(rows, columns)`.
+/// Values as a matrix of f32 weights, `(rows, columns)`.
 pub(crate) fn matrix(numbers: Slice, rows: u32, columns: u32) -> Matrix {
     let slab = Slab { first_row: 0, rows, quants: numbers.clone(), scales: numbers };
     Matrix { rows, columns, layout: WeightLayout::F32, slabs: vec![slab] }

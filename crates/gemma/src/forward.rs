@@ -1,4 +1,4 @@
-//! The forward pass, one dispatch a line.
+//! The forward pass, one dispatch per line.
 //!
 //! Source: google/gemma_pytorch `model.py` (`GemmaDecoderLayer`, `Gemma2DecoderLayer`), and
 //! `modeling_gemma3.py` of huggingface/transformers for the norms of q and k.
@@ -23,7 +23,7 @@ use crate::{
     workspace::{LayerActivations, Workspace},
 };
 
-/// What a forward pass runs with.
+/// Inputs of a forward pass.
 #[derive(Clone, Copy, Default)]
 pub struct Pass<'a> {
     /// The adapter, if any.
@@ -37,8 +37,8 @@ impl Model {
     /// positions go to `ws.hidden`. With a cache, the batch's keys are appended to it.
     ///
     /// # Errors
-    /// A full cache, one that another adapter filled, or one that does not hold what the batch was packed after;
-    /// no batch.
+    /// A full cache, one that another adapter filled, or one that does not hold the tokens that the
+    /// batch continues; no batch.
     pub fn forward(
         &self,
         c: &mut Commands,
@@ -80,15 +80,15 @@ impl Model {
         Ok(())
     }
 
-    /// Records the norm in front of a layer, whose result the layer before leaves otherwise.
+    /// Records the norm before a layer; otherwise the previous layer computes its result.
     pub fn first_norm(&self, c: &mut Commands, ws: &Workspace, index: usize) {
         let (x, h) = (ws.x(index), &ws.layer(index).h);
         self.norm(c, x, &self.weights.layers[index].input_norm, h, ws.token_count(), false);
     }
 
-    /// Records one layer: from `ws.x(index)`, normalized in `h`, to `ws.x(index + 1)`, and, where something follows
-    /// (`next`), the norm in front of that: of the next layer or of the head. The last layer's MLP runs on the chosen
-    /// positions only.
+    /// Records one layer: from `ws.x(index)`, normalized in `h`, to `ws.x(index + 1)`, and, if
+    /// something follows (`next`), the norm before it: that of the next layer or of the head. The
+    /// last layer's MLP runs on the chosen positions only.
     pub fn forward_layer(
         &self,
         c: &mut Commands,
@@ -227,7 +227,7 @@ impl Model {
         }
     }
 
-    /// The norms of a layer's heads, in models that have them.
+    /// The norms on a layer's heads, in models that have them.
     pub(crate) fn head_norm<'a>(&'a self, ws: &'a Workspace, index: usize) -> Option<HeadNorm<'a>> {
         let (w, a) = (&self.weights.layers[index], ws.layer(index));
         let (q_gain, k_gain) = (w.q_norm.as_ref()?, w.k_norm.as_ref()?);
@@ -274,7 +274,7 @@ impl Model {
         residual_norm::record(c, &op);
     }
 
-    /// Records logits of the chosen positions for a range of the vocabulary, soft-capped where the
+    /// Records logits of the chosen positions for a range of the vocabulary, soft-capped if the
     /// model does that: `y` is `(M, y_stride)`, its column 0 is the first token of the range.
     pub fn logits(
         &self,
@@ -314,7 +314,7 @@ impl Model {
         tokens: u32,
     ) {
         let Some(lora) = pass.lora else { return };
-        // With dropout each projection has inputs of its own.
+        // With dropout, each projection has its own inputs.
         for run in lora.runs(layer, group, pass.dropout.is_none()) {
             let (projection, slot) = run.targets[0];
             let site = (layer, projection);
@@ -335,7 +335,8 @@ impl Model {
         }
     }
 
-    /// Records `y = x Wᵀ` with the adapter's term, if it has one here; [`Model::low_rank_inputs`] has recorded its z.
+    /// Records `y = x Wᵀ` with the adapter's term, if it has one here; [`Model::low_rank_inputs`]
+    /// has already recorded its z.
     #[expect(clippy::too_many_arguments, reason = "one line a projection reads best")]
     fn project(
         &self,

@@ -1,4 +1,4 @@
-//! Text, one token after another: prefill in pieces, then a token a pass over cached keys.
+//! Generates text token by token: prefill in pieces, then one token per pass over cached keys.
 
 use hearth_gpu::{Commands, Slice};
 use hearth_rng::Rng;
@@ -8,7 +8,7 @@ use crate::{
     workspace::{Sizes, Workspace},
 };
 
-/// Tokens of a prompt that one pass takes: enough to keep a GPU busy, little enough to be stopped.
+/// Prompt tokens per pass: enough to keep a GPU busy, few enough that a prefill can be stopped.
 pub const PREFILL: usize = 128;
 
 pub(crate) const NOT_FINITE: ModelError = ModelError::Empty(
@@ -18,18 +18,18 @@ pub(crate) const NOT_FINITE: ModelError = ModelError::Empty(
 /// How the next token is chosen from its logits.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sampling {
-    /// What logits are divided by; 0 takes the largest (greedy).
+    /// Divisor of logits; 0 picks the largest (greedy).
     pub temperature: f32,
-    /// Only so many of the likeliest tokens; 0: all.
+    /// Only this many of the most likely tokens; 0: all.
     pub top_k: usize,
-    /// Only the likeliest tokens that together reach this probability, after `top_k`; 1: all.
+    /// Only the most likely tokens that together reach this probability, after `top_k`; 1: all.
     pub top_p: f32,
-    /// Of the draws. The same seed gives the same text.
+    /// Seed of the draws. The same seed gives the same text.
     pub seed: u64,
 }
 
 impl Sampling {
-    /// The likeliest token, always.
+    /// Always the most likely token.
     pub fn greedy() -> Self {
         Self { temperature: 0.0, top_k: 0, top_p: 1.0, seed: 0 }
     }
@@ -37,7 +37,7 @@ impl Sampling {
     /// Checks ranges.
     ///
     /// # Errors
-    /// In words, what is out of range.
+    /// A description of what is out of range.
     pub fn check(&self) -> Result<(), ModelError> {
         let fault = if !(self.temperature.is_finite() && self.temperature >= 0.0) {
             format!("temperature {} is not 0 (greedy) or a positive number", self.temperature)
@@ -57,7 +57,7 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    /// Starts from the seed.
+    /// Starts a generator from the seed.
     ///
     /// # Errors
     /// As [`Sampling::check`].
@@ -66,8 +66,8 @@ impl Sampler {
         Ok(Self { sampling, rng: Rng::new(sampling.seed) })
     }
 
-    /// Chooses a token; `logits` is `(V)`. Of equal ones the first is the larger. The order of
-    /// the filters is that of `transformers`: temperature, top-k, top-p.
+    /// Chooses a token; `logits` is `(V)`. Of equal logits, the first counts as the larger. The
+    /// order of the filters is that of `transformers`: temperature, top-k, top-p.
     ///
     /// # Errors
     /// Logits that are not finite.
@@ -99,7 +99,7 @@ impl Sampler {
                 return Ok(i as u32);
             }
         }
-        // Rounding may leave a remainder after the last one.
+        // Rounding may leave a remainder after the last token.
         Ok(order.last().map_or(largest, |&i| i) as u32)
     }
 }
@@ -114,8 +114,8 @@ fn keep_largest(order: &mut Vec<usize>, logits: &[f32], count: usize) {
     order.sort_unstable_by(descending);
 }
 
-/// Keeps the fewest likeliest tokens whose weights reach `wanted`. Few are enough nearly always, so
-/// not all of the vocabulary is sorted.
+/// Keeps the smallest number of most likely tokens whose weights reach `wanted`. A few are nearly
+/// always enough, so the whole vocabulary is usually not sorted.
 fn keep_mass(order: &mut Vec<usize>, logits: &[f32], weight: impl Fn(usize) -> f64, wanted: f64) {
     let mut count = 512;
     loop {
@@ -135,18 +135,18 @@ fn keep_mass(order: &mut Vec<usize>, logits: &[f32], weight: impl Fn(usize) -> f
     }
 }
 
-/// Why a text ended.
+/// Why generation ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// The model said so, by this token.
+    /// The model ended the text with this token.
     Token(u32),
-    /// As many tokens as were asked for.
+    /// The requested number of tokens was reached.
     Length,
     /// The callback returned `false`.
     Stopped,
 }
 
-/// Device memory of one text. The model and the adapter are handed to every call.
+/// Device memory of one text. The model and the adapter are passed to every call.
 pub struct Generator {
     cache: KvCache,
     ws: Workspace,
@@ -154,10 +154,10 @@ pub struct Generator {
 }
 
 impl Generator {
-    /// Room for a text of `capacity` tokens, prompt included.
+    /// Allocates memory for a text of `capacity` tokens, including the prompt.
     ///
     /// # Errors
-    /// More tokens than the model's longest text, or device memory.
+    /// More tokens than the model's longest text, or out of device memory.
     pub fn new(model: &Model, lora: Option<&Lora>, capacity: usize) -> Result<Self, ModelError> {
         if capacity > model.max_positions() {
             return Err(ModelError::TooLong { tokens: capacity, max: model.max_positions() });
@@ -171,25 +171,25 @@ impl Generator {
         })
     }
 
-    /// Tokens whose keys are held.
+    /// Number of tokens whose keys are cached.
     pub fn len(&self) -> usize {
         self.cache.len()
     }
 
-    /// Whether no token was read yet.
+    /// Whether no token has been read yet.
     pub fn is_empty(&self) -> bool {
         self.cache.is_empty()
     }
 
-    /// Forgets the text.
+    /// Discards the text.
     pub fn clear(&mut self) {
         self.cache.truncate(0);
     }
 
-    /// Reads tokens after those already held and gives the logits, `(V)`, of what comes next.
+    /// Reads tokens after those already cached and returns the logits, `(V)`, of the next token.
     ///
     /// # Errors
-    /// No token, ids beyond the vocabulary, a text that is too long, or the device.
+    /// No tokens, ids beyond the vocabulary, a text that is too long, or a device error.
     pub async fn read(
         &mut self,
         model: &Model,
@@ -208,8 +208,8 @@ impl Generator {
         Ok(model.gpu.read::<f32>(&*logits).await?)
     }
 
-    /// Continues a prompt until the model ends it or `max_tokens` are made. `on_token` gets every
-    /// token when it is chosen (the end token is not among them) and stops by `false`.
+    /// Continues a prompt until the model ends the text or `max_tokens` are generated. `on_token`
+    /// receives every token when it is chosen (except the end token) and returns `false` to stop.
     ///
     /// # Errors
     /// As [`Generator::read`], and settings out of range.
@@ -240,8 +240,8 @@ impl Generator {
     }
 }
 
-/// Puts the keys of `ids` into the cache, a piece at a time; the hidden state of the last one is in
-/// `ws.hidden`. When it fails, the cache is as it was.
+/// Adds the keys of `ids` to the cache, one piece at a time; the hidden state of the last token is
+/// in `ws.hidden`. On failure, the cache is as it was before.
 pub(crate) async fn prefill(
     model: &Model,
     lora: Option<&Lora>,
@@ -285,7 +285,7 @@ mod tests {
         Sampler::new(Sampling { temperature, top_k, top_p, seed: 3 }).unwrap()
     }
 
-    /// How often each token comes in 20,000 draws.
+    /// The frequency of each token in 20,000 draws.
     fn frequencies(mut sampler: Sampler, logits: &[f32]) -> Vec<f64> {
         let mut counts = vec![0.0; logits.len()];
         for _ in 0..20_000 {
@@ -320,7 +320,7 @@ mod tests {
         // 0.4 and 0.3 reach 0.65; 0.4 alone reaches 0.39.
         assert_near(&frequencies(sampler(1.0, 0, 0.65), &logits), &two);
         assert_near(&frequencies(sampler(1.0, 0, 0.39), &logits), &[0.0, 1.0, 0.0, 0.0]);
-        // Top-p counts what top-k left: 0.4/0.7 = 0.571 is enough for 0.57.
+        // Top-p applies to what top-k left: 0.4/0.7 = 0.571 is enough for 0.57.
         assert_near(&frequencies(sampler(1.0, 2, 0.57), &logits), &[0.0, 1.0, 0.0, 0.0]);
     }
 

@@ -1,4 +1,5 @@
-//! Whether a model's files hold the tensors that its configuration asks for, and no others that change its answers.
+//! Checks that a model's files hold the tensors that its configuration requires, and no others that
+//! would change its output.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +11,7 @@ use hearth_formats::{
 use super::Config;
 use crate::{ModelError, Projection};
 
-/// Tensors of layers that change no answer: RoPE's frequencies, which older programs saved.
+/// Tensors of layers that do not change the output: RoPE's frequencies, which older programs saved.
 const BUFFERS: [&str; 2] = ["rotary_emb.inv_freq", "rope_freqs.weight"];
 
 /// The names of all tensors of a model.
@@ -34,11 +35,12 @@ fn names(config: &Config) -> Vec<String> {
     all
 }
 
-/// Checks that all tensors are there and readable and that no other belongs to the text model: a bias or a further
-/// layer would be left out without a word. The notes tell of tensors that are not used.
+/// Checks that all tensors are present and readable and that no others belong to the text model: a
+/// bias or an additional layer would be ignored silently. The notes report tensors that are not
+/// used.
 ///
 /// # Errors
-/// Missing tensors, tensors of a type that is not read, tensors that no such model has.
+/// Missing tensors, tensors of an unsupported type, tensors that no such model has.
 pub fn check_complete(checkpoint: &Checkpoint, config: &Config) -> Result<Vec<String>, ModelError> {
     let expected = names(config);
     let missing: Vec<&String> =
@@ -107,7 +109,8 @@ mod tests {
     const MODEL: &[u8] = include_bytes!("../../tests/golden/tiny_gemma3/model/model.safetensors");
     const CONFIG: &str = include_str!("../../tests/golden/tiny_gemma3/model/config.json");
 
-    /// The tiny Gemma 3, its tensor `from` renamed to `to` (of the same length), its configuration changed.
+    /// The tiny Gemma 3 with its tensor `from` renamed to `to` (of the same length) and its
+    /// configuration changed.
     fn checkpoint([from, to]: [&str; 2], change: impl Fn(&mut Value)) -> Checkpoint {
         assert_eq!(from.len(), to.len());
         let mut bytes = MODEL.to_vec();
@@ -128,7 +131,7 @@ mod tests {
     fn problem(checkpoint: &Checkpoint) -> String {
         let (config, _) = config_and_notes(checkpoint).unwrap();
         let error = check_complete(checkpoint, &config).unwrap_err().to_string();
-        // A copy would lose what is missing or left over.
+        // A copy would lose missing and unexpected tensors.
         assert_eq!(config_json(checkpoint).unwrap_err().to_string(), error);
         error
     }

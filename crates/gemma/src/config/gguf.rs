@@ -1,4 +1,4 @@
-//! GGUF metadata.
+//! Reads the configuration from GGUF metadata.
 
 #[cfg(all(test, not(target_arch = "wasm32")))]
 mod tests;
@@ -36,13 +36,13 @@ const SCALING: &str = "rope.scaling.type";
 const FACTOR: &str = "rope.scaling.factor";
 const OLD_FACTOR: &str = "rope.scale_linear";
 
-/// Keys of Ollama's converter that llama.cpp calls otherwise.
+/// Keys of Ollama's converter that have other names in llama.cpp.
 const OLLAMA_GLOBAL: &str = "rope.global.freq_base";
 const OLLAMA_LOCAL: &str = "rope.local.freq_base";
-/// What every Gemma has; Ollama's files leave it out.
+/// The value of every Gemma; Ollama's files omit it.
 const NORM_EPS: f32 = 1e-6;
 
-/// The configuration, and what the user should know of how it was read.
+/// The configuration, and what the user should know about how it was read.
 pub(super) fn read(header: &Header) -> Result<(Config, Vec<String>), ConfigError> {
     let name: &str = header.require("general.architecture")?;
     let family = match name {
@@ -78,9 +78,9 @@ struct Architecture<'a> {
 }
 
 impl<'a> Architecture<'a> {
-    /// Refuses variants of the architecture that would compute something else.
+    /// Rejects variants of the architecture that would compute something else.
     fn refuse_other_models(&self, family: Family) -> Result<(), ConfigError> {
-        // Ollama's EmbeddingGemma says 'gemma3'.
+        // Ollama's EmbeddingGemma has the architecture 'gemma3'.
         let mut names = self.header.tensors().iter().map(|tensor| &tensor.name);
         let dense = names.find(|name| family == Family::Gemma3 && name.starts_with("dense"));
         let reason = if let Some(name) = dense {
@@ -105,7 +105,7 @@ impl<'a> Architecture<'a> {
         };
         let head_dim = match self.count(KEYS.head_dim)? {
             Some(head_dim) => head_dim,
-            // llama.cpp divides C; the matrix says it better.
+            // llama.cpp divides C; the matrix is a better source.
             None => rows("blk.0.attn_q.weight").unwrap_or(hidden) / heads.max(1),
         };
         for key in ["attention.value_length", "rope.dimension_count"] {
@@ -179,7 +179,7 @@ impl<'a> Architecture<'a> {
         Ok(all)
     }
 
-    /// V: the embedding's rows; in a file without tensors the vocabulary's length.
+    /// V: the embedding's number of rows; in a file without tensors, the vocabulary's length.
     fn vocab(&self) -> Result<usize, ConfigError> {
         if let Ok(embedding) = self.header.tensor("token_embd.weight") {
             return Ok(usize::try_from(embedding.shape[0]).unwrap_or(usize::MAX));
@@ -199,7 +199,7 @@ impl<'a> Architecture<'a> {
         let window =
             self.count(KEYS.window)?.map(|window| u32::try_from(window).unwrap_or(u32::MAX));
         let window = match (window, family) {
-            // llama.cpp: Gemma 3 without a window has none at all.
+            // As in llama.cpp: without this key, no layer of Gemma 3 has a window.
             (None | Some(0), Family::Gemma3) => {
                 self.note(format!(
                     "'{}{}' is missing or 0: every layer sees the whole text, as in llama.cpp",
@@ -209,7 +209,7 @@ impl<'a> Architecture<'a> {
             }
             (window, _) => window.unwrap_or(DEFAULT_WINDOW),
         };
-        // Newer files may hold the pattern: a period, or a bool for each layer.
+        // Newer files may contain the pattern: a period, or a bool for each layer.
         let pattern = format!("{}{WINDOW_PATTERN}", self.prefix);
         let is_list = self.header.get::<Vec<i64>>(&pattern).ok().flatten();
         let windowed: Vec<bool> = match is_list {
@@ -255,8 +255,9 @@ impl<'a> Architecture<'a> {
         Ok((global, local))
     }
 
-    /// What positions are divided by, by llama.cpp's rules (`load_hparams`): a factor without a type is linear, the
-    /// older key counts where the newer is missing, 0 is none, and type 'none' makes no use of it.
+    /// Divisor of positions, by llama.cpp's rules (`load_hparams`): a factor without a type is
+    /// linear, the older key applies if the newer one is missing, 0 means no factor, and type
+    /// 'none' ignores it.
     fn factor(&mut self, family: Family) -> Result<f64, ConfigError> {
         let factor = match self.find::<f32>(FACTOR)? {
             None => self.find::<f32>(OLD_FACTOR)?,
@@ -285,8 +286,8 @@ impl<'a> Architecture<'a> {
         }
     }
 
-    /// Gemma 3 from 4B up as Ollama converted it: with its vision part in the file, and without the scaling that its
-    /// `config.json` has.
+    /// Whether this is a Gemma 3 from 4B up as converted by Ollama: with its vision part in the
+    /// file, and without the scaling that its `config.json` has.
     fn is_long_of_ollama(&self) -> Result<bool, ConfigError> {
         let vision = |name: &str| name.starts_with("v.") || name.starts_with("mm.");
         let converted = self.find::<f32>(KEYS.norm_eps)?.is_none()
@@ -313,7 +314,8 @@ impl<'a> Architecture<'a> {
         }
     }
 
-    /// A whole number; it may be written once for every layer, and is then the same in all of them.
+    /// A whole number; it may also be a list with one entry per layer, and all entries must then be
+    /// equal.
     fn count(&self, key: &str) -> Result<Option<usize>, ConfigError> {
         let full = format!("{}{key}", self.prefix);
         let Ok(Some(all)) = self.header.get::<Vec<i64>>(&full) else {

@@ -1,4 +1,4 @@
-//! `config.json`.
+//! Reads the configuration from `config.json`.
 
 use hearth_formats::gguf::architecture_in_words;
 use hearth_formats::recognize::check_json;
@@ -30,7 +30,7 @@ const KEYS: Keys = Keys {
     eos: "eos_token_id",
 };
 
-/// The reference's defaults, for keys that files leave out.
+/// The reference's defaults, for keys that files omit.
 struct Defaults {
     vocab: usize,
     heads: usize,
@@ -106,7 +106,7 @@ pub(super) fn read(text: &str) -> Result<Config, ConfigError> {
     let defaults = Defaults::of(family);
     let size = |key, default| fields.size(key).map(|size| size.unwrap_or(default));
     let head_dim = size(KEYS.head_dim, 256)?;
-    // Gemma 1 has no such key: its scale is that of the head.
+    // Gemma 1 has no such key: its scale is given by the head width.
     let scalar = match family {
         Family::Gemma1 => head_dim as f64,
         _ => fields.number(KEYS.attention_scale)?.unwrap_or(256.0),
@@ -116,7 +116,7 @@ pub(super) fn read(text: &str) -> Result<Config, ConfigError> {
         (_, true) => Ok(None),
         _ => fields.number(key).map(|c| c.map(|c| c as f32).or(default)),
     };
-    // The ids of a multimodal file stand outside of its text_config.
+    // The ids of a multimodal file are outside its text_config.
     let ids = |key, default| -> Result<Vec<u32>, ConfigError> {
         match fields.ids(key)? {
             Some(ids) => Ok(ids),
@@ -149,13 +149,13 @@ pub(super) fn read(text: &str) -> Result<Config, ConfigError> {
     config.check(FILE, "", &KEYS)
 }
 
-/// Whether a `config.json` is that of a model that sees, with the text model inside.
+/// Whether a `config.json` is that of a vision model that contains the text model.
 pub fn is_multimodal(text: &str) -> bool {
     let root: Result<Value, _> = serde_json::from_str(text);
     root.is_ok_and(|root| root.get("model_type").and_then(Value::as_str) == Some("gemma3"))
 }
 
-/// Refuses variants of the architecture that would compute something else.
+/// Rejects variants of the architecture that would compute something else.
 fn refuse_other_models(family: Family, fields: &Fields) -> Result<(), ConfigError> {
     let activation = match fields.text("hidden_activation")? {
         Some(activation) => Some(("hidden_activation", activation)),
@@ -176,7 +176,7 @@ fn refuse_other_models(family: Family, fields: &Fields) -> Result<(), ConfigErro
         let words = "false (Gemma's projections have no bias)";
         return Err(bad("attention_bias", words, &shown(found)));
     }
-    // Newer files may say "all" or "vision".
+    // Newer files may contain "all" or "vision".
     let bidirectional = "use_bidirectional_attention";
     match set(bidirectional) {
         None => Ok(()),
@@ -250,7 +250,7 @@ fn ropes(family: Family, fields: &Fields) -> Result<(Rope, Rope), ConfigError> {
         Family::Gemma3 => GLOBAL_THETA,
         _ => LOCAL_THETA,
     };
-    // Older form; in Gemma 3 rope_scaling is for the global layers (reference 4.57,
+    // Older form; in Gemma 3, rope_scaling applies to the global layers (reference 4.57,
     // `Gemma3TextModel.__init__`: the local embedding is built with "default").
     let mut global = Rope {
         theta: fields.number("rope_theta")?.unwrap_or(global_theta),
@@ -261,7 +261,7 @@ fn ropes(family: Family, fields: &Fields) -> Result<(Rope, Rope), ConfigError> {
     };
     let mut local =
         Rope { theta: fields.number("rope_local_base_freq")?.unwrap_or(LOCAL_THETA), factor: 1.0 };
-    // Newer form: one object, or in Gemma 3 one for each kind of layer.
+    // Newer form: one object, or in Gemma 3, one for each kind of layer.
     if let Some(map) = fields.object("rope_parameters")? {
         let parameters = Fields { map };
         let full = parameters.object("full_attention")?;
@@ -372,7 +372,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// A value in an error: short, whatever the file holds.
+/// A value as shown in an error: short, whatever the file contains.
 fn shown(value: &Value) -> String {
     let text = value.to_string();
     match text.char_indices().nth(60) {

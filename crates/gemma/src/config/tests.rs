@@ -24,7 +24,7 @@ fn read_gguf(name: &str, bytes: &[u8]) -> Config {
 const PLAIN: Rope = Rope { theta: 1e4, factor: 1.0 };
 const GLOBAL: Rope = Rope { theta: 1e6, factor: 1.0 };
 
-/// The pattern of Gemma 3: every sixth layer sees everything.
+/// The pattern of Gemma 3: every sixth layer is global.
 fn gemma3_layers(count: usize, window: u32, global: Rope) -> Vec<LayerAttention> {
     (1..=count)
         .map(|layer| match layer % 6 {
@@ -165,7 +165,7 @@ fn gguf_metadata_is_read() {
     assert_eq!(big.attention_scale, 168f64.powf(-0.5) as f32);
 }
 
-/// The real file, where the model is in the user's cache.
+/// The real file, if the model is in the user's cache.
 #[test]
 fn gemma_3_270m_in_gguf_equals_its_config_json() {
     let Some(path) = hearth_testing::real_model() else { return };
@@ -186,7 +186,7 @@ fn derived_values_follow_the_reference() {
     }
 }
 
-/// Gemma 3 270M's file with one key changed, or removed by null.
+/// Gemma 3 270M's file with one key changed, or removed if `value` is null.
 fn changed(key: &str, value: Value) -> Result<Config, ConfigError> {
     let mut root: Value = serde_json::from_str(fixture!("gemma-3-270m.json")).unwrap();
     root[key] = value;
@@ -201,7 +201,7 @@ fn what_the_file_leaves_out_is_the_reference_s_default() {
     assert_eq!(changed("vocab_size", Value::Null).unwrap().vocab, 262_208);
     let window = changed("sliding_window", Value::Null).unwrap().layers[0].window;
     assert_eq!(window, Some(4096));
-    // Null means none, a missing key the default.
+    // Null means no value; a missing key means the default.
     let mut root: Value = serde_json::from_str(fixture!("gemma-2-2b.json")).unwrap();
     root["attn_logit_softcapping"] = Value::Null;
     root.as_object_mut().unwrap().remove("final_logit_softcapping");

@@ -1,4 +1,5 @@
-//! A `config.json` for models that come without one: a GGUF says the same in its metadata.
+//! Writes a `config.json` for models that have none: a GGUF file has the same values in its
+//! metadata.
 
 use hearth_formats::checkpoint::Checkpoint;
 use serde_json::{Value, json};
@@ -6,12 +7,12 @@ use serde_json::{Value, json};
 use super::{Config, Family, LayerAttention, Rope, check_complete};
 use crate::{ModelError, config_of};
 
-/// A model's `config.json`: its own, or one that reads as the same configuration. What a quantized
-/// copy of a model keeps.
+/// A model's `config.json`: its own, or one that is read as the same configuration. A quantized
+/// copy of a model keeps it.
 ///
 /// # Errors
-/// A model without a configuration, or one that `config.json` cannot say; a model that lacks weights, or has some that
-/// a copy would lose.
+/// A model without a configuration, or with one that `config.json` cannot express; a model that
+/// lacks weights, or has some that a copy would lose.
 pub fn config_json(checkpoint: &Checkpoint) -> Result<String, ModelError> {
     let config = config_of(checkpoint)?;
     check_complete(checkpoint, &config)?;
@@ -38,7 +39,7 @@ fn write(config: &Config) -> Result<String, ModelError> {
     let kind = |layer| if windowed(&layer) { "sliding_attention" } else { "full_attention" };
     let kinds: Vec<&str> = config.layers.iter().map(kind).collect();
     let scalar = f64::from(config.attention_scale).powi(-2);
-    // f32 holds the root: 24 comes back as 23.9999995.
+    // The f32 value holds the inverse root: 24 is recovered as 23.9999995.
     let scalar = if (scalar - scalar.round()).abs() < 1e-4 { scalar.round() } else { scalar };
     let text = json!({
         "model_type": match config.family {

@@ -4,7 +4,7 @@ use pollster::block_on;
 
 use super::*;
 
-/// A Gemma 3 of two layers, of which the second is global.
+/// A Gemma 3 with two layers, of which the second is global.
 fn file() -> GgufFile {
     GgufFile::default()
         .text("general.architecture", "gemma3")
@@ -108,7 +108,7 @@ fn files_of_ollama_are_read_with_what_they_leave_out() {
         notes.len() == 1 && notes[0].contains("layer_norm_rms_epsilon' is missing: 1e-6"),
         "{notes:?}"
     );
-    // From 4B up the original scales by 8, and Ollama's file does not say so.
+    // From 4B up, the original scales by 8, and Ollama's file does not contain this.
     let (long, notes) =
         read_file(&ollama.clone().number("gemma3.context_length", 131_072)).unwrap();
     assert_eq!(long.layers[1].rope.factor, 8.0);
