@@ -98,7 +98,7 @@ class Planted:
 
 
 def table(faults):
-    lines = ["| fault | how it is planted | tests that turn red |", "| --- | --- | --- |"]
+    lines = ["| fault | how it is introduced | tests that fail |", "| --- | --- | --- |"]
     for fault in faults:
         tests = "<br>".join(f"`{test}`" for test in fault.tests)
         lines.append(f"| {fault.title} | {fault.how} | {tests} |")
@@ -114,14 +114,14 @@ def document():
     training = [f for f in FAULTS if f.part == "training"]
     return f"""# Planted faults
 
-A test proves little until it has been seen to fail. Each fault below was planted alone, by an exact
-text replacement, and every test named in its row failed; without the fault all of them pass. Other
-tests may fail too: the table names those that locate the fault, and one or two end-to-end tests.
-`python3 tools/planted_faults.py` repeats the run, `tools/planted_faults_list.py` has the replacements.
+A test that has never failed proves little. Each fault below was introduced alone, by an exact text
+replacement, and every test named in its row failed; without the fault all of them pass. Other tests
+may fail too: the table names those that locate the fault, and one or two end-to-end tests.
+`python3 tools/planted_faults.py` repeats the run; `tools/planted_faults_list.py` has the replacements.
 
 Run on {datetime.date.today()}, {on}.
 
-A test is written `crate/binary::name`; the binary is `lib` or a file in the crate's `tests/`.
+A test is written `crate/binary::name`; the binary is `lib` or a test program in the crate's `tests/`.
 
 ## Engine
 
