@@ -1,14 +1,14 @@
-//! The one seeded generator of the workspace.
+//! The workspace's only seeded random number generator.
 //!
 //! SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014). Its state is one
 //! number, so a snapshot can hold it, and it gives the same numbers on every machine.
 
-/// A seeded generator.
+/// A seeded random number generator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rng(u64);
 
 impl Rng {
-    /// The generator of a seed, or of a state that [`Rng::state`] gave.
+    /// A generator from a seed, or from a state that [`Rng::state`] returned.
     pub fn new(seed: u64) -> Self {
         Self(seed)
     }
@@ -45,7 +45,7 @@ impl Rng {
         }
     }
 
-    /// Fisher and Yates' shuffle.
+    /// Shuffles by the method of Fisher and Yates.
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for i in (1..items.len()).rev() {
             items.swap(i, self.below(i + 1));

@@ -1,10 +1,10 @@
-//! What tests share: where the real model is, whether slow tests run, how a test says that it was
+//! What tests share: where the real model is, whether slow tests run, how a test reports that it was
 //! skipped, and small GGUF files.
 //!
-//! A test runner counts a test that returns early as passed. So whoever asks here for something
-//! that is not on this machine, and gets nothing, is recorded as skipped: see [`skipped`].
+//! A test runner counts a test that returns early as passed. So a test that asks here for something that is not on this
+//! machine, and gets nothing, is recorded as skipped: see [`skipped`].
 //!
-//! The tests of this crate prove that a GPU answers, natively and in the browser.
+//! The tests of this crate prove that a GPU works, natively and in the browser.
 
 pub mod gguf;
 
@@ -32,7 +32,7 @@ pub fn cache_dir() -> Option<PathBuf> {
 }
 
 /// The real model, if it is on this machine: the file that `HEARTH_MODEL` names, otherwise the one
-/// that `cargo xtask test --real` fetched. Tests ask [`real_model`].
+/// that `cargo xtask test --real` fetched. Tests call [`real_model`].
 pub fn find_real_model() -> Option<PathBuf> {
     env::var_os("HEARTH_MODEL")
         .map(PathBuf::from)
@@ -85,9 +85,9 @@ pub fn slow() -> bool {
 /// skipped: PACKAGE/BINARY::TEST: WHY
 /// ```
 ///
-/// goes to standard error (which test runners show of failing tests only) and, where
+/// goes to standard error (which test runners show for failing tests only) and, where
 /// `HEARTH_SKIPPED` names a folder, to the end of a file `PROCESS.txt` there. Whoever runs the
-/// tests makes an empty folder before and counts the lines of all its files afterwards. BINARY is
+/// tests creates an empty folder before and counts the lines of all its files afterwards. BINARY is
 /// `lib` for unit tests, otherwise a file in the package's `tests/`.
 pub fn skipped(why: &str) {
     let line = format!("skipped: {}: {}\n", test_name(), why.replace('\n', " "));
@@ -95,14 +95,14 @@ pub fn skipped(why: &str) {
     if let Some(folder) = env::var_os(SKIPPED_FOLDER).filter(|folder| !folder.is_empty()) {
         let file = PathBuf::from(folder).join(format!("{}.txt", process::id()));
         let opened = fs::File::options().create(true).append(true).open(&file);
-        // One write per line: tests of one process run side by side.
+        // One write per line: tests of one process run in parallel.
         if let Err(error) = opened.and_then(|mut file| file.write_all(line.as_bytes())) {
             panic!("{SKIPPED_FOLDER}: {}: {error}", file.display());
         }
     }
 }
 
-/// The program that is running, as it was started. (Under a runner that starts it by another dynamic loader,
+/// The program that is running, as it was started. (Under a runner that starts it with another dynamic loader,
 /// `current_exe` names that loader.)
 pub fn own_program() -> Option<PathBuf> {
     env::args_os().next().map(PathBuf::from).filter(|path| path.is_file())
@@ -116,13 +116,13 @@ fn test_name() -> String {
     let stem = program.as_deref().and_then(|path| path.file_stem()?.to_str()).unwrap_or_default();
     let binary = stem.rsplit_once('-').map_or(stem, |(name, _)| name);
     let binary = if binary == package.replace('-', "_") { "lib" } else { binary };
-    // libtest runs every test in a thread of its name, unless it runs one at a time
+    // libtest runs every test in a thread with the test's name, unless it runs one at a time
     let thread = thread::current();
     let test = thread.name().filter(|name| *name != "main").unwrap_or("?");
     format!("{package}/{binary}::{test}")
 }
 
-/// The commands in a Markdown text's `sh` blocks, one per line (those over several lines joined), without comments
+/// The commands in a Markdown text's `sh` blocks, one per line (commands over several lines joined), without comments
 /// and without what they print.
 pub fn commands_in(markdown: &str) -> Vec<String> {
     let joined = markdown.replace("\\\n", " ");
@@ -136,8 +136,8 @@ pub fn commands_in(markdown: &str) -> Vec<String> {
     lines.map(|line| line.split(" #").next().unwrap_or_default().trim_end().to_owned()).collect()
 }
 
-/// A program of the tests, started by the program that the environment variable `HEARTH_RUNNER` names where there is
-/// one: `cargo xtask test` brings a Vulkan driver of its own that way.
+/// A program of the tests, started through the program that the environment variable `HEARTH_RUNNER` names if it is
+/// set: this is how `cargo xtask test` brings its own Vulkan driver.
 pub fn program(path: &str) -> Command {
     match env::var_os("HEARTH_RUNNER") {
         Some(runner) => {

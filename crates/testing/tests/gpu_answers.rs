@@ -1,4 +1,4 @@
-//! The proof that a GPU answers where the tests run: if this is red, look at the driver or the browser first.
+//! Proves that a GPU works where the tests run: if this fails, look at the driver or the browser first.
 
 use wasm_bindgen_test::wasm_bindgen_test;
 

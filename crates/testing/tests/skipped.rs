@@ -1,10 +1,10 @@
-//! A skipped test says so where its runner looks.
+//! A skipped test is reported where its runner looks.
 #![cfg(not(target_arch = "wasm32"))]
 #![allow(clippy::unwrap_used, reason = "tests and what they call")]
 
 use std::{env, fs, path::Path};
 
-/// Runs as a test of its own program, without the model and with a folder for records.
+/// Runs a test of this same program, without the model and with a folder for records.
 #[test]
 fn a_test_without_its_file_is_recorded_once_by_name() {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("skipped");
@@ -32,7 +32,7 @@ fn a_test_without_its_file_is_recorded_once_by_name() {
     let (recorded, printed) = run(&folder.join("no-such-file"));
     assert_eq!(recorded, line);
     assert!(printed.contains(line), "{printed}");
-    // Any file passes for the model here.
+    // Any file counts as the model here.
     assert_eq!(run(&hearth_testing::own_program().unwrap()), (String::new(), String::new()));
 }
 
@@ -43,7 +43,7 @@ fn asks_for_the_real_model() {
     }
 }
 
-/// Whoever looks for a file or a variable on its own would pass without a word.
+/// A test that looks for a file or a variable by itself would pass silently.
 #[test]
 fn tests_ask_here_for_what_may_be_missing() {
     let mut found = Vec::new();
