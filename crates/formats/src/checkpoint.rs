@@ -24,7 +24,7 @@ use crate::source::{ByteSource, SourceError, read_vec};
 pub use error::CheckpointError;
 pub use open::{is_model, is_piece};
 
-/// Bytes that are read at once (a row more than that is read as a whole).
+/// Bytes that are read at once (a longer row is read as a whole).
 pub const PIECE: u64 = 2 << 20;
 
 /// The formats of model files.
@@ -76,7 +76,7 @@ impl Tensor {
     /// N: the product of all sizes but the last; 1 for a vector.
     pub fn rows(&self) -> u64 {
         let outer = self.shape.split_last().map_or(&[][..], |(_, outer)| outer);
-        // Saturating: a size of 0 elsewhere lets a file claim any other sizes.
+        // Saturating: with a size of 0 elsewhere, a file can claim any other sizes.
         outer.iter().fold(1, |rows: u64, size| rows.saturating_mul(*size))
     }
 
@@ -103,7 +103,7 @@ impl Tensor {
     }
 }
 
-/// Where the rows of a tensor lie in one source: row i is at `offset + i · row_bytes`.
+/// Where the rows of a tensor are in one source: row i is at `offset + i · row_bytes`.
 #[derive(Debug, Clone, Copy)]
 struct Part {
     source: usize,
@@ -129,7 +129,7 @@ enum Storage {
         quants: Part,
         scales: Option<Part>,
     },
-    /// A number type that is not read, by name.
+    /// A number type that Hearth does not read, by name.
     Other(String, Part),
 }
 
@@ -172,8 +172,8 @@ impl Checkpoint {
         })
     }
 
-    /// The same files with one tensor only: what reading its rows later takes, without the
-    /// header and its vocabulary.
+    /// The same files with one tensor only: what is needed to read its rows later, without the header and its
+    /// vocabulary.
     ///
     /// # Errors
     /// [`CheckpointError::Missing`].
@@ -201,8 +201,8 @@ impl Checkpoint {
         self.config.as_deref()
     }
 
-    /// What was done with the files that the user should know: what was passed over, and which of two readings was
-    /// taken.
+    /// What the user should know about how the files were read: what was skipped, and which of two readings was
+    /// chosen.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
@@ -217,9 +217,9 @@ impl Checkpoint {
         &self.sources
     }
 
-    /// A sha256 in hex that tells models apart, for snapshots and caches: over every header, the
+    /// A SHA-256 in hex that identifies a model, for snapshots and caches: over every header, the
     /// files' sizes, `config.json`, and 16 samples of 4 KiB from each file's data (a model and
-    /// its instruction-tuned sister have equal headers). It does not prove that a file is whole.
+    /// its instruction-tuned variant have equal headers). It does not prove that a file is whole.
     ///
     /// # Errors
     /// [`SourceError`] if a file cannot be read.

@@ -1,6 +1,6 @@
-//! A whole model as one of Hearth's own files: every row is read once, quantized, and handed to a
-//! sink. Neither the files nor the result are ever held in memory, and nothing here knows of a file
-//! system: a page writes into the browser's private one.
+//! A whole model as one of Hearth's own files: every row is read once, quantized, and handed to a sink. Neither the
+//! files nor the result are ever held in memory, and nothing here depends on a file system: a page writes into the
+//! browser's private one.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -13,13 +13,13 @@ use crate::layout::{PackedRows, WeightLayout};
 use crate::names::is_not_text;
 use crate::safetensors::PlannedFile;
 
-/// What [`ByteSink::write_at`] gives back; the error is in words that name the place.
+/// What [`ByteSink::write_at`] returns; the error is a message that names the location.
 pub type WriteFuture<'a> = Pin<Box<dyn Future<Output = Result<(), String>> + 'a>>;
 
 /// Where bytes go: a file, memory, or what a browser offers.
 pub trait ByteSink {
-    /// Writes bytes at an offset. Every byte of a file is written once, pieces of a matrix's two
-    /// parts taking turns: not in the order of the file.
+    /// Writes bytes at an offset. Every byte of a file is written once, but not in the order of the file: pieces of a
+    /// matrix's two parts alternate.
     fn write_at<'a>(&'a mut self, offset: u64, bytes: &'a [u8]) -> WriteFuture<'a>;
 }
 
@@ -35,10 +35,10 @@ pub enum ConvertError {
     /// The sink, in its own words.
     #[error("{0}")]
     Sink(String),
-    /// No tensor has such a part in its name.
+    /// No tensor has this part in its name.
     #[error("{0}: no tensor has that in its name")]
     Unknown(String),
-    /// A tensor that the copy would lose.
+    /// A tensor that the copy would not contain.
     #[error(
         "{file}: tensor '{tensor}' ({found}) would be left out of the copy: it is of a type or a kind that Hearth does \
          not read; take a plain Gemma text model, as a GGUF in Q4_K_M or Q8_0 or unquantized in safetensors"
@@ -51,34 +51,35 @@ pub enum ConvertError {
         /// What it is stored as.
         found: String,
     },
-    /// `progress` said so.
+    /// `progress` asked to stop.
     #[error("stopped")]
     Stopped,
 }
 
-/// What quantizing cost a matrix, against the numbers of the source.
+/// The error of a matrix after quantizing, against the numbers of the source.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TensorError {
     /// Uniform name.
     pub name: String,
-    /// What it is held in.
+    /// The layout that it is stored in.
     pub layout: WeightLayout,
-    /// Root of the mean square of the differences.
+    /// Root mean square of the differences.
     pub rms: f64,
-    /// Against the root mean square of the weights.
+    /// Relative to the root mean square of the weights.
     pub relative: f64,
     /// The largest difference.
     pub max: f64,
 }
 
-/// Rows of a matrix that tell how much it loses: the relative error of a mean over so many rows is a percent or two.
+/// Rows of a matrix that are sampled to measure its loss: the relative error of a mean over this many is a percent or
+/// two.
 const SAMPLE: u64 = 256;
 
 /// The matrices that lose more than `limit` in a layout, as ‖a − b‖₂ / ‖b‖₂ of rows evenly spread over each:
 /// what [`Conversion::plan`] can be told to keep in 8 bits.
 ///
 /// # Errors
-/// Unreadable files, weights that are not numbers.
+/// Unreadable files, weights that are not finite.
 pub async fn losing(
     checkpoint: &Checkpoint,
     layout: WeightLayout,
@@ -103,15 +104,15 @@ pub async fn losing(
     Ok(all)
 }
 
-/// Whether a text model of Gemma's has such a tensor.
+/// Whether a Gemma text model has such a tensor.
 fn is_kept(tensor: &Tensor) -> bool {
     let known = ["model.layers.", "model.embed_tokens.", "model.norm.", "lm_head."];
     let known = known.iter().any(|start| tensor.name.starts_with(start));
     known && tensor.layout.is_some() && !tensor.name.ends_with("inv_freq")
 }
 
-/// Whether a text model answers the same without a tensor: parts that see or hear, and RoPE's frequencies, which older
-/// programs saved.
+/// Whether a text model gives the same answers without a tensor: parts for vision or audio, and RoPE's frequencies,
+/// which older programs saved.
 fn may_be_left_out(name: &str) -> bool {
     let buffers = ["rotary_emb.inv_freq", "rope_freqs.weight"];
     is_not_text(name) || buffers.iter().any(|buffer| name.ends_with(buffer))
@@ -133,21 +134,21 @@ async fn rows_and_source(
     Ok(checkpoint.read_rows_both(name, layout, rows).await?)
 }
 
-/// A conversion that is planned: what is written where.
+/// A planned conversion: what is written where.
 pub struct Conversion<'a> {
     checkpoint: &'a Checkpoint,
     tensors: Vec<NewTensor>,
     planned: PlannedFile,
-    /// Tensors that no text model of Gemma's has: left out.
+    /// Tensors that no Gemma text model has: left out.
     pub left_out: Vec<String>,
 }
 
 impl<'a> Conversion<'a> {
-    /// Plans to hold matrices in `layout`, and in 8 bits where a part of `keep_q8` is in their name.
-    /// A width without room for groups of 32 becomes f32: only toy models have such.
+    /// Plans to store matrices in `layout`, and in 8 bits where a part of `keep_q8` is in their name.
+    /// A matrix whose width does not fit groups of 32 becomes f32: only toy models have one.
     ///
     /// # Errors
-    /// A part that is in no name; a weight that would be left out; sizes that do not fit a file.
+    /// A part that no name contains; a weight that would be left out; sizes that do not fit a file.
     pub fn plan(
         checkpoint: &'a Checkpoint,
         layout: WeightLayout,
@@ -204,11 +205,12 @@ impl<'a> Conversion<'a> {
         })
     }
 
-    /// Reads, quantizes and writes everything. `progress` gets the bytes read and stops by `false`.
+    /// Reads, quantizes and writes everything. `progress` gets the bytes read and stops the conversion by returning
+    /// `false`.
     ///
     /// # Errors
-    /// Unreadable files, weights that are not numbers, a sink that fails, a stop. What is in the
-    /// sink then is no model.
+    /// Unreadable files, weights that are not finite, a sink that fails, a stop. What is in the sink then is not a
+    /// model.
     pub async fn run(
         &self,
         sink: &mut dyn ByteSink,

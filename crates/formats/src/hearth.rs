@@ -8,11 +8,11 @@
 //! | --- | --- |
 //! | `hearth.version` | `1` |
 //! | `hearth.layouts` | JSON: NAME → `[layout, columns]`, like `["q4-g32-f16-min", 2048]` |
-//! | `hearth.source` | what the file was made of, in words |
-//! | `hearth.source_sha256` | its sha256 in hex, or empty |
+//! | `hearth.source` | a description of what the file was made from |
+//! | `hearth.source_sha256` | its SHA-256 in hex, or empty |
 //! | `config` | the model's `config.json` |
 //!
-//! Norm weights are stored as gains 1 + w: a GGUF knows no other form, and subtracting 1 rounds.
+//! Norm weights are stored as gains 1 + w: GGUF has no other form, and subtracting 1 rounds.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +23,7 @@ use crate::safetensors::{Dtype, PlannedFile, SafetensorsError, plan_file};
 
 const VERSION: &str = "1";
 
-/// A file of Hearth's that is damaged or of another version.
+/// A Hearth file that is damaged or of another version.
 #[allow(missing_docs)] // The messages say it.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum HearthFileError {
@@ -39,12 +39,12 @@ pub enum HearthFileError {
     Safetensors(#[from] SafetensorsError),
 }
 
-/// What the metadata of such a file says beside the layouts.
+/// What the metadata of such a file says besides the layouts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Origin {
-    /// What the file was made of.
+    /// What the file was made from.
     pub source: String,
-    /// sha256 of that, in hex; empty if it was not computed.
+    /// SHA-256 of that, in hex; empty if it was not computed.
     pub source_sha256: String,
     /// The model's `config.json`.
     pub config: String,
@@ -76,7 +76,7 @@ pub enum NewTensor {
 /// Plans a file; the caller then writes `bytes` and the data of each tensor in order.
 ///
 /// # Errors
-/// [`HearthFileError`] for columns that do not fit a layout, sizes beyond u64, names given twice.
+/// [`HearthFileError`] for columns that do not fit a layout, sizes beyond u64, duplicate names.
 pub fn plan(
     file: &str,
     origin: &Origin,
@@ -116,8 +116,8 @@ pub fn plan(
 
 /// Words of `quants` and `scales` of a row, for columns that fit the layout.
 pub(crate) fn words(layout: WeightLayout, columns: u64) -> (u64, u64) {
-    // Per 256 columns nothing depends on more than the multiple, so usize is enough on wasm32
-    // wherever such a row could be held at all.
+    // Per 256 columns, word counts depend only on the multiple, so on wasm32 usize is enough for
+    // every row that could be held in memory at all.
     let columns = usize::try_from(columns).unwrap_or(usize::MAX);
     (layout.quant_words(columns) as u64, layout.scale_words(columns) as u64)
 }

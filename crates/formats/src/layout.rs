@@ -1,7 +1,7 @@
 //! The weight layouts that the GPU reads, as two arrays of `u32` for a slab of rows.
 //!
 //! A matrix is `[N, K]`: N rows (outputs) of K columns (inputs), row-major. Every row starts at
-//! a whole word in both arrays.
+//! a word boundary in both arrays.
 //!
 //! | layout | `quants` of a row | order within a word |
 //! | --- | --- | --- |
@@ -15,11 +15,11 @@
 //! | scales | words of a row |
 //! | --- | --- |
 //! | `F16`, minimum | one per group: f16 scale, f16 minimum in the high half |
-//! | `F16` | two groups a word, low half first: ⌈groups/2⌉ |
+//! | `F16` | two groups per word, low half first: ⌈groups/2⌉ |
 //! | `F32` | f32 scale, then the f32 minimum if there is one: 1 or 2 per group |
-//! | `TwoLevel` | for every 256 weights: f16 d, f16 dmin in the high half; then signed bytes: `sc, m` for every group with minimum, `sc` without. `scale = d·sc`, `minimum = dmin·m` (dmin is stored negated against GGUF) |
+//! | `TwoLevel` | for every 256 weights: f16 d, f16 dmin in the high half; then signed bytes: `sc, m` for every group with minimum, `sc` without. `scale = d·sc`, `minimum = dmin·m` (dmin has the opposite sign of GGUF's) |
 //!
-//! An f16 scale may be subnormal (Q8_0 of weights below 0.0078 already has such): decoders must
+//! An f16 scale may be subnormal (Q8_0 of weights below 0.0078 already has such scales): decoders must
 //! widen f16 by integer arithmetic, as a GPU may flush subnormals in its own conversion.
 
 use std::fmt;
@@ -38,7 +38,7 @@ pub enum ScaleForm {
     TwoLevel,
 }
 
-/// How one row of weights becomes words; see the module's tables.
+/// How one row of weights is stored in words; see the module's tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum WeightLayout {
     /// 32-bit floats.
@@ -58,7 +58,7 @@ pub enum WeightLayout {
     },
 }
 
-/// Weights under one f16 of [`ScaleForm::TwoLevel`].
+/// Weights that share one f16 of [`ScaleForm::TwoLevel`].
 pub const SUPER_GROUP: usize = 256;
 
 /// Weights that may share a scale.
@@ -91,7 +91,7 @@ pub const CODES: &[Code] = &[
     Code { name: "q4", bits: 4, scaled: true, value: |words, i| field(words, i, 4) as f32 },
 ];
 
-/// Field i of words that are cut into fields of `bits`, the lowest bits first.
+/// Field i of words that are divided into fields of `bits`, the lowest bits first.
 fn field(words: &[u32], i: usize, bits: usize) -> u32 {
     let per_word = 32 / bits;
     (words[i / per_word] >> (bits * (i % per_word))) & (u32::MAX >> (32 - bits))
@@ -100,7 +100,7 @@ fn field(words: &[u32], i: usize, bits: usize) -> u32 {
 /// A layout that does not exist, or that a matrix does not fit.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum LayoutError {
-    /// The columns cannot be cut into groups and words.
+    /// The columns cannot be divided into groups and words.
     #[error(
         "layout {layout} needs a number of columns that is a multiple of {multiple}, not {columns}"
     )]
@@ -169,7 +169,7 @@ impl WeightLayout {
     /// Whether a matrix of `columns` fits the layout.
     ///
     /// # Errors
-    /// [`LayoutError`] with the multiple that the columns miss.
+    /// [`LayoutError`] with the multiple that is required.
     pub fn check(self, columns: u64) -> Result<(), LayoutError> {
         let multiple = match self {
             Self::F32 | Self::F16 => 4,
@@ -218,7 +218,7 @@ impl WeightLayout {
     /// Words of one 256-weight block of two-level scales.
     fn super_words(self, group: usize, minimum: bool) -> usize {
         let bytes = SUPER_GROUP / group * if minimum { 2 } else { 1 };
-        // Groups of 128 without minimum have two bytes only: they still take a word.
+        // Groups of 128 without minimum have only two bytes, but still take a word.
         1 + bytes.div_ceil(4)
     }
 }
@@ -278,11 +278,11 @@ impl PackedRows {
         Ok(Self { layout, columns, rows: 0, quants: Vec::new(), scales: Vec::new() })
     }
 
-    /// Row `row` in f32; `out` is `[columns]`. The plain reading of the layout, for tests and
-    /// for the few rows that the host needs.
+    /// Row `row` in f32; `out` is `[columns]`. The straightforward decoder of the layout, for tests and for the few
+    /// rows that the host needs.
     ///
     /// # Panics
-    /// If the row is not there or `out` has another length.
+    /// If the row does not exist or `out` has another length.
     pub fn decode_row(&self, row: usize, out: &mut [f32]) {
         let quants = self.layout.quant_words(self.columns);
         let scales = self.layout.scale_words(self.columns);
@@ -325,7 +325,7 @@ pub fn decode_row(layout: WeightLayout, quants: &[u32], scales: &[u32], out: &mu
     }
 }
 
-/// The bits of the scaled codes, in words.
+/// The bits of the scaled codes, as text for errors.
 fn scaled_bits() -> String {
     let bits: Vec<_> =
         CODES.iter().filter(|code| code.scaled).map(|c| c.bits.to_string()).collect();
@@ -362,8 +362,8 @@ fn half_of(word: u32, half: usize) -> f32 {
     f16::from_bits((word >> (16 * half)) as u16).to_f32()
 }
 
-/// Appends codes (one per byte) as words: the low `bits` of each, the first code lowest. Codes that
-/// do not fill a word are left out; rows always do.
+/// Appends codes (one per byte) as words: the low `bits` of each, the first code in the lowest bits.
+/// Codes that do not fill a word are left out; rows always fill whole words.
 pub fn push_codes(bits: u8, codes: &[u8], quants: &mut Vec<u32>) {
     let mask = u32::MAX >> (32 - u32::from(bits));
     quants.extend(codes.chunks_exact(32 / usize::from(bits)).map(|codes| {
@@ -372,7 +372,7 @@ pub fn push_codes(bits: u8, codes: &[u8], quants: &mut Vec<u32>) {
     }));
 }
 
-/// Appends the bytes as words, the last one filled up with zeros.
+/// Appends the bytes as words, the last one padded with zeros.
 pub(crate) fn push_bytes(bytes: &[u8], words: &mut Vec<u32>) {
     for chunk in bytes.chunks(4) {
         let mut word = [0; 4];
@@ -405,7 +405,7 @@ mod tests {
             assert_eq!(layout.quant_words(k), quants, "{layout}");
             assert_eq!(layout.scale_words(k), scales, "{layout}");
         }
-        // An odd number of groups still ends on a whole word.
+        // An odd number of groups still ends at a word boundary.
         assert_eq!(WeightLayout::Q8.scale_words(96), 2);
     }
 

@@ -1,7 +1,7 @@
-//! MLX's affine quantization: `weight` u32, `scales` and `biases` a tensor each.
+//! MLX's affine quantization: `weight` u32, `scales` and `biases` in a tensor each.
 //!
 //! `value = scale · q + bias` with unsigned q of 4 or 8 bits, packed low bits first along a row
-//! (`mlx.core.quantize`). Sizes stand in `config.json`:
+//! (`mlx.core.quantize`). Sizes are in `config.json`:
 //!
 //! ```json
 //! "quantization": {"group_size": 64, "bits": 4, "model.embed_tokens": {"group_size": 64, "bits": 8}, "lm_head": false}
@@ -26,7 +26,7 @@ pub struct Affine {
     pub group: u32,
 }
 
-/// What `config.json` says of a model's quantization.
+/// What `config.json` says about a model's quantization.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Quantization {
     default: Affine,
@@ -43,7 +43,7 @@ pub struct Quantization {
 pub struct MlxError {
     /// "the model", or a module's name.
     pub module: String,
-    /// What stands there.
+    /// What was found there.
     pub found: String,
 }
 
@@ -53,7 +53,7 @@ impl Quantization {
     /// # Errors
     /// [`MlxError`] for another mode, other bits or groups.
     pub fn from_config(config: &Value) -> Result<Option<Self>, MlxError> {
-        // Models with vision may keep it with the text model's settings.
+        // Models with vision may store it with the text model's settings.
         let nested = || config.get("text_config").and_then(|text| text.get("quantization"));
         let Some(quantization) = config.get("quantization").or_else(nested) else {
             return Ok(None);
@@ -62,7 +62,7 @@ impl Quantization {
         let mut overrides = BTreeMap::new();
         for (module, value) in quantization.as_object().into_iter().flatten() {
             if value.is_object() {
-                // The names may be of another nesting than the file's.
+                // The names may be nested differently from the file's.
                 let weight = from_safetensors(&format!("{module}.weight"));
                 let uniform = weight.strip_suffix(".weight").unwrap_or(module);
                 overrides.insert(uniform.to_owned(), affine(module, value)?);
@@ -98,7 +98,7 @@ fn affine(module: &str, value: &Value) -> Result<Affine, MlxError> {
 
 impl Affine {
     /// The layout that holds the values. q4 with f16 scales keeps them as they are. Otherwise the
-    /// scales become f32: exact for 4 bits; with 8 bits, whose codes move by −128 to be signed,
+    /// scales become f32: exact for 4 bits; with 8 bits, whose codes are shifted by −128 to be signed,
     /// bias + 128·scale is rounded once to f32.
     pub fn layout(self, scales: FloatType) -> WeightLayout {
         let scale = match (self.bits, scales) {
@@ -109,7 +109,7 @@ impl Affine {
     }
 
     /// Appends one row to `packed`, which has [`layout`](Self::layout). `weight` holds its u32
-    /// words, `scales` and `biases` one float of `kind` a group, all little-endian.
+    /// words, `scales` and `biases` one float of `kind` per group, all little-endian.
     ///
     /// # Errors
     /// [`RowFault`] for wrong lengths and for scales or biases that are not finite.
@@ -140,7 +140,7 @@ impl Affine {
         push_bytes(weight, &mut packed.quants);
         if self.bits == 8 {
             for word in &mut packed.quants[start..] {
-                // 0..=255 to −128..=127: the top bit of every byte turns.
+                // 0..=255 to −128..=127: the top bit of every byte flips.
                 *word ^= 0x8080_8080;
             }
         }

@@ -1,6 +1,6 @@
 //! One set of tensor names for all formats: those of Hugging Face's Gemma for text.
 
-/// What GGUF calls the tensors of a block, and their uniform names. `ffn_norm` is apart.
+/// What GGUF calls the tensors of a block, and their uniform names. `ffn_norm` is handled separately.
 const BLOCK: [(&str, &str); 13] = [
     ("attn_norm", "input_layernorm"),
     ("attn_q", "self_attn.q_proj"),
@@ -17,9 +17,8 @@ const BLOCK: [(&str, &str); 13] = [
     ("ffn_norm", "pre_feedforward_layernorm"),
 ];
 
-/// The uniform name of a GGUF tensor (llama.cpp's `gguf-py/gguf/tensor_mapping.py`); other
-/// tensors keep their name. The norm before the MLP is `post_attention_layernorm` in Gemma 1,
-/// which has none after attention.
+/// The uniform name of a GGUF tensor (llama.cpp's `gguf-py/gguf/tensor_mapping.py`); other tensors keep their names.
+/// The norm before the MLP is `post_attention_layernorm` in Gemma 1, which has none after attention.
 pub fn from_gguf(name: &str, architecture: &str) -> String {
     let mapped = match name {
         "token_embd.weight" => Some("model.embed_tokens.weight".to_owned()),
@@ -52,8 +51,8 @@ pub fn matrix_to_gguf(name: &str) -> Option<String> {
     Some(format!("blk.{layer}.{gguf}"))
 }
 
-/// What programs put in front of the text model's own names: `module` (data-parallel training), `base_model` (PEFT),
-/// `language_model` and `text_model` (models with vision).
+/// Prefixes that programs put before the text model's own names: `module` (data-parallel training), `base_model`
+/// (PEFT), `language_model` and `text_model` (models with vision).
 const WRAPPINGS: [&str; 8] = [
     "module",
     "base_model",
@@ -64,12 +63,12 @@ const WRAPPINGS: [&str; 8] = [
     "llm",
     "backbone",
 ];
-/// What programs put anywhere in a name: torch.compile, FSDP, PEFT.
+/// Parts that programs insert anywhere in a name: torch.compile, FSDP, PEFT.
 const INNER_WRAPPINGS: [&str; 4] =
     ["_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "base_layer"];
 
 /// The uniform name of a safetensors tensor: `model.layers.…`, `model.embed_tokens.…`, `model.norm.…` or
-/// `lm_head.…`, whatever it is wrapped in; names of other tensors stay.
+/// `lm_head.…`, whatever it is wrapped in; names of other tensors are unchanged.
 pub fn from_safetensors(name: &str) -> String {
     let parts: Vec<&str> = name.split('.').filter(|part| !INNER_WRAPPINGS.contains(part)).collect();
     let mut rest = &parts[..];
@@ -87,13 +86,13 @@ pub fn from_safetensors(name: &str) -> String {
     format!("model.{}", rest.join("."))
 }
 
-/// Whether a tensor is one of an adapter: PEFT's `lora_A`, MLX's `lora_a`, and what goes with them.
+/// Whether a tensor belongs to an adapter: PEFT's `lora_A`, MLX's `lora_a`, and what goes with them.
 pub fn is_adapter_tensor(name: &str) -> bool {
     let starts = ["lora_A", "lora_B", "lora_a", "lora_b", "lora_embedding", "lora_magnitude"];
     name.split('.').any(|part| starts.iter().any(|start| part.starts_with(start)))
 }
 
-/// Whether a tensor belongs to the part of a model that sees or hears, which Hearth passes over.
+/// Whether a tensor belongs to a model's part for vision or audio, which Hearth skips.
 pub fn is_not_text(name: &str) -> bool {
     let starts = [
         "vision",

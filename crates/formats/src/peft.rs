@@ -1,4 +1,4 @@
-//! LoRA adapters as PEFT keeps them: `adapter_config.json` and `adapter_model.safetensors`.
+//! LoRA adapters as PEFT stores them: `adapter_config.json` and `adapter_model.safetensors`.
 //!
 //! y = x Wᵀ + s · (x Aᵀ) Bᵀ with s = alpha / r, or alpha / √r under rsLoRA (`LoraConfig` and
 //! `tuners/lora/layer.py` in PEFT). Tensor names are
@@ -25,7 +25,7 @@ pub const CONFIG_FILE: &str = "adapter_config.json";
 pub const WEIGHTS_FILE: &str = "adapter_model.safetensors";
 
 const PREFIX: &str = "base_model.model.";
-/// Largest rank that is believed; useful ones end near 256.
+/// Largest rank that is accepted; useful ones are at most about 256.
 const LARGEST_RANK: u64 = 4096;
 
 /// Why an adapter could not be read or written.
@@ -89,23 +89,23 @@ pub struct LoraPair {
 /// The model that an adapter belongs to, as PEFT has to find it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Base {
-    /// Its name on the hub, or a folder; empty where there is none that PEFT could find.
+    /// Its name on the hub, or a folder; empty if there is none that PEFT could find.
     pub name: String,
-    /// The class of transformers that the names of its modules are of: `Gemma3ForConditionalGeneration`; empty where
-    /// it is not known.
+    /// The transformers class whose module names it has: `Gemma3ForConditionalGeneration`; empty if it is not
+    /// known.
     pub class: String,
-    /// What stands in front of `layers.0`: `model.`, or `model.language_model.` in a model that sees.
+    /// The prefix of `layers.0`: `model.`, or `model.language_model.` in a model with vision.
     pub prefix: String,
 }
 
 impl Base {
-    /// A text model, of no name.
+    /// A text model without a name.
     pub fn text() -> Self {
         Self { prefix: TEXT_PREFIX.to_owned(), ..Self::default() }
     }
 }
 
-/// What stands in front of the layers of a model that only reads text.
+/// The prefix of the layers in a text-only model.
 const TEXT_PREFIX: &str = "model.";
 
 /// A LoRA adapter.
@@ -145,7 +145,7 @@ impl Adapter {
     ///
     /// # Errors
     /// [`PeftError`] names what is damaged, missing, misshapen or not plain LoRA (DoRA, trained
-    /// biases, patterns of ranks).
+    /// biases, rank patterns).
     pub async fn read(
         config: &dyn ByteSource,
         weights: &dyn ByteSource,
@@ -223,7 +223,7 @@ impl Adapter {
     /// The bytes of `adapter_model.safetensors`, in f32.
     ///
     /// # Errors
-    /// [`PeftError`] if there is no matrix, or one has another size than it says.
+    /// [`PeftError`] if there is no matrix, or one does not have the size it states.
     pub fn to_safetensors(&self) -> Result<Vec<u8>, PeftError> {
         self.check()?;
         let mut named = Vec::new();
@@ -244,7 +244,7 @@ impl Adapter {
         serialize(views, Some(metadata)).map_err(write_error)
     }
 
-    /// Checks that every matrix has the size it says and is one that LoRA adapts.
+    /// Checks that every matrix has the size it states and is one that LoRA adapts.
     pub(crate) fn check(&self) -> Result<(), PeftError> {
         if self.tensors.is_empty() || self.rank == 0 {
             return Err(PeftError::Empty);
@@ -271,10 +271,10 @@ impl Adapter {
     }
 }
 
-/// Uniform module and half of a tensor's name, and what stands in front of its layers, if it is one of an adapter's.
+/// Uniform module and half of a tensor's name, and the prefix of its layers, if the tensor belongs to an adapter.
 /// Adapters saved by name (`lora_A.default.weight`) are read too.
 fn module_of(name: &str) -> Option<(String, Half, String)> {
-    // A wrapping of the whole may stand in front of PEFT's own.
+    // A wrapping of the whole model may precede PEFT's own.
     let (_, name) = name.strip_suffix(".weight")?.split_once(PREFIX)?;
     let name = name.strip_suffix(".default").unwrap_or(name);
     let (named, half) = match name.strip_suffix(".lora_A") {
@@ -288,7 +288,7 @@ fn module_of(name: &str) -> Option<(String, Half, String)> {
     Some((module, half, prefix.to_owned()))
 }
 
-/// The error for a tensor that is no factor of one of the seven projections, with what it is.
+/// The error for a tensor that is not a factor of one of the seven projections; it says what the tensor is.
 fn unknown(file: &str, tensor: &str) -> PeftError {
     let what = [
         ("lora_magnitude_vector", "DoRA's, which Hearth does not read"),

@@ -1,12 +1,12 @@
-//! Hearth's own q8 and q4, made from floats.
+//! Hearth's own q8 and q4, quantized from floats.
 //!
 //! A group of 32 weights x gets integers q, a scale s and (q4) a minimum m that make
 //! Σ (s·q + m − x)² small. For given integers the best s and m are a linear least-squares fit;
 //! for given s and m the best integers are the rounded ones; the two steps alternate, and the
 //! best result *after s and m are rounded to f16* is kept.
 //!
-//! Small groups make f16 scales subnormal (q8 below |x| = 0.0078). They are kept so, as a floor
-//! at the smallest normal number would cost accuracy; integers are always chosen for the
+//! Small groups make f16 scales subnormal (q8 below |x| = 0.0078). They stay subnormal, as a
+//! floor at the smallest normal number would cost accuracy; integers are always chosen for the
 //! rounded scale, and decoders widen f16 by integer arithmetic (see [`layout`](crate::layout)).
 
 use half::f16;
@@ -22,7 +22,7 @@ const LARGEST_GROUP: usize = 128;
 ///
 /// # Errors
 /// [`RowFault`] for NaN and infinities, weights or scales beyond f16, another number of columns,
-/// and layouts that are only ever repacked.
+/// and layouts that are only repacked.
 pub fn encode_row(values: &[f32], packed: &mut PackedRows) -> Result<(), RowFault> {
     if values.len() != packed.columns {
         return Err(RowFault::Length { expected: packed.columns, found: values.len() });
@@ -85,11 +85,11 @@ fn encode_f16(values: &[f32], quants: &mut Vec<u32>) -> Result<(), RowFault> {
 }
 
 /// Rounds of fitting. On normal weights six take the error of q4 from 0.0782 (none) to 0.0724,
-/// and a round without gain ends the search.
+/// and a round without improvement ends the search.
 const ROUNDS: usize = 6;
 
-/// Adding and subtracting 1.5·2²³ rounds a small f32 to an integer (ties to even), everywhere
-/// without a call: baseline x86-64 has no rounding instruction.
+/// Adding and subtracting 1.5·2²³ rounds a small f32 to an integer (ties to even), on every
+/// target without a function call: baseline x86-64 has no rounding instruction.
 const ROUND: f32 = 12_582_912.0;
 
 /// Integers −127..=127 and a scale. The codes are the bytes of `i8`.
@@ -111,7 +111,7 @@ fn fit_q8(x: &[f32], codes: &mut [u8]) -> (f16, f16) {
             xq += x * q;
             qq += q * q;
         }
-        // Not finite: the loop ends, the first scale is refused by the caller.
+        // Not finite: the loop ends, and the caller refuses the first scale.
         if error.partial_cmp(&best.0) != Some(std::cmp::Ordering::Less) {
             break;
         }
@@ -137,7 +137,7 @@ fn fit_q4(x: &[f32], codes: &mut [u8]) -> (f16, f16) {
         let rounded = (f16_scale(scale), f16::from_f32(minimum));
         let (s, m) = (rounded.0.to_f32(), rounded.1.to_f32());
         let inverse = if s > 0.0 { 1.0 / s } else { 0.0 };
-        // Sums of x − low, so that a large common part cancels nothing.
+        // Sums of x − low, so that a large common offset causes no cancellation.
         let (mut error, mut sx, mut sq, mut xq, mut qq) = (0.0, 0.0, 0.0, 0.0, 0.0);
         for (x, code) in x.iter().zip(&mut trial) {
             let q = ((x - m) * inverse).clamp(0.0, 15.0) + ROUND - ROUND;
@@ -209,7 +209,8 @@ mod tests {
                 // The scale has 11 bits.
                 assert!((value + 0.5).abs() <= 0.5 / 2048.0, "{layout}: {value}");
             }
-            // Scales of three or four steps of f16: coarse, but half a step of q is kept.
+            // Scales of three or four steps of f16: coarse, but the error stays within half a step
+            // of q.
             let tiny: Vec<f32> = (0..32).map(|i| (i as f32 - 16.0) * 1e-7).collect();
             let step = if layout == WeightLayout::Q8 { 3e-8 } else { 1.5e-7 };
             for (found, expected) in encode(layout, &tiny).unwrap().iter().zip(&tiny) {

@@ -1,4 +1,4 @@
-//! What a file is by its first bytes, so that a wrong file is called by its name.
+//! Identifies a file by its first bytes, so that the error for a wrong file says what it is.
 //!
 //! Downloads go wrong in a few known ways: git-lfs leaves a pointer, a site answers with a page or an error
 //! message, and models come in formats that Hearth does not read.
@@ -7,21 +7,21 @@ use thiserror::Error;
 
 use crate::source::{ByteSource, SourceError, read_vec};
 
-/// Bytes that are looked at.
+/// Bytes that are examined.
 const HEAD: u64 = 1024;
-/// An answer of a server is shorter than this; a text that is longer is just a text.
+/// A server's error message is shorter than this; a longer text is just a text.
 const LONGEST_ANSWER: u64 = 4096;
 
 const FETCH: &str = "fetch the file itself again";
 const TAKE: &str = "take the model in safetensors, or as a GGUF in Q4_K_M or Q8_0";
 
-/// A file that is known, and is not what was asked for.
+/// A recognized file that is not what was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{file}: this is {what}; {advice}")]
 pub struct WrongFile {
     /// Name of the file.
     pub file: String,
-    /// What it is, with its article.
+    /// What it is, with an article.
     pub what: String,
     /// What to do.
     pub advice: String,
@@ -43,7 +43,7 @@ pub enum Content {
     Safetensors,
     /// JSON.
     Json,
-    /// Known, and nothing that Hearth reads.
+    /// Recognized, but not a format that Hearth reads.
     Wrong(WrongFile),
     /// None of these.
     Unknown,
@@ -58,7 +58,7 @@ pub async fn content_of(source: &dyn ByteSource) -> Result<Content, SourceError>
     Ok(content(source.name(), &head, source.len()))
 }
 
-/// Refuses a file that is known to be something else than JSON.
+/// Refuses a file that is recognized as something other than JSON.
 ///
 /// # Errors
 /// [`WrongFile`].
@@ -73,7 +73,7 @@ pub fn check_json(file: &str, bytes: &[u8]) -> Result<(), WrongFile> {
     }
 }
 
-/// What a file of `length` bytes is that begins with `head`.
+/// Identifies a file of `length` bytes that begins with `head`.
 pub fn content(file: &str, head: &[u8], length: u64) -> Content {
     let wrong = |what: String, advice: &str| Content::Wrong(WrongFile::new(file, what, advice));
     if length == 0 {
@@ -105,13 +105,13 @@ pub fn content(file: &str, head: &[u8], length: u64) -> Content {
     text_content(file, text, length)
 }
 
-/// The length of a JSON header, then the JSON. A file that is cut short begins so too.
+/// The length of a JSON header, then the JSON. A truncated file begins like this too.
 fn is_safetensors(head: &[u8]) -> bool {
     let Some((length, rest)) = head.split_first_chunk::<8>() else { return false };
     u64::from_le_bytes(*length) < 1 << 32 && rest.first() == Some(&b'{')
 }
 
-/// The size that a pointer of git-lfs names.
+/// The size that a git-lfs pointer states.
 fn lfs_pointer(head: &[u8]) -> Option<Option<u64>> {
     let text = std::str::from_utf8(head).ok()?.trim_start_matches('\u{feff}').trim_start();
     let is_pointer = ["version https://git-lfs.github.com/spec/", "version https://hawser"];
@@ -121,7 +121,7 @@ fn lfs_pointer(head: &[u8]) -> Option<Option<u64>> {
     Some(text.lines().find_map(|line| line.strip_prefix("size ")?.trim().parse().ok()))
 }
 
-/// Formats with a fixed beginning: where, the bytes, what it is, what to do.
+/// Formats with magic bytes: their offset, the bytes, what the file is, what to do.
 const MAGICS: [(usize, &[u8], &str, &str); 19] = [
     (0, b"PK\x03\x04", "a zip archive", "unpack it first"),
     (0, b"\x1f\x8b", "a gzip archive", "unpack it first"),
@@ -173,7 +173,7 @@ fn magic(head: &[u8]) -> Option<(&'static str, &'static str)> {
     Some((what, advice))
 }
 
-/// The beginning as text, if it is text: UTF-8 without control characters. A character may be cut at its end.
+/// The beginning as text, if it is text: UTF-8 without control characters. Its last character may be cut.
 fn text_of(head: &[u8], length: u64) -> Option<&str> {
     let text = match std::str::from_utf8(head) {
         Ok(text) => text,

@@ -1,5 +1,5 @@
-//! One row of weights: its floats, and what can be wrong in it. The reader that knows file,
-//! tensor and row puts them in front of a [`RowFault`].
+//! One row of weights: its floats, and what can be wrong in it. The reader, which knows file, tensor and row, puts them
+//! in front of a [`RowFault`].
 
 use half::{bf16, f16};
 use thiserror::Error;
@@ -14,7 +14,7 @@ pub enum RowFault {
         "column {column} is {value}, weights must be finite; the file is damaged or its training diverged"
     )]
     Weight {
-        /// Where.
+        /// The column.
         column: usize,
         /// NaN or ±∞.
         value: f32,
@@ -42,12 +42,12 @@ pub enum RowFault {
     /// A weight that the f16 layout cannot hold.
     #[error("column {column} is {value}, beyond f16; use the f32 layout")]
     WeightTooLarge {
-        /// Where.
+        /// The column.
         column: usize,
         /// The weight.
         value: f32,
     },
-    /// Only files hold the layout, floats are not made into it.
+    /// Only files hold the layout; floats are not quantized to it.
     #[error(
         "Hearth does not quantize to {layout}, it only repacks it; choose q8-g32-f16 or q4-g32-f16-min"
     )]
@@ -58,14 +58,14 @@ pub enum RowFault {
     /// The row has the wrong size.
     #[error("the row has {found} bytes or weights, {expected} were expected")]
     Length {
-        /// What the shape asks for.
+        /// What the shape requires.
         expected: usize,
         /// What was given.
         found: usize,
     },
 }
 
-/// The kinds of floats that weights come in.
+/// The float types of weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FloatType {
     /// 64 bits: rounded to 32 when read.
@@ -89,7 +89,7 @@ impl FloatType {
     }
 
     /// The layout that holds the type exactly, but for f64, which no layout holds: it is rounded to f32. bf16 needs
-    /// f32, as f16 has fewer exponents.
+    /// f32, as f16 has a smaller exponent range.
     pub fn layout(self) -> WeightLayout {
         match self {
             Self::F64 | Self::F32 | Self::Bf16 => WeightLayout::F32,
@@ -130,7 +130,7 @@ impl FloatType {
     ///
     /// # Errors
     /// [`RowFault::Weight`] if one is not finite, [`RowFault::Length`] if there are not
-    /// `packed.columns` of them or the layout is another.
+    /// `packed.columns` of them or the layout is different.
     pub fn pack_row(self, bytes: &[u8], packed: &mut PackedRows) -> Result<(), RowFault> {
         let expected = packed.columns * self.bytes();
         if bytes.len() != expected || packed.layout != self.layout() {
@@ -146,7 +146,7 @@ impl FloatType {
             packed.rows += 1;
             return Ok(());
         }
-        // Every bit of the exponent set: NaN or an infinity.
+        // Every bit of the exponent is set: NaN or an infinity.
         let (mask, width) = match self {
             Self::F64 | Self::F32 => (0x7f80_0000, 4),
             Self::F16 => (0x7c00, 2),
@@ -185,7 +185,7 @@ pub(crate) fn push_f16_scales(layout: WeightLayout, scales: &[(f16, f16)], words
     }
 }
 
-/// Checks the words of one row that came from a file as they are.
+/// Checks the words of one row that came unchanged from a file.
 ///
 /// # Errors
 /// [`RowFault`] for the first weight (f32, f16) or scale that is not finite.
@@ -218,7 +218,7 @@ pub(crate) fn check_finite(
     for (block, words) in scales.chunks(words).enumerate() {
         let values = match scale {
             ScaleForm::F32 => [words[0], words.get(1).copied().unwrap_or(0)].map(f32::from_bits),
-            // Of a two-level block, only the first word holds floats.
+            // In a two-level block, only the first word holds floats.
             ScaleForm::F16 | ScaleForm::TwoLevel => halves(words[0]),
         };
         if let Some(value) = values.into_iter().find(|value| !value.is_finite()) {

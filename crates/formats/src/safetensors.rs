@@ -5,10 +5,9 @@
 //! { "__metadata__": {text: text}, NAME: {"dtype": "BF16", "shape": [N, K], "data_offsets": [begin, end]}, … }
 //! ```
 //!
-//! Only 8 + N bytes are read here. The public `safetensors` crate parses offsets as `usize`,
-//! which ends at 4 GiB on wasm32; these are `u64`. As there, the tensors
-//! have to fill the data without gap or overlap. Stricter than there, tensors have to be aligned, no
-//! key may occur twice, and a header ends at 16 MiB.
+//! Only 8 + N bytes are read here. The public `safetensors` crate parses offsets as `usize`, which is limited to 4 GiB
+//! on wasm32; these are `u64`. As in that crate, the tensors have to fill the data without gap or overlap. Unlike
+//! there, tensors also have to be aligned, no key may occur twice, and a header has at most 16 MiB.
 
 mod dtype;
 mod error;
@@ -31,7 +30,7 @@ pub use plan::{PlannedFile, plan_file};
 /// Longest header that is read: a thousand times that of Gemma 2B.
 const HEADER_LIMIT: u64 = 16 << 20;
 
-/// A tensor's name, shape, number type and place.
+/// A tensor's name, shape, number type and location.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TensorInfo {
     /// `model.layers.0.self_attn.q_proj.weight`
@@ -182,7 +181,7 @@ fn byte_size(dtype: Dtype, shape: &[u64]) -> Option<u64> {
     u64::try_from(bits / 8).ok()
 }
 
-/// One tensor by itself; offsets still count from the start of the data.
+/// Checks one tensor by itself; offsets are still relative to the start of the data.
 fn check(file: &str, name: String, info: RawTensor) -> Result<TensorInfo, SafetensorsError> {
     let file = file.to_owned();
     let Some(dtype) = Dtype::from_name(&info.dtype) else {

@@ -1,5 +1,5 @@
 //! Where bytes come from: a file, memory, or anything a front end offers (a `Blob`, OPFS, HTTP
-//! ranges). Readers ask for pieces; nobody holds a whole checkpoint in memory.
+//! ranges). Readers ask for pieces; none holds a whole checkpoint in memory.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -7,12 +7,12 @@ use std::rc::Rc;
 
 use thiserror::Error;
 
-/// What [`ByteSource::read_at`] gives back. It is not `Send`: a browser's file handles are not.
+/// What [`ByteSource::read_at`] returns. It is not `Send`: a browser's file handles are not.
 pub type ReadFuture<'a> = Pin<Box<dyn Future<Output = Result<(), SourceError>> + 'a>>;
 
 /// A named sequence of bytes that can be read from any offset.
 ///
-/// Offsets are `u64`, since files pass 4 GiB on wasm32 too. Reading is async, since a browser
+/// Offsets are `u64`, since files exceed 4 GiB on wasm32 too. Reading is async, since a browser
 /// cannot block.
 pub trait ByteSource {
     /// Length in bytes.
@@ -25,7 +25,7 @@ pub trait ByteSource {
     ///
     /// # Errors
     /// [`SourceError::OutOfRange`] if fewer than `buf.len()` bytes follow `offset`,
-    /// [`SourceError::Io`] if the medium fails.
+    /// [`SourceError::Io`] if the storage fails.
     fn read_at<'a>(&'a self, offset: u64, buf: &'a mut [u8]) -> ReadFuture<'a>;
 
     /// Whether there is no byte at all.
@@ -52,7 +52,7 @@ pub enum SourceError {
         /// Number of bytes from `offset` to the end.
         available: u64,
     },
-    /// The medium failed.
+    /// The storage failed.
     #[error("{name}: reading {wanted} bytes at offset {offset}: {message}")]
     Io {
         /// Name of the source.
@@ -61,7 +61,7 @@ pub enum SourceError {
         offset: u64,
         /// Number of wanted bytes.
         wanted: u64,
-        /// What the system said.
+        /// The system's message.
         message: String,
     },
     /// The pieces do not fit in memory.
@@ -121,7 +121,7 @@ pub struct MemorySource {
 }
 
 impl MemorySource {
-    /// Takes the bytes over under a name for errors.
+    /// Takes the bytes, and a name for errors.
     pub fn new(name: impl Into<String>, bytes: impl Into<Rc<[u8]>>) -> Self {
         Self { name: name.into(), bytes: bytes.into() }
     }
@@ -147,13 +147,13 @@ impl ByteSource for MemorySource {
     }
 }
 
-/// A file of the native system.
+/// A native file.
 #[cfg(not(target_arch = "wasm32"))]
 #[derive(Debug)]
 pub struct FileSource {
     name: String,
     len: u64,
-    // One cursor a handle, so reads take turns.
+    // One cursor per handle, so reads take turns.
     file: std::sync::Mutex<std::fs::File>,
 }
 

@@ -4,12 +4,12 @@
 //!
 //! 1. Added tokens (`<eos>`, `<start_of_turn>`, `<b>`, runs of newlines) are cut out first,
 //!    leftmost and longest first.
-//! 2. In the text between them every space becomes '▁'. There is no space in front of the text.
-//! 3. Its characters are merged pairwise, best pair first (BPE). A character that is no piece
-//!    becomes its UTF-8 bytes, which are the pieces `<0x00>` to `<0xFF>`.
+//! 2. In the text between them every space becomes '▁'. No space is added before the text.
+//! 3. Its characters are merged pairwise, best pair first (BPE). A character that is not a
+//!    piece becomes its UTF-8 bytes, which are the pieces `<0x00>` to `<0xFF>`.
 //!
-//! From `tokenizer.json` step 3 is done by the `tokenizers` crate. GGUF holds no merges, but
-//! scores, from which they follow: see [`scores`].
+//! With `tokenizer.json`, step 3 is done by the `tokenizers` crate. GGUF holds no merges, but scores, from which they
+//! follow: see [`scores`].
 
 mod added;
 mod error;
@@ -26,7 +26,7 @@ pub use error::TokenizerError;
 use scores::Scores;
 use vocabulary::Vocabulary;
 
-/// What stands for a space inside of pieces: U+2581.
+/// What represents a space in pieces: U+2581.
 const SPACE: &str = "▁";
 
 /// How control tokens that are written out in a text are read.
@@ -34,12 +34,12 @@ const SPACE: &str = "▁";
 pub enum Special {
     /// `<eos>` is the token that ends a text: for templates, and what the reference does.
     Parse,
-    /// `<eos>` is five characters: for text that must not steer the model. Tokens that only keep
+    /// `<eos>` is five characters: for text that must not control the model. Tokens that only keep
     /// text together (`<b>`, newlines) are read all the same.
     AsText,
 }
 
-/// Turns text into token ids and back.
+/// Converts text to token ids and back.
 pub struct Tokenizer {
     vocabulary: Vocabulary,
     added: AddedTokens,
@@ -60,7 +60,7 @@ enum Pairs {
     Scores(Scores),
 }
 
-/// What a source says about its vocabulary; [`Tokenizer::new`] checks it.
+/// What a source provides for its vocabulary; [`Tokenizer::new`] checks it.
 struct Parts {
     file: String,
     vocabulary: Vocabulary,
@@ -75,7 +75,7 @@ impl Tokenizer {
     /// Reads `tokenizer.json`.
     ///
     /// # Errors
-    /// [`TokenizerError`] if it is no tokenizer, not one of Gemma's kind, or lacks tokens.
+    /// [`TokenizerError`] if it is not a tokenizer, not one of Gemma's kind, or lacks tokens.
     pub fn from_json(bytes: &[u8]) -> Result<Self, TokenizerError> {
         Self::new(json::read(bytes)?)
     }
@@ -120,7 +120,7 @@ impl Tokenizer {
         })
     }
 
-    /// The ids of a text, without `<bos>` in front.
+    /// The ids of a text, without a leading `<bos>`.
     pub fn encode(&self, text: &str, special: Special) -> Vec<u32> {
         let mut ids = Vec::new();
         let mut rest = 0;
@@ -151,7 +151,7 @@ impl Tokenizer {
         self.token(self.bos).is_some_and(|bos| text.starts_with(bos)) && special == Special::Parse
     }
 
-    /// What was done with the vocabulary that the user should know.
+    /// What the user should know about how the vocabulary was read.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
@@ -166,17 +166,17 @@ impl Tokenizer {
             Pairs::Scores(scores) => scores.encode(&self.vocabulary, &self.bytes, &text, ids),
             Pairs::Merges(bpe) => match bpe.tokenize(&text) {
                 Ok(tokens) => ids.extend(tokens.iter().map(|token| token.id)),
-                // BPE fails where a character is no piece and has no byte pieces, and all of
-                // these are there. As bytes any text can be written.
+                // BPE fails if a character is not a piece and has no byte pieces, and all of these exist. Any text can
+                // be written as bytes.
                 Err(_) => ids.extend(text.bytes().map(|byte| self.bytes[usize::from(byte)])),
             },
         }
     }
 
-    /// The text of some tokens; control tokens appear as they are written: `<eos>`. Byte tokens
-    /// that form no UTF-8, and ids beyond the vocabulary, become U+FFFD.
+    /// The text of some tokens; control tokens appear as written: `<eos>`. Byte tokens that form no UTF-8, and ids
+    /// beyond the vocabulary, become U+FFFD.
     ///
-    /// (The reference replaces every byte of a run of byte tokens if one is wrong; this only
+    /// (The reference replaces every byte of a run of byte tokens if one is wrong; this replaces only
     /// the wrong ones, so that what has been streamed never changes.)
     pub fn decode(&self, ids: &[u32]) -> String {
         let mut stream = TextStream::default();
@@ -200,7 +200,7 @@ impl Tokenizer {
         self.vocabulary.len()
     }
 
-    /// `<bos>`: stands in front of every text.
+    /// `<bos>`: precedes every text.
     pub fn bos(&self) -> u32 {
         self.bos
     }
@@ -215,12 +215,12 @@ impl Tokenizer {
         self.end_of_turn
     }
 
-    /// Whether this is a control token, which is no text: `<eos>`, `<start_of_turn>`.
+    /// Whether this is a control token, which is not text: `<eos>`, `<start_of_turn>`.
     pub fn is_control(&self, id: u32) -> bool {
         self.added.is_control(id)
     }
 
-    /// The byte that a token stands for.
+    /// The byte that a token represents.
     fn byte(&self, id: u32) -> Option<u8> {
         let digits = self.token(id)?.strip_prefix("<0x")?.strip_suffix('>')?;
         let byte = u8::from_str_radix(digits, 16).ok()?;
@@ -234,8 +234,7 @@ impl std::fmt::Debug for Tokenizer {
     }
 }
 
-/// Text from tokens that come one by one. A character whose bytes are tokens of their own
-/// appears when it is complete.
+/// Text from tokens that arrive one by one. A character whose bytes are separate tokens appears when it is complete.
 #[derive(Debug, Default, Clone)]
 pub struct TextStream {
     /// Bytes that may become a character.
@@ -252,7 +251,7 @@ impl TextStream {
                 Err(error) if error.error_len().is_none() => {} // more bytes may follow
                 _ => {
                     text.push_str(&String::from_utf8_lossy(&self.pending));
-                    // A byte that ended a broken character may begin a sound one.
+                    // A byte that ended an invalid character may begin a valid one.
                     self.pending.clear();
                     if text.ends_with('\u{fffd}') && byte >= 0xc2 {
                         text.pop();
@@ -278,7 +277,7 @@ impl TextStream {
     }
 }
 
-/// Tokens that every Gemma is steered by. In a file that types them as text, turn marks would be letters.
+/// Control tokens of every Gemma. In a file that types them as text, turn markers would be read as letters.
 const MARKERS: [&str; 5] = ["<bos>", "<eos>", "<pad>", "<start_of_turn>", "<end_of_turn>"];
 
 /// The note on markers that were not typed as control tokens.
@@ -294,9 +293,9 @@ fn untyped_note(file: &str, tokens: &[&str]) -> Option<String> {
     })
 }
 
-/// Whether a token steers the model rather than being text, going by its name. Sources do not
-/// agree: `<unused0>` and `<mask>` are no special tokens in `tokenizer.json` but control tokens in
-/// GGUF, with the image tokens it is the other way round.
+/// Whether a token controls the model rather than being text, judging by its name. Sources do not
+/// agree: `<unused0>` and `<mask>` are not special tokens in `tokenizer.json` but control tokens in
+/// GGUF; for the image tokens it is the other way round.
 fn is_control_name(piece: &str) -> bool {
     MARKERS.contains(&piece)
         || piece == "<mask>"

@@ -1,6 +1,6 @@
 //! Control tokens that a file types as text, and texts that begin with their own `<bos>`.
 
-// Clippy sees tests only where they are marked, not what they call.
+// Clippy recognizes only the marked test functions, not what they call.
 #![allow(clippy::unwrap_used)]
 
 use hearth_formats::gguf::header::Header;
@@ -11,16 +11,16 @@ use serde_json::{Value, json};
 
 const TINY_JSON: &str = include_str!("fixtures/tokenizer/tiny.json");
 const TINY_GGUF: &[u8] = include_bytes!("fixtures/tokenizer/tiny.gguf");
-/// A chat in which every marker is.
+/// A chat that contains every marker.
 const CHAT: &str = "<bos><start_of_turn>user\nab<end_of_turn>\n<start_of_turn>model\n<eos>";
 
-/// The tokenizer in the GGUF with some tokens of another type: 1 is normal, 4 user-defined.
+/// The tokenizer in the GGUF with some tokens changed to another type: 1 is normal, 4 user-defined.
 fn retyped(tokens: &[&str], kind: i32) -> Tokenizer {
     let tokenizer = from_gguf(TINY_GGUF);
     let mut bytes = TINY_GGUF.to_vec();
     let key = b"tokenizer.ggml.token_type";
     let start = bytes.windows(key.len()).position(|window| window == key).unwrap() + key.len();
-    // Behind the key: array, i32, length as u64.
+    // After the key: array, i32, length as u64.
     for token in tokens {
         let at = start + 16 + 4 * tokenizer.id_of(token).unwrap() as usize;
         bytes[at..at + 4].copy_from_slice(&kind.to_le_bytes());
@@ -95,11 +95,11 @@ fn a_bos_of_the_text_is_not_doubled() {
         assert_eq!(tokenizer.encode_with_bos("<bos>a b", Special::Parse), plain);
         assert!(tokenizer.has_own_bos("<bos>a b", Special::Parse));
         assert!(!tokenizer.has_own_bos("a<bos>b", Special::Parse));
-        // As text it is five characters, and the token stands in front of them.
+        // As text it is five characters, and the token precedes them.
         let as_text = tokenizer.encode_with_bos("<bos>a b", Special::AsText);
         assert!(as_text.len() > plain.len() && as_text[1] != tokenizer.bos());
         assert!(!tokenizer.has_own_bos("<bos>a b", Special::AsText));
-        // Two of them are the user's own doing.
+        // Two of them were written by the user: both stay.
         assert_eq!(
             tokenizer.encode_with_bos("<bos><bos>a b", Special::Parse).len(),
             plain.len() + 1

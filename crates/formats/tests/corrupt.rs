@@ -1,7 +1,7 @@
 //! Damaged files of every format: an error or other values, never a panic, a hang or a huge
-//! allocation. Seeds are fixed, so a failure repeats.
+//! allocation. Seeds are fixed, so a failure is reproducible.
 
-// Clippy sees tests only where they are marked, not what they call.
+// Clippy recognizes only the marked test functions, not what they call.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -17,7 +17,7 @@ use hearth_formats::source::{ByteSource, MemorySource};
 use hearth_rng::Rng;
 use pollster::block_on;
 
-/// The system's allocator, noting the largest request of each thread.
+/// The system's allocator, recording the largest request of each thread.
 struct Largest;
 
 thread_local! {
@@ -57,7 +57,7 @@ fn source((name, bytes): &File) -> Rc<dyn ByteSource> {
     Rc::new(MemorySource::new(*name, bytes.clone()))
 }
 
-/// Opens a model and reads all of it; whether everything went well.
+/// Opens a model and reads all of it; returns whether everything succeeded.
 fn read_model(files: &[File]) -> bool {
     let Ok(model) = block_on(Checkpoint::open(files.iter().map(source).collect())) else {
         return false;
@@ -128,7 +128,8 @@ fn check(files: &[File], headers: &[usize], read: fn(&[File]) -> bool, seed: u64
     assert!(refused > CASES as usize / 3, "only {refused} were refused");
 }
 
-/// Cuts each file everywhere; good are only cuts in `padding`, at the end of the last file.
+/// Truncates each file at every length; only cuts in `padding`, at the end of the last file, are
+/// valid.
 fn cut(files: &[File], read: fn(&[File]) -> bool, padding: usize) {
     for which in 0..files.len() {
         let len = files[which].1.len();
@@ -145,7 +146,7 @@ fn gguf() -> Vec<File> {
 }
 
 fn mlx() -> Vec<File> {
-    // Two modules of the fixture are enough, and small.
+    // Two modules of the fixture are enough, and they are small.
     let all = fixture("mlx.safetensors");
     let all = safetensors::SafeTensors::deserialize(&all).unwrap();
     let kept = ["b4g64bf16", "b8g32f16"];
@@ -227,7 +228,7 @@ fn damaged_adapters() {
 
 #[test]
 fn files_cut_anywhere() {
-    // The public writer pads the end to 32 bytes, and the last tensor here ends on such a place.
+    // The public writer pads the end to 32 bytes, and the last tensor here ends at such a boundary.
     cut(&gguf(), read_model, 1);
     cut(&[("small.safetensors", fixture("small.safetensors"))], read_model, 1);
     cut(&sharded(), read_model, 1);

@@ -1,7 +1,7 @@
 //! Every GGUF block type against the values of the public `gguf` package
-//! (`tools/fixtures/gguf_blocks.py`), equal to the bit.
+//! (`tools/fixtures/gguf_blocks.py`), bit for bit.
 
-// Clippy sees tests only where they are marked, not what they call.
+// Clippy recognizes only the marked test functions, not what they call.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 use hearth_formats::gguf::blocks::{layout_of, pack_row};

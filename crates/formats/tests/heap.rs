@@ -1,6 +1,6 @@
 //! The heap while a model streams through: at most 64 MiB, however large the file.
 
-// Clippy sees tests only where they are marked, not what they call.
+// Clippy recognizes only the marked test functions, not what they call.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -44,7 +44,7 @@ const LIMIT: usize = 64 << 20;
 /// What a loader uploads at once.
 const SLAB: u64 = 4 << 20;
 
-/// Reads every matrix slab by slab as a loader does; gives the bytes of all slabs.
+/// Reads every matrix slab by slab as a loader does; returns the bytes of all slabs.
 fn stream(model: &Checkpoint, layout: Option<WeightLayout>) -> u64 {
     let mut total = 0;
     for tensor in model.tensors() {
@@ -66,7 +66,7 @@ fn stream(model: &Checkpoint, layout: Option<WeightLayout>) -> u64 {
     total
 }
 
-/// Three large bf16 matrices that are nowhere in memory.
+/// Three large bf16 matrices that are never in memory.
 struct Endless {
     header: Vec<u8>,
     len: u64,

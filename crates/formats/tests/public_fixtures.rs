@@ -1,7 +1,7 @@
 //! Checkpoints and adapters made by public packages (`tools/fixtures`), against the values that
-//! those packages give.
+//! those packages return.
 
-// Clippy sees tests only where they are marked, not what they call.
+// Clippy recognizes only the marked test functions, not what they call.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 use std::path::PathBuf;
@@ -179,7 +179,7 @@ fn an_adapter_in_pefts_form_and_as_gguf() {
     let pair = &adapter.tensors["model.layers.1.self_attn.v_proj"];
     assert_eq!((pair.inputs, pair.outputs), (18, 10));
 
-    // Written again, both forms equal the public packages' to the byte.
+    // Written again, both forms are byte-identical to the public packages'.
     assert_eq!(
         adapter.to_safetensors().unwrap(),
         std::fs::read(path(&format!("adapter/{WEIGHTS_FILE}"))).unwrap()
@@ -189,7 +189,7 @@ fn an_adapter_in_pefts_form_and_as_gguf() {
         gguf::lora::write(&adapter, "gemma3").unwrap(),
         std::fs::read(path("adapter/adapter.gguf")).unwrap()
     );
-    // Under rsLoRA alpha is moved, as llama.cpp always divides by r.
+    // Under rsLoRA alpha is adjusted, as llama.cpp always divides by r.
     adapter.rslora = true;
     let bytes = gguf::lora::write(&adapter, "gemma3").unwrap();
     let header = block_on(gguf::header::Header::read(&MemorySource::new("a", bytes))).unwrap();

@@ -1,6 +1,6 @@
 //! Token ids against the public `tokenizers` package (tools/fixtures/tokenizer.py made them).
 
-#![allow(clippy::unwrap_used, clippy::print_stdout)] // clippy spares only the test functions
+#![allow(clippy::unwrap_used, clippy::print_stdout)] // clippy exempts only the test functions
 
 use hearth_formats::gguf::header::Header;
 use hearth_formats::source::MemorySource;
@@ -33,7 +33,7 @@ fn ids(value: &Value) -> Vec<u32> {
     value.as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect()
 }
 
-/// Checks every hard string both ways, and that decoding gives the text back. Returns how many
+/// Checks every hard string both ways, and that decoding returns the text. Returns how many
 /// were left out because the reference gives an id that this vocabulary does not have.
 fn check_hard_strings(name: &str, tokenizer: &Tokenizer, cases: &str) -> usize {
     let mut left_out = 0;
@@ -57,7 +57,7 @@ fn check_hard_strings(name: &str, tokenizer: &Tokenizer, cases: &str) -> usize {
         let as_text = tokenizer.encode(&text, Special::AsText);
         assert_eq!(as_text, ids(expected), "{name}, as text: {text:?}");
         for encoded in [parsed, as_text] {
-            // '▁' stands for a space and is read as one, in the reference too.
+            // '▁' represents a space and is read as one, in the reference too.
             assert_eq!(tokenizer.decode(&encoded), text.replace('▁', " "), "{name}: {text:?}");
         }
     }
@@ -71,7 +71,7 @@ fn hard_strings_get_the_ids_of_the_reference() {
     }
 }
 
-/// Texts in which merges, runs, added tokens and bytes meet.
+/// Texts in which merges, runs, added tokens and bytes occur together.
 fn any_text() -> impl Strategy<Value = String> {
     let parts = [
         "a", "b", "ab", " ", "  ", "\n", "\t", "▁", "the", "<", ">", "eos>", "<eos>", "<b>", "é",
@@ -277,7 +277,7 @@ fn bad_gguf_vocabularies_are_refused_in_words() {
     }
 }
 
-/// What a damaged tokenizer that was read all the same has to survive.
+/// What a damaged tokenizer that was accepted all the same has to survive.
 fn use_it(tokenizer: &Tokenizer) {
     for special in [Special::Parse, Special::AsText] {
         let ids = tokenizer.encode_with_bos("the <b>\n\nabab ☃<eos> 12", special);
@@ -311,7 +311,7 @@ fn smallest() -> Value {
     root
 }
 
-/// All places in a JSON value.
+/// Pointers to all locations in a JSON value.
 fn pointers(value: &Value, at: String, all: &mut Vec<String>) {
     let step = |key: &str| format!("{at}/{}", key.replace('~', "~0").replace('/', "~1"));
     match value {

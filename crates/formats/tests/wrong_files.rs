@@ -1,7 +1,7 @@
-//! Files that are not the model that was meant, and models in forms that programs leave behind: each is read, or called
-//! by its name with what to do.
+//! Files that are not the intended model, and models in the forms that programs write: each is read, or the error says
+//! what it is and what to do.
 
-// Clippy sees tests only where they are marked, not what they call.
+// Clippy recognizes only the marked test functions, not what they call.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 use std::collections::BTreeMap;
@@ -166,7 +166,7 @@ fn a_model_with_its_projector_or_adapter_is_read_and_says_so() {
     assert!(open(vec![model(), source("._m.gguf", b"\0\x05\x16\x07\0\0\0\0".to_vec())]).is_ok());
 }
 
-/// Pieces as llama-gguf-split writes them: metadata in the first, u16 and i32 in all.
+/// Pieces as llama-gguf-split writes them: metadata in the first, u16 and i32 in every piece.
 fn pieces() -> Vec<(String, GgufFile)> {
     let names = ["blk.0.attn_norm.weight", "token_embd.weight", "output_norm.weight"];
     (0..3u16)
@@ -233,7 +233,7 @@ fn stale_and_missing_shards_are_named() {
     let c = || shard("m-00003-of-00003.safetensors", "model.layers.1.x.weight");
     refused(vec![b()], &["m-00001-of-00003.safetensors, m-00003-of-00003.safetensors are missing"]);
     refused(vec![a(), c()], &["m-00002-of-00003.safetensors is missing"]);
-    // Left over of another version: not used, where one set is whole.
+    // Left over from another version: not used if one set is complete.
     let old = || shard("m-00001-of-00002.safetensors", "model.norm.weight");
     let model = open(vec![a(), old(), b(), c()]).unwrap();
     assert_eq!(model.tensors().count(), 3);
@@ -383,10 +383,10 @@ fn foreign_quantizations_are_named_with_what_to_take_instead() {
             method => refused(vec![file, config(method)], &[named, words[1], words[2]]),
         }
     }
-    // A stale setting of a model that was made whole again is no hindrance.
+    // A stale setting of a model that was dequantized does no harm.
     let floats = tensors("m.safetensors", &[f32("model.layers.0.self_attn.q_proj.weight")], None);
     assert!(open(vec![floats, config(r#"{"quant_method":"bitsandbytes"}"#)]).is_ok());
-    // A part that sees may be of any type.
+    // A vision part may be of any type.
     let sees = [f32("model.norm.weight"), ("vision_tower.x.weight", Dtype::F8_E4M3, &[2, 4])];
     assert!(open(vec![tensors("m.safetensors", &sees, None)]).is_ok());
 }
@@ -405,7 +405,7 @@ fn the_head_is_told_by_the_tensors() {
         let start = bytes.len();
         bytes.resize(start + 2 * 40_000 * 64 * 2, 0x3c);
         if let Some(byte) = byte {
-            // The last number of the head only.
+            // Only the last number of the head.
             bytes[start + 40_000 * 64 * 2 - 1] = byte;
         }
         open(vec![source("m.safetensors", bytes)]).unwrap()

@@ -11,7 +11,7 @@ use crate::row::RowFault;
 use crate::safetensors::SafetensorsError;
 use crate::source::SourceError;
 
-/// Why a model could not be opened or a tensor not be read.
+/// Why a model could not be opened or a tensor could not be read.
 #[allow(missing_docs)] // The messages say it.
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum CheckpointError {

@@ -1,4 +1,4 @@
-//! The output head: the embedding, or a matrix of its own. The tensors decide, whatever `config.json` says.
+//! The output head: the embedding, or a separate matrix. The tensors decide, whatever `config.json` says.
 
 use super::{Checkpoint, CheckpointError, PIECE};
 use crate::source::read_vec;
@@ -12,7 +12,7 @@ impl Checkpoint {
         self.get(HEAD).is_some()
     }
 
-    /// Leaves out a head that equals the embedding to the bit: programs write it though it is tied.
+    /// Leaves out a head that is bit-identical to the embedding: some programs write it although it is tied.
     pub(super) async fn settle_head(&mut self) -> Result<(), CheckpointError> {
         if self.head_is_the_embedding().await? {
             self.tensors.remove(HEAD);

@@ -1,4 +1,4 @@
-//! Opening: which file is what.
+//! Opening: identifies each file.
 
 mod foreign;
 mod gguf;
@@ -16,7 +16,7 @@ use crate::recognize::{Content, WrongFile, check_json, content_of};
 use crate::safetensors::{Header, Index};
 use crate::source::{ByteSource, read_vec};
 
-/// Longest `config.json` and index; real ones have a few kilobytes and a megabyte.
+/// Longest `config.json` and index that are read; real ones have a few kilobytes and a megabyte.
 const JSON_LIMIT: u64 = 16 << 20;
 
 const NO_MODEL: &str = "this is no model that Hearth reads: neither GGUF nor safetensors; choose the .gguf file of a \
@@ -24,7 +24,7 @@ const NO_MODEL: &str = "this is no model that Hearth reads: neither GGUF nor saf
 
 type Source = Rc<dyn ByteSource>;
 
-/// The files of a model, sorted by what they are.
+/// The files of a model, sorted by kind.
 #[derive(Default)]
 struct Sorted {
     config: Option<String>,
@@ -33,21 +33,21 @@ struct Sorted {
     gguf: Vec<(Source, GgufHeader, Role)>,
     projectors: Vec<String>,
     safetensors: Vec<(Source, Header)>,
-    /// What goes with a model but is none, or is something else.
+    /// Files that go with a model but are not one, or are something else.
     wrong: Vec<CheckpointError>,
-    /// Why the first file that could not be told is no model.
+    /// Why the first file that was not recognized is not a model.
     unknown: Option<CheckpointError>,
 }
 
 impl Checkpoint {
     /// Opens a model from its files in any order: a GGUF or all pieces of a split one, or one or several
-    /// safetensors with `config.json` and, where sharded, `model.safetensors.index.json`. Files are told apart
-    /// by their first bytes, metadata and names of tensors; other JSON files (tokenizers) are left alone, and
-    /// so are a model's projector and adapters beside it, which [`notes`](Self::notes) tells.
+    /// safetensors with `config.json` and, where sharded, `model.safetensors.index.json`. Files are
+    /// identified by their first bytes, metadata and tensor names. Other JSON files (tokenizers) are ignored; so are a
+    /// model's projector and adapters next to it, which [`notes`](Self::notes) reports.
     ///
     /// # Errors
     /// [`CheckpointError`] says what a wrong file is, and names the file and tensor that is damaged, missing
-    /// or there twice.
+    /// or duplicated.
     pub async fn open(sources: Vec<Rc<dyn ByteSource>>) -> Result<Self, CheckpointError> {
         let mut sorted = Sorted::default();
         for source in sources {
@@ -97,7 +97,7 @@ impl Sorted {
     async fn add_model(&mut self, source: Source) -> Result<(), CheckpointError> {
         let name = source.name().to_owned();
         if file_name(&name).starts_with("._") {
-            // macOS keeps what it knows of a file beside it under such a name.
+            // macOS stores a file's metadata next to it under such a name.
             return Ok(());
         }
         if let Some(wrong) = unfinished(&name) {
@@ -118,7 +118,7 @@ impl Sorted {
             Content::Safetensors => {}
             Content::Wrong(wrong) if called_model => return Err(wrong.into()),
             Content::Wrong(wrong) => {
-                // A folder's README and licence may come along.
+                // A folder's README and licence may be among the files.
                 self.unknown.get_or_insert(wrong.into());
                 return Ok(());
             }
@@ -140,7 +140,7 @@ impl Sorted {
         Ok(())
     }
 
-    /// The error where there is no model among the files.
+    /// The error if there is no model among the files.
     fn none(mut self) -> CheckpointError {
         if !self.wrong.is_empty() {
             return self.wrong.remove(0);
@@ -153,7 +153,7 @@ impl Sorted {
 }
 
 /// Whether a file holds a model or a piece of one, for choosing among the files of a folder. What cannot be read counts
-/// as one: opening it says what is wrong.
+/// as one: opening it reports what is wrong.
 pub async fn is_model(source: &dyn ByteSource) -> bool {
     match content_of(source).await {
         Ok(Content::Gguf) => match GgufHeader::read(source).await {
@@ -168,7 +168,7 @@ pub async fn is_model(source: &dyn ByteSource) -> bool {
     }
 }
 
-/// Whether a file is a piece of a model that was split, whatever it is called.
+/// Whether a file is a piece of a split model, whatever its name.
 pub async fn is_piece(source: &dyn ByteSource) -> bool {
     matches!(content_of(source).await, Ok(Content::Gguf))
         && GgufHeader::read(source)
@@ -176,7 +176,7 @@ pub async fn is_piece(source: &dyn ByteSource) -> bool {
             .is_ok_and(|header| matches!(role(&header), Ok(Role::Piece { .. })))
 }
 
-/// A piece of a file that was cut without regard to what is in it, or a download that goes on, by its name.
+/// Recognizes by name a piece of a file that was split without regard to its contents, or an unfinished download.
 fn unfinished(name: &str) -> Option<WrongFile> {
     let lower = file_name(name).to_ascii_lowercase();
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -202,7 +202,7 @@ fn unfinished(name: &str) -> Option<WrongFile> {
     })
 }
 
-/// The error for models of which only one can be read.
+/// The error for several models, of which only one can be read.
 fn several<'a>(names: impl Iterator<Item = &'a str>) -> CheckpointError {
     let names: Vec<&str> = names.collect();
     CheckpointError::Files {

@@ -25,7 +25,7 @@ impl Piece {
 }
 
 impl Checkpoint {
-    /// How many rows of a tensor fit `bytes` in a layout, at least 1: what to ask
+    /// How many rows of a tensor fit in `bytes` in a layout, at least 1: what to ask
     /// [`read_rows`](Self::read_rows) for.
     ///
     /// # Errors
@@ -43,11 +43,11 @@ impl Checkpoint {
 
     /// Rows of a matrix in a layout, ready for the GPU. In the tensor's own layout the values
     /// are those of the file; to f32 they are widened; to f16, q8 and q4 they are rounded
-    /// ([`encode_row`]). Beside the result, about [`PIECE`] bytes of heap are used.
+    /// ([`encode_row`]). Besides the result, about [`PIECE`] bytes of heap are used.
     ///
     /// # Errors
-    /// [`CheckpointError`] names file, tensor and row: rows that are not there, a layout that
-    /// does not fit, weights or scales that are not finite, and failing reads.
+    /// [`CheckpointError`] names file, tensor and row: rows that do not exist, a layout that
+    /// does not fit, weights or scales that are not finite, and failed reads.
     pub async fn read_rows(
         &self,
         name: &str,
@@ -111,7 +111,7 @@ impl Checkpoint {
         Ok(values)
     }
 
-    /// Rows both in a layout that [`encode_row`] makes and in f32, from one reading.
+    /// Rows both in a layout that [`encode_row`] makes and in f32, read once.
     ///
     /// # Errors
     /// As [`read_rows`](Self::read_rows).
@@ -140,7 +140,7 @@ impl Checkpoint {
         Ok((packed, values))
     }
 
-    /// A whole tensor in f32. For small ones: norms, biases.
+    /// A whole tensor in f32, for small ones: norms, biases.
     ///
     /// # Errors
     /// As [`read_rows`](Self::read_rows).
@@ -149,8 +149,8 @@ impl Checkpoint {
         self.read_rows_f32(name, 0..rows).await
     }
 
-    /// The gain 1 + w of a norm. GGUF and Hearth's own files store it so; elsewhere 1 is added
-    /// in f32, as the reference does when it computes.
+    /// The gain 1 + w of a norm. GGUF and Hearth's own files store it like this; elsewhere 1 is
+    /// added in f32, as the reference does when it computes.
     ///
     /// # Errors
     /// As [`read_rows`](Self::read_rows).
@@ -164,7 +164,7 @@ impl Checkpoint {
         Ok(gain)
     }
 
-    /// Checks a range of rows and that the tensor is readable; gives K.
+    /// Checks a range of rows and that the tensor is readable; returns K.
     fn check_rows(&self, tensor: &Tensor, rows: &Range<u64>) -> Result<usize, CheckpointError> {
         let file = self.file_of(tensor);
         if let Storage::Other(found, _) = &tensor.storage {
@@ -183,7 +183,7 @@ impl Checkpoint {
                 rows: tensor.rows(),
             });
         }
-        // A row is the smallest piece, so it must not be large itself.
+        // A row is the smallest piece, so it must not be large.
         if !(1..=PIECE).contains(&tensor.columns()) {
             return Err(CheckpointError::Shape {
                 file,

@@ -172,7 +172,7 @@ fn hearths_own_files_are_read_back() {
     // Stored as gains, so nothing is added.
     assert_eq!(block_on(model.read_norm_gain(norm)).unwrap(), [1.5, 0.5]);
 
-    // A scale that is no number is found when its row is read.
+    // A scale that is not a number is found when its row is read.
     let scales = plan.tensors.iter().find(|t| t.name == format!("{}.scales", names[1])).unwrap();
     let at = scales.offset as usize + 4 * 3;
     bytes[at..at + 2].copy_from_slice(&[0, 0x7c]);
@@ -208,7 +208,7 @@ fn faults_name_file_tensor_and_row() {
     let model = open(vec![file("m.safetensors", vec![integers, empty])]).unwrap();
     let error = block_on(model.read_f32("counts")).unwrap_err().to_string();
     assert!(error.contains("type I64"), "{error}");
-    // Claims 2^60 rows in no bytes: refused at once.
+    // Claims 2^60 rows in zero bytes: refused at once.
     let error = block_on(model.read_f32("empty")).unwrap_err();
     assert!(matches!(error, CheckpointError::Shape { .. }), "{error}");
 }

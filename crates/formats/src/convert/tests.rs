@@ -9,7 +9,7 @@ use crate::checkpoint::Format;
 use crate::safetensors::{Dtype, plan_file};
 use crate::source::{ByteSource, MemorySource, ReadFuture};
 
-/// A source that counts what is read behind its header.
+/// A source that counts the bytes read after its header.
 struct Counted {
     inner: MemorySource,
     data_start: u64,
@@ -33,7 +33,8 @@ impl ByteSource for Counted {
 
 const MATRIX: &str = "model.embed_tokens.weight";
 
-/// A bf16 model of one matrix, one norm and a tensor of another model; the bytes read of its data.
+/// A bf16 model of one matrix, one norm and a tensor of another model; the count of bytes read from
+/// its data.
 fn source(rows: u64) -> (Checkpoint, Rc<Cell<u64>>, u64) {
     let entries = [
         (MATRIX.to_owned(), Dtype::BF16, vec![rows, 64]),
@@ -98,7 +99,7 @@ fn a_model_is_read_once_and_what_is_written_is_what_loading_quantizes() {
     }
 }
 
-/// A sink that is full at once.
+/// A sink that is full from the start.
 struct Full;
 
 impl ByteSink for Full {
@@ -152,7 +153,7 @@ fn the_matrix_with_outliers_loses_more_and_is_named() {
 #[test]
 fn a_weight_that_would_be_left_out_is_an_error() {
     for (name, dtype) in [
-        // Of a type that is not read; of a kind that no text model has.
+        // One of a type that is not read; one of a kind that no text model has.
         ("model.layers.0.mlp.up_proj.weight", Dtype::BOOL),
         ("score.weight", Dtype::F32),
         ("model.mixer.weight", Dtype::F32),

@@ -1,8 +1,8 @@
 //! GGUF's tensor types and their exact repacking into weight layouts.
 //!
 //! The block structures are those of ggml (`ggml-common.h`, `dequantize_row_*` in
-//! `ggml-quants.c`). Every repacked value equals the dequantized one to the bit (but for the sign
-//! of zero): integers are re-ordered and scales moved, nothing is rounded.
+//! `ggml-quants.c`). Every repacked value is bit-identical to the dequantized one (except for the
+//! sign of zero): integers are reordered and scales moved, nothing is rounded.
 //!
 //! | type | bytes | weights | layout |
 //! | --- | --- | --- | --- |
@@ -18,7 +18,7 @@
 //! | IQ4_XS | 136 | 256 | q8, groups of 32, two-level, codes from that table |
 //!
 //! The two IQ4 types take 16 values that are not evenly spaced, so no 4-bit layout holds them; as 8-bit codes they
-//! are exact, at 8.5 and 8.4 bits a weight on the GPU for 4.5 and 4.25 in the file.
+//! are exact, at 8.5 and 8.4 bits per weight on the GPU instead of 4.5 and 4.25 in the file.
 
 use half::f16;
 
@@ -27,7 +27,7 @@ use crate::layout::{PackedRows, ScaleForm, WeightLayout, push_bytes, push_codes}
 use crate::row::{FloatType, RowFault, push_f16_scales};
 
 /// The layout that holds a tensor type exactly; `None` for types that Hearth does not read.
-/// bf16 needs f32, as f16 has fewer exponents.
+/// bf16 needs f32, as f16 has a smaller exponent range.
 pub fn layout_of(kind: TensorType) -> Option<WeightLayout> {
     let quant = |bits, group, scale, minimum| WeightLayout::Quant { bits, group, scale, minimum };
     Some(match kind {
@@ -50,7 +50,7 @@ pub fn layout_of(kind: TensorType) -> Option<WeightLayout> {
 /// the row's blocks.
 ///
 /// # Errors
-/// [`RowFault`] for weights or scales that are not finite, a Q4_0 scale whose minimum passes f16,
+/// [`RowFault`] for weights or scales that are not finite, a Q4_0 scale whose minimum exceeds f16,
 /// and rows of the wrong length or layout. `packed` may then hold a part of the row.
 pub fn pack_row(kind: TensorType, bytes: &[u8], packed: &mut PackedRows) -> Result<(), RowFault> {
     let (weights, block_bytes) = (kind.block_weights() as usize, kind.block_bytes() as usize);
@@ -97,7 +97,7 @@ fn simple_block(
     let (minimum, rest) = match kind {
         TensorType::Q4_1 | TensorType::Q5_1 => (finite_f16(bytes, 2, column)?, &bytes[4..]),
         // Eight times a scale only moves the exponent (or, subnormal, the bits), so it is
-        // exact unless it passes the largest f16.
+        // exact unless it exceeds the largest f16.
         TensorType::Q4_0 => (f16::from_f32(-8.0 * d.to_f32()), &bytes[2..]),
         _ => (f16::ZERO, &bytes[2..]),
     };
@@ -131,7 +131,7 @@ fn simple_block(
 const IQ4_VALUES: [i8; 16] =
     [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
 
-/// The signed byte that a 4-bit code of an IQ4 type stands for.
+/// The signed byte that a 4-bit code of an IQ4 type represents.
 fn iq4_code(code: u8) -> u8 {
     IQ4_VALUES[usize::from(code & 15)] as u8
 }
@@ -167,7 +167,7 @@ fn k_block(
         let (low, high, scales) = (&bytes[..128], &bytes[128..192], &bytes[192..208]);
         let d = finite_f16(bytes, 208, column)?;
         for (i, code) in codes.iter_mut().enumerate() {
-            // Each half of 128 weights has 64 bytes of low nibbles and 32 of high pairs.
+            // Each half of 128 weights has 64 bytes of low nibbles and 32 of high bit pairs.
             let (half, quarter, l) = (i / 128, i % 128 / 32, i % 32);
             let nibble = low[64 * half + 32 * (quarter % 2) + l] >> (4 * (quarter / 2)) & 15;
             let pair = high[32 * half + l] >> (2 * quarter) & 3;

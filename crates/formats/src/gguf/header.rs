@@ -1,4 +1,4 @@
-//! The header of a GGUF file, versions 2 and 3: metadata and where the tensors lie.
+//! The header of a GGUF file, versions 2 and 3: metadata and where the tensors are.
 //!
 //! The format is ggml's `docs/gguf.md`:
 //!
@@ -9,9 +9,9 @@
 //! padding to general.alignment, then the tensors' data
 //! ```
 //!
-//! A string is its length as u64 and UTF-8 bytes; an array is its type as u32, its length as u64
-//! and the values. The header is read through a buffer of 1 MiB, and no length is believed
-//! before it has been compared with the size of the file.
+//! A string is its length as u64 and UTF-8 bytes; an array is its type as u32, its length as u64 and the values. The
+//! header is read through a buffer of 1 MiB, and no length is trusted before it has been compared with the size of the
+//! file.
 
 mod error;
 mod reader;
@@ -28,7 +28,7 @@ use reader::Reader;
 pub use tensor_type::TensorType;
 pub use value::{FromValue, Strings, Value};
 
-/// Alignment of the data where the file names none.
+/// Alignment of the data if the file names none.
 const DEFAULT_ALIGNMENT: u32 = 32;
 
 /// A GGUF file without its data.
@@ -43,13 +43,13 @@ pub struct Header {
     places: HashMap<String, usize>,
 }
 
-/// A tensor's name, shape, number format and place.
+/// A tensor's name, shape, number format and location.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TensorInfo {
     /// ggml's name: `blk.0.attn_q.weight`.
     pub name: String,
-    /// Sizes with the slowest first: `[N rows, K columns]` for a matrix. The file holds them the
-    /// other way round.
+    /// Sizes with the slowest first: `[N rows, K columns]` for a matrix. The file stores them in
+    /// reverse order.
     pub shape: Vec<u64>,
     /// Number format.
     pub kind: TensorType,
@@ -61,7 +61,7 @@ pub struct TensorInfo {
 
 impl Header {
     /// Reads the header of a file and checks all of it: sizes, names, alignment, and that the
-    /// tensors lie within the file without overlapping.
+    /// tensors are within the file without overlapping.
     ///
     /// # Errors
     /// [`HeaderError`] names the file and the key or tensor that is wrong.
@@ -104,7 +104,7 @@ impl Header {
                     offset: tensor.offset,
                 });
             }
-            // In the file, offsets count from the start of the data.
+            // In the file, offsets are relative to the start of the data.
             tensor.offset = tensor.offset.saturating_add(data_start);
             if tensor.offset.saturating_add(tensor.bytes) > source.len() {
                 return Err(HeaderError::TensorRange {
@@ -126,11 +126,11 @@ impl Header {
         Ok(Self { file, version, alignment, data_start, metadata, tensors, places })
     }
 
-    /// Adds the tensors of another piece of the same model; metadata stays that of the first. Offsets count in the
-    /// piece's own file.
+    /// Adds the tensors of another piece of the same model; metadata stays that of the first. Offsets are relative to
+    /// the piece's own file.
     ///
     /// # Errors
-    /// [`HeaderError::Duplicate`] for a tensor that both have.
+    /// [`HeaderError::Duplicate`] for a tensor that is in both.
     pub(crate) fn join(&mut self, piece: Self) -> Result<(), HeaderError> {
         for tensor in piece.tensors {
             if self.places.insert(tensor.name.clone(), self.tensors.len()).is_some() {
@@ -188,7 +188,7 @@ impl Header {
     }
 
     /// A value as `u32`, `u64`, `f32`, `bool`, `&str`, `&Strings`, `Cow<[f32]>` or `Vec<i64>`; `None` if the key is
-    /// not there. Integers may have any width and sign, and stand for floats.
+    /// missing. Integers may have any width and sign, and are accepted as floats.
     ///
     /// # Errors
     /// [`HeaderError::WrongValue`] if it is something else or does not fit.
@@ -199,7 +199,7 @@ impl Header {
         }
     }
 
-    /// As [`get`](Self::get), where the key has to be there.
+    /// As [`get`](Self::get), but the key is required.
     ///
     /// # Errors
     /// [`HeaderError::MissingKey`], [`HeaderError::WrongValue`].
@@ -226,7 +226,7 @@ async fn read_metadata<S: ByteSource + ?Sized>(
     count: u64,
 ) -> Result<BTreeMap<String, Value>, HeaderError> {
     reader.what = format!("{count} metadata values");
-    // The shortest: an empty key, a type, a byte.
+    // The shortest has an empty key, a type, and a byte.
     reader.check(count, 13)?;
     let mut metadata = BTreeMap::new();
     for index in 0..count {
@@ -299,13 +299,13 @@ async fn read_array<S: ByteSource + ?Sized>(
     })
 }
 
-/// Reads the tensors' descriptions; offsets still count from the start of the data.
+/// Reads the tensors' descriptions; offsets are still relative to the start of the data.
 async fn read_tensors<S: ByteSource + ?Sized>(
     reader: &mut Reader<'_, S>,
     count: u64,
 ) -> Result<Vec<TensorInfo>, HeaderError> {
     reader.what = format!("{count} tensors");
-    // The shortest: an empty name, one dimension, type and offset.
+    // The shortest has an empty name, one dimension, a type and an offset.
     reader.check(count, 32)?;
     let mut tensors = Vec::new();
     for index in 0..count {

@@ -2,8 +2,8 @@
 //!
 //! Metadata: `general.architecture` of the base model, `general.type` = adapter, `adapter.type` =
 //! lora, `adapter.lora.alpha`. Tensors: `blk.N.attn_q.weight.lora_a` `[r, in]` and `.lora_b`
-//! `[out, r]`, f32. llama.cpp scales by alpha / r and knows no rsLoRA, so alpha is given such
-//! that alpha / r is the adapter's scale.
+//! `[out, r]`, f32. llama.cpp scales by alpha / r and does not support rsLoRA, so alpha is
+//! chosen such that alpha / r is the adapter's scale.
 
 use crate::names::matrix_to_gguf;
 use crate::peft::{Adapter, PeftError};
@@ -15,7 +15,7 @@ const TYPE_TEXT: u32 = 8;
 /// The bytes of a GGUF adapter for a base model of `architecture` (`gemma`, `gemma2`, `gemma3`).
 ///
 /// # Errors
-/// [`PeftError`] if there is no matrix, or one has another size than it says.
+/// [`PeftError`] if there is no matrix, or one does not have the size it states.
 pub fn write(adapter: &Adapter, architecture: &str) -> Result<Vec<u8>, PeftError> {
     adapter.check()?;
     let mut tensors = Vec::new();
@@ -49,10 +49,10 @@ pub fn write(adapter: &Adapter, architecture: &str) -> Result<Vec<u8>, PeftError
     for (name, [rows, columns], values) in &tensors {
         push_text(&mut out, name);
         out.extend(2u32.to_le_bytes());
-        // Fastest first.
+        // The fastest dimension first.
         out.extend((*columns as u64).to_le_bytes());
         out.extend((*rows as u64).to_le_bytes());
-        // Tensor type F32 is number 0.
+        // Tensor type F32 has number 0.
         out.extend(0u32.to_le_bytes());
         out.extend((offset as u64).to_le_bytes());
         offset += (4 * values.len()).next_multiple_of(ALIGNMENT);

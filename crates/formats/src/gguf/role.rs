@@ -3,7 +3,7 @@
 use super::header::{Header, HeaderError};
 use crate::recognize::WrongFile;
 
-/// What a GGUF file is, by its metadata and the names of its tensors.
+/// What a GGUF file is, judging by its metadata and tensor names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Role {
     /// A language model, of whatever architecture.
@@ -12,12 +12,12 @@ pub enum Role {
     Piece {
         /// From 0.
         index: u32,
-        /// How many there are.
+        /// Number of pieces.
         count: u32,
     },
     /// The part of a multimodal model that turns images or sound into tokens.
     Projector,
-    /// An adapter, a vocabulary, statistics: nothing that answers by itself.
+    /// An adapter, a vocabulary, statistics: nothing that works as a model by itself.
     Other(WrongFile),
 }
 
@@ -62,7 +62,7 @@ pub fn role(header: &Header) -> Result<Role, HeaderError> {
     Ok(Role::Model)
 }
 
-/// The error for a projector that was given alone.
+/// The error for a projector without its model.
 pub fn projector(file: &str) -> WrongFile {
     WrongFile::new(
         file,
@@ -71,7 +71,7 @@ pub fn projector(file: &str) -> WrongFile {
     )
 }
 
-/// What an architecture is called, for people: `gemma4` is Gemma 4.
+/// The display name of an architecture: `gemma4` is Gemma 4.
 pub fn architecture_in_words(name: &str) -> String {
     let known = match name {
         "gemma3n" | "gemma3n_text" => "Gemma 3n",

@@ -11,8 +11,8 @@ use crate::source::{ByteSource, SourceError, read_vec};
 /// Longest file that is read; PEFT writes about a kilobyte.
 const LIMIT: u64 = 1 << 20;
 
-/// Settings that change what is computed, and the values under which it is plain LoRA. A key
-/// that is missing, null, false or empty is plain too.
+/// Settings that change what is computed, and the values that mean plain LoRA. A key that is missing, null, false or
+/// empty also means plain LoRA.
 const PLAIN: [(&str, &str); 11] = [
     ("bias", "none"),
     ("fan_in_fan_out", ""),
@@ -27,8 +27,8 @@ const PLAIN: [(&str, &str); 11] = [
     ("use_qalora", ""),
 ];
 
-/// Names in `init_lora_weights` of starts that leave the model's own weights alone. The others (PiSSA, OLoRA, CorDA,
-/// LoftQ, LoRA-GA) take a part of them away, so that such an adapter means nothing to the model as it is published.
+/// Names in `init_lora_weights` of initializations that leave the model's own weights unchanged. The others (PiSSA,
+/// OLoRA, CorDA, LoftQ, LoRA-GA) subtract a part of them, so that such an adapter does not fit the published model.
 const HARMLESS_STARTS: [&str; 3] = ["gaussian", "orthogonal", "eva"];
 
 /// An adapter with its settings and no tensors yet, and the projections that `target_modules` lists by name.
@@ -84,7 +84,7 @@ pub(super) async fn read(
         None => default,
         Some(value) => value.as_f64(),
     };
-    // PEFT's own defaults where a key is left out.
+    // PEFT's own defaults for missing keys.
     let alpha = number("lora_alpha", Some(8.0)).map(|alpha| alpha as f32);
     let Some(alpha) = alpha.filter(|alpha| alpha.is_finite()) else {
         return Err(wrong("lora_alpha", "a number"));
@@ -119,14 +119,14 @@ pub(super) async fn read(
         rslora,
         dropout,
         base,
-        // What the tensors say: `target_modules` may be a pattern.
+        // Taken from the tensors: `target_modules` may be a pattern.
         targets: BTreeSet::new(),
         tensors: BTreeMap::new(),
     };
     Ok((adapter, listed))
 }
 
-/// The keys that every PEFT since 0.6 knows; it fills in its defaults for newer ones.
+/// The keys that every PEFT version since 0.6 knows; PEFT fills in its defaults for newer ones.
 pub(super) fn write(adapter: &Adapter) -> String {
     let alpha = if adapter.alpha.fract() == 0.0 && adapter.alpha.abs() < 1e9 {
         json!(adapter.alpha as i64)
@@ -165,7 +165,7 @@ pub(super) fn write(adapter: &Adapter) -> String {
     format!("{config:#}\n")
 }
 
-/// The module of transformers that has a class of Gemma: `transformers.models.gemma3.modeling_gemma3`.
+/// The transformers module that defines a Gemma class: `transformers.models.gemma3.modeling_gemma3`.
 fn library_of(class: &str) -> String {
     let family = class.split_once("For").map_or(class, |(family, _)| family).to_lowercase();
     format!("transformers.models.{family}.modeling_{family}")
@@ -181,7 +181,7 @@ fn is_empty(value: &Value) -> bool {
     }
 }
 
-/// A value for an error, cut to a line.
+/// A value for an error, shortened to one line.
 fn short(value: &Value) -> String {
     let text = value.to_string();
     match text.char_indices().nth(60) {

@@ -44,7 +44,7 @@ fn what_is_written_is_read_back() {
     let tensors = safetensors::SafeTensors::deserialize(&weights).unwrap();
     let name = "base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight";
     assert_eq!(tensors.tensor(name).unwrap().shape(), [6, 2]);
-    // An integer stays one: PEFT's lora_alpha is an int.
+    // An integer stays an integer: PEFT's lora_alpha is an int.
     assert!(adapter().config_json().contains("\"lora_alpha\": 16,"));
 }
 

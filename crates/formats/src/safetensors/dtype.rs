@@ -77,12 +77,12 @@ impl Dtype {
         }
     }
 
-    /// What offsets of its data are multiples of, in bytes.
+    /// Offsets of its data are multiples of this, in bytes.
     pub fn alignment(self) -> u64 {
         (self.bits() / 8).max(1)
     }
 
-    /// The kind of float, for those that weights come in.
+    /// The float type, if weights can have it.
     pub fn float(self) -> Option<FloatType> {
         match self {
             Self::F64 => Some(FloatType::F64),
@@ -93,7 +93,7 @@ impl Dtype {
         }
     }
 
-    /// The type that a header calls so.
+    /// The type with this name in a header.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|dtype| dtype.to_string() == name)
     }

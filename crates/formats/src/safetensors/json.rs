@@ -1,4 +1,4 @@
-//! JSON objects that refuse a key given twice.
+//! JSON objects that refuse duplicate keys.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -7,7 +7,7 @@ use std::marker::PhantomData;
 use serde::Deserialize;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 
-/// What stands under a key; the key may decide.
+/// The value of a key; its type may depend on the key.
 pub(super) trait Entry<'de>: Sized {
     fn next_value<A: MapAccess<'de>>(key: &str, map: &mut A) -> Result<Self, A::Error>;
 }
@@ -18,7 +18,8 @@ impl<'de> Entry<'de> for String {
     }
 }
 
-/// A JSON object whose keys are all different: a map would silently keep the last of two.
+/// A JSON object whose keys are all different: a map would silently keep the last of two equal
+/// ones.
 pub(super) struct Entries<T>(pub(super) Vec<(String, T)>);
 
 impl<'de, T: Entry<'de>> Deserialize<'de> for Entries<T> {

@@ -1,4 +1,4 @@
-//! Headers of files that are written piece by piece.
+//! Headers for files that are written piece by piece.
 
 use std::collections::BTreeMap;
 
@@ -18,8 +18,8 @@ pub struct PlannedFile {
 /// are aligned; otherwise the order stays.
 ///
 /// # Errors
-/// [`SafetensorsError::Shape`] for sizes beyond u64, [`SafetensorsError::Json`] for a name given
-/// twice; `file` is named in them.
+/// [`SafetensorsError::Shape`] for sizes beyond u64, [`SafetensorsError::Json`] for a duplicate
+/// name; both name `file`.
 pub fn plan_file(
     file: &str,
     metadata: &BTreeMap<String, String>,

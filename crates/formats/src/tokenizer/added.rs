@@ -21,14 +21,14 @@ struct Added {
 pub(super) struct Found {
     pub(super) id: u32,
     pub(super) control: bool,
-    /// Place of the first byte.
+    /// Index of the first byte.
     pub(super) start: usize,
-    /// Place after the last byte.
+    /// Index after the last byte.
     pub(super) end: usize,
 }
 
 impl AddedTokens {
-    /// From content, id and whether it is a control token. Empty content is passed over.
+    /// From content, id and whether it is a control token. Empty content is skipped.
     pub(super) fn new(tokens: impl IntoIterator<Item = (String, u32, bool)>) -> Self {
         let mut all = Self { tokens: HashMap::new(), lengths: BTreeMap::new(), control: vec![] };
         for (content, id, control) in tokens {
@@ -50,7 +50,7 @@ impl AddedTokens {
         self.control.binary_search(&id).is_ok()
     }
 
-    /// The tokens in a text: leftmost first, at one place the longest, none overlapping.
+    /// The tokens in a text: leftmost first, the longest at each index, none overlapping.
     pub(super) fn find<'a>(&'a self, text: &'a str) -> impl Iterator<Item = Found> + 'a {
         let mut start = 0;
         std::iter::from_fn(move || {
@@ -65,7 +65,7 @@ impl AddedTokens {
         })
     }
 
-    /// The longest token at a place. Tokens are whole characters: inside of one, none starts.
+    /// The longest token at an index. Tokens are whole characters: none starts inside a character.
     fn at(&self, text: &str, start: usize) -> Option<Found> {
         let lengths = self.lengths.get(&text.as_bytes()[start])?;
         lengths.iter().find_map(|length| {

@@ -1,7 +1,7 @@
 //! `tokenizer.json`. Its list of merges goes to the BPE of the `tokenizers` crate; everything else
 //! has to be what Gemma's tokenizers have, which is checked here.
 //!
-//! The crate's own reader of the whole file is not used: it panics where the file is cut short,
+//! The crate's own reader of the whole file is not used: it panics if the file is truncated,
 //! and takes 300 MB for Gemma 3's 33 MB, more than twice as much as this.
 
 use std::collections::HashMap;
@@ -79,11 +79,11 @@ pub(super) fn read(bytes: &[u8]) -> Result<Parts, TokenizerError> {
     let File { added_tokens, normalizer, pre_tokenizer, model } =
         serde_json::from_slice(bytes).map_err(not_a_tokenizer)?;
     let to_underline = json!({"type": "Replace", "pattern": {"String": " "}, "content": SPACE});
-    // Gemma 3 splits after spaces, of which none are left.
+    // Gemma 3 splits at spaces, of which none are left.
     let at_spaces = json!({
         "type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious", "invert": false
     });
-    // A key that is not there is null, and false.
+    // A missing key counts as null and as false.
     let unset = [Value::Null, json!(false)];
     for (part, found, allowed) in [
         ("normalizer", &normalizer, &[to_underline][..]),
@@ -106,7 +106,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Parts, TokenizerError> {
     let mut untyped = Vec::new();
     for marker in MARKERS {
         let token = added_tokens.iter().find(|token| token.content == marker);
-        // The turn marks of the first Gemmas are listed without being special.
+        // The turn markers of the first Gemmas are listed without being special.
         let is_marked = token.is_some_and(|token| token.special || marker.ends_with("_of_turn>"));
         if let (Some(id), false) = (vocabulary.id(marker), is_marked) {
             untyped.push(marker);
@@ -175,7 +175,7 @@ fn pieces_by_id(vocab: &HashMap<String, u32>, added: &[Token]) -> Result<Strings
             return Err(unsupported("added_tokens", &expected, token.id.to_string()));
         }
     }
-    // As many pieces as places, none placed twice: no place is empty.
+    // As many pieces as slots, and no slot filled twice: no slot is empty.
     Ok(pieces.into_iter().flatten().collect())
 }
 

@@ -1,4 +1,4 @@
-//! The tokenizer inside of a GGUF file: pieces with scores (SentencePiece's BPE) and no merges.
+//! The tokenizer inside a GGUF file: pieces with scores (SentencePiece's BPE) and no merges.
 //!
 //! The reference derives a list of merges from the scores (huggingface/transformers,
 //! `convert_slow_tokenizer.py`, `generate_merges`): every way to cut a piece into two pieces,
@@ -7,10 +7,10 @@
 //! - in Gemma 1 and 2, made by an older version, by the id of the piece, then of its left and of
 //!   its right part, lowest first.
 //!
-//! Among places with the same merge, the leftmost comes first. This gives exactly the 514,906
+//! Among positions with the same merge, the leftmost comes first. This gives exactly the 514,906
 //! merges of Gemma 3's `tokenizer.json` and the 580,604 of Gemma 1's. They are not listed: two
-//! neighbours merge if together they are a piece, and the order is compared when it matters. So
-//! there is nothing to build but a table of the pieces, which takes 20 ms.
+//! neighbours merge if together they are a piece, and the order is compared only when it matters. So
+//! only a table of the pieces has to be built, which takes 20 ms.
 
 use std::borrow::Cow;
 use std::cmp::Reverse;
@@ -40,8 +40,7 @@ const NEVER: u32 = u32::MAX;
 const NONE: usize = usize::MAX;
 
 pub(super) struct Scores {
-    /// For each id its place in the order of the scores, 0 the highest; equal scores are equal in
-    /// Gemma 3.
+    /// For each id its rank by score, 0 the highest; equal scores are equal in Gemma 3.
     ranks: Vec<u32>,
     ties: Ties,
     /// Length in bytes of the longest piece.
@@ -60,7 +59,7 @@ pub(super) fn read(header: &Header) -> Result<Parts, TokenizerError> {
     if model != "llama" {
         return Err(unsupported(MODEL, "'llama'", format!("'{model}'")));
     }
-    // llama.cpp's default is true, but no Gemma has it, and the first files do not say.
+    // llama.cpp's default is true, but no Gemma has it, and the first files do not state it.
     if header.get(SPACE_PREFIX)? == Some(true) {
         return Err(unsupported(SPACE_PREFIX, "false", "true".to_owned()));
     }
@@ -105,7 +104,7 @@ pub(super) fn read(header: &Header) -> Result<Parts, TokenizerError> {
         .take(known)
         .enumerate()
         .map(|(id, (token, kind))| {
-            // What looks like one of these is one, whatever its type says (llama.cpp overrides it too).
+            // A token with one of these names is that marker, whatever its type says (llama.cpp overrides it too).
             let overridden = MARKERS.contains(&token) && !matches!(*kind, UNKNOWN | CONTROL);
             if overridden {
                 untyped.push(token);
@@ -204,19 +203,19 @@ impl Scores {
     }
 }
 
-/// A text while it is merged.
+/// A text while it is being merged.
 struct Word<'a> {
     scores: &'a Scores,
     vocabulary: &'a Vocabulary,
     text: &'a str,
-    /// In the order of the text, linked by place; a merge leaves the left one.
+    /// In the order of the text, linked by index; a merge keeps the left one.
     symbols: Vec<Symbol>,
     merges: BinaryHeap<Reverse<Merge>>,
 }
 
 #[derive(Clone, Copy)]
 struct Symbol {
-    /// `None`: a character that is no piece.
+    /// `None`: a character that is not a piece.
     id: Option<u32>,
     /// Bytes of the text; empty once it is merged into its left neighbour.
     start: usize,
@@ -230,12 +229,12 @@ struct Symbol {
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Merge {
     rank: u32,
-    /// Ids of the left and right part, or how far their lengths are below the largest number.
+    /// Ids of the left and right part, or the largest number minus their lengths.
     parts: [u32; 2],
     id: u32,
-    /// Place of the left symbol.
+    /// Index of the left symbol.
     place: usize,
-    /// Where the right symbol ends, which tells whether the merge is still there.
+    /// Where the right symbol ends, which tells whether the merge is still valid.
     end: usize,
 }
 

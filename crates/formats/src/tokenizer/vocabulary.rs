@@ -12,8 +12,8 @@ pub(super) struct Vocabulary {
     pieces: Strings,
     /// Ids by the hash of their piece. It holds no copy of the pieces, which a `HashMap<String, u32>` would.
     ids: HashTable<u32>,
-    /// Key of the hash: a digest of all pieces. A file can be made whose pieces collide under a key that is
-    /// known, but not one whose pieces collide under the key that they themselves give.
+    /// Key of the hash: a digest of all pieces. A file can be made whose pieces collide under a known key,
+    /// but not one whose pieces collide under the key that they themselves determine.
     key: [u8; 16],
 }
 
@@ -68,8 +68,8 @@ mod tests {
         Vocabulary::new(pieces.iter().collect())
     }
 
-    /// Pieces that a stranger chose such that the hash that anybody can compute, SipHash with a key of zeros, puts
-    /// all of them into one of 4,096 places.
+    /// Pieces that an attacker chose such that the hash that anyone can compute, SipHash with a key of zeros, puts
+    /// all of them into one of 4,096 buckets.
     #[test]
     fn pieces_that_collide_under_a_known_key_do_not_collide_here() {
         let place = |key: &[u8; 16], piece: &str| hash(key, piece) % 4096;
@@ -77,7 +77,7 @@ mod tests {
         let chosen: Vec<String> = all.filter(|p| place(&[0; 16], p) == 7).take(200).collect();
         let hostile = vocabulary(&chosen);
         let places: BTreeSet<u64> = chosen.iter().map(|p| place(&hostile.key, p)).collect();
-        // 200 of 4,096 at random: some five meet another one
+        // 200 of 4,096 at random: about five collide with another one
         assert!(places.len() > 180, "{} places of 200 pieces", places.len());
         for (id, piece) in chosen.iter().enumerate() {
             assert_eq!(hostile.id(piece), Some(id as u32));

@@ -1,4 +1,4 @@
-//! Quantizations that Hearth does not read, by name and with what to take instead.
+//! Quantizations that Hearth does not read, by name, and what to use instead.
 
 use serde_json::Value;
 
@@ -6,7 +6,7 @@ use super::safetensors::Found;
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::safetensors::Dtype;
 
-/// The last part of a tensor's name, and the method that has such tensors; the first that fits counts.
+/// The last part of a tensor's name, and the method that has such tensors; the first match counts.
 const MARKS: [(&str, &str); 16] = [
     ("quant_state.bitsandbytes__nf4", "bitsandbytes (4-bit NF4)"),
     ("quant_state.bitsandbytes__fp4", "bitsandbytes (4-bit FP4)"),
@@ -32,7 +32,7 @@ pub(super) fn refuse(model: &Checkpoint, found: &Found) -> Result<(), Checkpoint
         found.iter().filter(|(name, _)| name.starts_with("model.") || name.starts_with("lm_head"))
     };
     let unread = |dtype: Dtype| dtype.float().is_none();
-    // A matrix of a type that is not read: what is not quantized has none.
+    // A matrix of a type that is not read: unquantized models have none.
     let Some((name, (source, info))) =
         text().find(|(_, (_, info))| unread(info.dtype) && info.shape.len() > 1)
     else {
@@ -72,7 +72,7 @@ pub(super) fn refuse(model: &Checkpoint, found: &Found) -> Result<(), Checkpoint
     })
 }
 
-/// What `config.json` says of the method.
+/// What `config.json` says about the method.
 fn method_in(config: &str) -> Option<String> {
     let config: Value = serde_json::from_str(config).ok()?;
     let quantization = ["quantization_config", "compression_config"]

@@ -9,7 +9,7 @@ use crate::gguf::blocks::layout_of;
 use crate::gguf::header::Header;
 use crate::names;
 
-/// A model of a thousand gigabytes in pieces of one has fewer.
+/// A model of a thousand gigabytes in pieces of one gigabyte has fewer.
 const MOST_PIECES: u32 = 1000;
 
 type Piece = (Source, Header, Role);
@@ -74,7 +74,7 @@ impl Checkpoint {
     }
 }
 
-/// The pieces by their numbers, all of one split and none missing.
+/// The pieces in order of their numbers; all must be of one split, and none may be missing.
 fn in_order(mut files: Vec<Piece>) -> Result<Vec<Piece>, CheckpointError> {
     let Some(first) = files.first() else { return Ok(files) };
     let &Role::Piece { count, .. } = &first.2 else { return Ok(files) };
@@ -144,7 +144,7 @@ fn in_order(mut files: Vec<Piece>) -> Result<Vec<Piece>, CheckpointError> {
     }
 }
 
-/// "A is", "A and B are", cut where there are very many.
+/// "A is", "A and B are", shortened if there are very many.
 pub(super) fn are(names: &[String]) -> String {
     let shown = names.iter().take(8).map(String::as_str).collect::<Vec<_>>().join(", ");
     match names.len() {

@@ -16,7 +16,7 @@ use crate::safetensors::{Dtype, Header, Index, TensorInfo};
 /// Tensors of safetensors files by uniform name, with the source they are in.
 pub(super) type Found = BTreeMap<String, (usize, TensorInfo)>;
 
-/// What a safetensors file is that holds no model.
+/// What a safetensors file is if it holds no model.
 pub(super) fn wrong(header: &Header) -> Option<WrongFile> {
     let wrong = |what: &str, advice: &str| Some(WrongFile::new(header.file(), what, advice));
     if header.metadata().contains_key("hearth-classifier") {
@@ -33,7 +33,7 @@ pub(super) fn wrong(header: &Header) -> Option<WrongFile> {
         return wrong("a LoRA adapter of an image generator", "give a Gemma model");
     }
     let adapter = names().find(|name| is_adapter_tensor(name));
-    // An adapter may bring a head that was trained along, but no layer of the base.
+    // An adapter may contain a head that was trained with it, but no layer of the base.
     let base = |name: &str| {
         let end = |end: &str| name.ends_with(&format!("_proj.{end}"));
         end("weight") || end("base_layer.weight")
@@ -121,7 +121,7 @@ impl Checkpoint {
         Ok(model)
     }
 
-    /// Takes the weights with scales and biases out of `found`.
+    /// Moves the weights with scales and biases out of `found`.
     fn add_mlx(&mut self, found: &mut Found) -> Result<(), CheckpointError> {
         let quantized: Vec<String> = found
             .iter()
@@ -163,8 +163,8 @@ impl Checkpoint {
     }
 }
 
-/// The tensors under their uniform names. Where none of the known wrappings leads to an embedding but one tensor
-/// is called so, what stands in front of it is a wrapping too.
+/// The tensors under their uniform names. If none of the known wrappings leads to an embedding but one tensor
+/// has that name, its prefix is a wrapping too.
 fn uniform(
     places: Vec<Place>,
     headers: &[Header],

@@ -66,13 +66,13 @@ pub(super) fn by_index(
     Ok(found)
 }
 
-/// All tensors of files that came without an index. Where one set of numbered shards is whole, what is left
-/// over of another version is not used.
+/// All tensors of files that came without an index. If one set of numbered shards is complete, what is
+/// left over from another version is not used.
 pub(super) fn all_tensors(
     headers: &[Header],
     notes: &mut Vec<String>,
 ) -> Result<Vec<Place>, CheckpointError> {
-    // Front and count of a set → number and source of its shards.
+    // Prefix and count of a set → number and source of its shards.
     let mut sets: BTreeMap<(String, usize), Vec<(usize, usize)>> = BTreeMap::new();
     let mut others = vec![];
     for (source, header) in headers.iter().enumerate() {
@@ -151,7 +151,7 @@ fn incomplete(
     }
 }
 
-/// Front, number and count of `model-00001-of-00003.safetensors`.
+/// Prefix, number and count of `model-00001-of-00003.safetensors`.
 fn shard_of(name: &str) -> Option<(&str, usize, usize)> {
     let (front, count) = name.strip_suffix(".safetensors")?.rsplit_once("-of-")?;
     let (front, number) = front.rsplit_once('-')?;

@@ -83,7 +83,7 @@ pub(super) fn packed_tensor(
     })
 }
 
-/// One of MLX's matrices; the caller gives it its name.
+/// One of MLX's matrices; the caller sets its name.
 pub(super) fn mlx_tensor(
     file: &str,
     found: &mut Found,

@@ -4,7 +4,7 @@ use thiserror::Error;
 
 use crate::source::SourceError;
 
-/// Why a GGUF header could not be read, or does not hold what was asked of it.
+/// Why a GGUF header could not be read, or does not contain what was asked for.
 #[allow(missing_docs)]
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum HeaderError {

@@ -4,16 +4,16 @@ use super::error::HeaderError;
 use super::value::Strings;
 use crate::source::ByteSource;
 
-/// Bytes asked for at once: few requests where the source is a web server, little memory.
+/// Bytes requested at once: few requests if the source is a web server, and little memory.
 const BUFFER: u64 = 1 << 20;
 
-/// A header that is longer is damaged: Gemma 3's, with 262,144 tokens, has 6.5 MB.
+/// A longer header is damaged: Gemma 3's, with 262,144 tokens, has 6.5 MB.
 pub(super) const HEADER_LIMIT: u64 = 256 << 20;
 
 pub(super) struct Reader<'a, S: ?Sized> {
     source: &'a S,
     buffer: Vec<u8>,
-    /// First byte of `buffer` that is not used yet.
+    /// Index of the first byte of `buffer` that is not used yet.
     start: usize,
     /// Offset in the file of the byte after `buffer`.
     next: u64,
@@ -36,7 +36,7 @@ impl<'a, S: ByteSource + ?Sized> Reader<'a, S> {
     }
 
     /// Checks that `count` items of `size` bytes or more can follow; nothing is allocated for a
-    /// length before it has passed here.
+    /// length before it has passed this check.
     pub(super) fn check(&self, count: u64, size: u64) -> Result<(), HeaderError> {
         let wanted = count.saturating_mul(size);
         let offset = self.position();
@@ -98,7 +98,7 @@ impl<'a, S: ByteSource + ?Sized> Reader<'a, S> {
             let length = self.u64().await?;
             self.check(length, 1)?;
             if length > BUFFER {
-                // Longer than any token; `string` reads it piece by piece.
+                // Longer than any token; `string` reads such a string piece by piece.
                 return Err(HeaderError::TooLong {
                     file: self.file(),
                     what: format!("{}, string {}", self.what, strings.len()),

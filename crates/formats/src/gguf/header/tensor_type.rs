@@ -4,7 +4,7 @@
 /// (`enum ggml_type` in ggml.h, `GGML_QUANT_SIZES` of the `gguf` package).
 ///
 /// Every type that ggml still defines is known here, so that a header can be listed and its
-/// ranges checked; which of them Hearth can turn into weights is the converter's matter.
+/// ranges checked; which of them Hearth can turn into weights is up to the converter.
 #[allow(missing_docs, non_camel_case_types)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TensorType {
@@ -42,7 +42,7 @@ pub enum TensorType {
     Mxfp4,
 }
 
-/// Type, its number in a file, its name, weights a block, bytes a block.
+/// Type, its number in a file, its name, weights per block, bytes per block.
 const TABLE: [(TensorType, u32, &str, u64, u64); 32] = [
     (TensorType::F32, 0, "F32", 1, 4),
     (TensorType::F16, 1, "F16", 1, 2),
@@ -85,7 +85,7 @@ impl TensorType {
         Some(row.0)
     }
 
-    /// The number that stands for this type in a file.
+    /// The number of this type in a file.
     pub fn id(self) -> u32 {
         self.row().1
     }
@@ -95,18 +95,18 @@ impl TensorType {
         self.row().2
     }
 
-    /// Weights a block. Blocks lie along a tensor's fastest dimension.
+    /// Weights per block. Blocks run along a tensor's fastest dimension.
     pub fn block_weights(self) -> u64 {
         self.row().3
     }
 
-    /// Bytes a block.
+    /// Bytes per block.
     pub fn block_bytes(self) -> u64 {
         self.row().4
     }
 
     fn row(self) -> &'static (Self, u32, &'static str, u64, u64) {
-        // The first row stands for a type that TABLE lacks; a test shows that it lacks none.
+        // The first row is returned for a type that TABLE lacks; a test shows that it lacks none.
         TABLE.iter().find(|row| row.0 == self).unwrap_or(&TABLE[0])
     }
 }
@@ -123,7 +123,8 @@ mod tests {
 
     #[test]
     fn every_type_finds_its_own_row() {
-        // MXFP4 is the enum's last variant: as many rows as variants, none twice, means none missing.
+        // MXFP4 is the enum's last variant: as many rows as variants, without duplicates, means
+        // none is missing.
         assert_eq!(TABLE.len(), TensorType::Mxfp4 as usize + 1);
         for (kind, id, name, ..) in TABLE {
             assert_eq!(TensorType::from_id(id), Some(kind));

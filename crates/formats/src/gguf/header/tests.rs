@@ -107,7 +107,7 @@ fn values_of_another_type_and_missing_ones_are_named() {
     }
 }
 
-/// A change to a good file, and what the error has to say.
+/// A change to a valid file, and what the error has to say.
 #[test]
 fn bad_headers_are_refused_in_words() {
     let huge = (1u64 << 60).to_le_bytes();
@@ -285,7 +285,7 @@ proptest! {
     }
 }
 
-/// The real file, where the model is in the user's cache.
+/// The real file, if the model is in the user's cache.
 #[cfg(not(target_arch = "wasm32"))]
 #[test]
 fn gemma_3_270m_is_read() {

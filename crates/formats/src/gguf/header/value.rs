@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-/// A metadata value. Small integers are widened, which loses nothing.
+/// A metadata value. Small integers are widened, which is lossless.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
     /// u8, u16, u32, u64.
@@ -34,7 +34,7 @@ pub enum Value {
 }
 
 impl Value {
-    /// What this is, in words for an error.
+    /// A description of the value for an error.
     pub fn describe(&self) -> String {
         match self {
             Self::Unsigned(value) => format!("the integer {value}"),
@@ -142,7 +142,7 @@ impl Strings {
         (0..self.len()).filter_map(|index| self.get(index))
     }
 
-    /// Appends a string. `false`, and nothing is changed, if 4 GiB would be passed.
+    /// Appends a string. Returns `false`, and changes nothing, if 4 GiB would be exceeded.
     pub fn push(&mut self, string: &str) -> bool {
         let Ok(end) = u32::try_from(self.text.len() as u64 + string.len() as u64) else {
             return false;
@@ -152,7 +152,7 @@ impl Strings {
         true
     }
 
-    /// Gives unused memory back.
+    /// Releases unused memory.
     pub fn shrink_to_fit(&mut self) {
         self.text.shrink_to_fit();
         self.ends.shrink_to_fit();
