@@ -1,4 +1,4 @@
-//! Streams tensors from a checkpoint onto the device, in the layout that was asked for.
+//! Streams tensors from a checkpoint onto the device, in the requested layout.
 
 use hearth_formats::{checkpoint::Checkpoint, layout::WeightLayout};
 use hearth_gpu::{Gpu, Slice};
@@ -8,7 +8,7 @@ use crate::ModelError;
 
 /// Bytes of packed rows that are on the host at once.
 const PIECE: u64 = 4 << 20;
-/// Bytes handed to the device between two waits: what the driver's staging memory holds.
+/// Bytes uploaded to the device between two waits: the most that the driver's staging memory holds.
 const IN_FLIGHT: u64 = 64 << 20;
 
 /// Progress of loading.
@@ -16,17 +16,17 @@ const IN_FLIGHT: u64 = 64 << 20;
 pub struct LoadProgress {
     /// Bytes of the file's tensors that are on the device.
     pub done: u64,
-    /// All bytes that will be read.
+    /// Total bytes that will be read.
     pub total: u64,
 }
 
-/// What layout to hold matrices in.
+/// The layout in which matrices are held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Precision {
     /// The layout that holds the file's numbers without loss; bf16 becomes f32.
     #[default]
     Exact,
-    /// 32-bit floats are rounded to 16 bits while they stream in; what is smaller stays.
+    /// 32-bit floats are rounded to 16 bits while they stream in; smaller types stay as they are.
     F16,
     /// Floats are quantized to 8 bits while they stream in; quantized files stay as they are.
     Q8,
@@ -37,7 +37,7 @@ pub enum Precision {
 /// How a model is loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LoadOptions {
-    /// What layout matrices are held in.
+    /// The layout in which matrices are held.
     pub precision: Precision,
     /// Where the tables of the vocabulary are kept.
     pub embedding: Embedding,
@@ -52,12 +52,12 @@ impl From<Precision> for LoadOptions {
 /// Where the tables of the vocabulary are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Embedding {
-    /// On the device, split over bindings: for everything, and the only choice for generation and
-    /// for losses over the whole vocabulary.
+    /// On the device, split over bindings: works for everything, and is the only choice for
+    /// generation and for losses over the whole vocabulary.
     #[default]
     OnDevice,
-    /// In the model's file: for scoring among classes and the `choice` loss, which need the rows
-    /// of a batch's tokens and of the classes only.
+    /// In the model's file: for scoring among classes and the `choice` loss, which need only the
+    /// rows of a batch's tokens and of the classes.
     FromSource,
 }
 
@@ -73,7 +73,7 @@ pub(crate) struct Loader<'a, F> {
 
 /// The embedding table.
 pub(crate) const EMBEDDING: &str = "model.embed_tokens.weight";
-/// The output head, where it is not tied.
+/// The output head, if it is not tied.
 pub(crate) const HEAD: &str = "lm_head.weight";
 
 /// Whether a tensor is read row by row later.
@@ -81,10 +81,10 @@ pub(crate) fn stays_in_file(name: &str, options: LoadOptions) -> bool {
     options.embedding == Embedding::FromSource && (name == EMBEDDING || name == HEAD)
 }
 
-/// The layout that a matrix of the file gets.
+/// The layout in which a matrix of the file is held.
 ///
 /// # Errors
-/// When the tensor is missing or is no matrix of weights.
+/// If the tensor is missing or is not a weight matrix.
 pub fn layout_of(
     checkpoint: &Checkpoint,
     name: &str,
@@ -98,12 +98,13 @@ pub fn layout_of(
         (WeightLayout::F32 | WeightLayout::F16, Precision::Q4) => WeightLayout::Q4,
         _ => stored,
     };
-    // A width that has no room for groups of 32 stays as it is: only toy models have such.
+    // A matrix whose width does not fit groups of 32 stays as it is: only toy models have such
+    // widths.
     Ok(if wanted.check(tensor.columns()).is_ok() { wanted } else { stored })
 }
 
 impl<'a, F: FnMut(LoadProgress) -> bool> Loader<'a, F> {
-    /// Loads the tensors of a checkpoint for whose names `read` is true.
+    /// Prepares to load the tensors of a checkpoint for whose names `read` is true.
     pub fn new(
         gpu: &'a Gpu,
         checkpoint: &'a Checkpoint,
@@ -121,7 +122,7 @@ impl<'a, F: FnMut(LoadProgress) -> bool> Loader<'a, F> {
         (self.checkpoint, self.options)
     }
 
-    /// A matrix, streamed onto the device.
+    /// Streams a matrix onto the device.
     pub async fn matrix(
         &mut self,
         name: &str,
@@ -148,7 +149,7 @@ impl<'a, F: FnMut(LoadProgress) -> bool> Loader<'a, F> {
         Ok(matrix)
     }
 
-    /// A norm's gains.
+    /// Loads a norm's gains.
     pub async fn norm(&mut self, name: &str, width: usize) -> Result<Slice, ModelError> {
         self.check_shape(name, 1, width)?;
         let gain = self.checkpoint.read_norm_gain(name).await?;
@@ -176,7 +177,7 @@ impl<'a, F: FnMut(LoadProgress) -> bool> Loader<'a, F> {
         })
     }
 
-    /// Tells the progress, and lets the device catch up: a queue that only grows would hold the
+    /// Reports the progress and lets the device catch up: a queue that only grows would hold the
     /// whole model in staging memory.
     async fn uploaded(&mut self, bytes: u64, stored: u64) -> Result<(), ModelError> {
         self.state.done += stored;

@@ -1,7 +1,9 @@
-//! Low-rank adapters: where their numbers lie, how they start, how they come and go.
+//! Low-rank adapters: where their parameters are stored, how they are initialized, how they are
+//! read and written.
 //!
-//! All factors of an adapter lie in one list of f32 numbers ([`Flat`]), and so do their gradients
-//! and Adam's moments. Source: Hu et al. 2021 (LoRA); Kalajdzievski 2023 (rsLoRA: s = alpha / √r).
+//! All factors of an adapter are stored in one list of f32 values ([`Flat`]), and so are their
+//! gradients and Adam's moments. Source: Hu et al. 2021 (LoRA); Kalajdzievski 2023 (rsLoRA: s =
+//! alpha / √r).
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -17,7 +19,7 @@ use crate::{
     flat::{Flat, matrix},
 };
 
-/// Factors start at multiples of this many numbers: bindings are aligned to 256 bytes.
+/// Factors start at multiples of this many values: bindings are aligned to 256 bytes.
 const ALIGN: usize = 64;
 /// Largest rank.
 pub const MAX_RANK: u32 = 256;
@@ -47,7 +49,8 @@ impl Projection {
     pub const ALL: [Self; 7] =
         [Self::Q, Self::K, Self::V, Self::O, Self::Gate, Self::Up, Self::Down];
 
-    /// Projections of one input, in order: their A are one product, and so is what comes back through their B.
+    /// Projections that share one input, in order: the products with their A are computed as one,
+    /// and so are the gradients through their B.
     pub const GROUPS: [&[Self]; 4] =
         [&[Self::Q, Self::K, Self::V], &[Self::O], &[Self::Gate, Self::Up], &[Self::Down]];
 
@@ -74,12 +77,12 @@ impl Projection {
         }
     }
 
-    /// Whether it belongs to attention, and not to the MLP.
+    /// Whether it belongs to attention and not to the MLP.
     pub fn in_attention(self) -> bool {
         matches!(self, Self::Q | Self::K | Self::V | Self::O)
     }
 
-    /// Inputs and outputs.
+    /// Number of inputs and of outputs.
     pub fn shape(self, config: &Config) -> (usize, usize) {
         let (c, f) = (config.hidden, config.intermediate);
         let (q, kv) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
@@ -93,7 +96,7 @@ impl Projection {
     }
 }
 
-/// What an adapter consists of.
+/// Configuration of an adapter.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LoraConfig {
     /// r, 1 to 256.
@@ -108,7 +111,7 @@ pub struct LoraConfig {
     pub dropout: f32,
     /// Which projections have factors.
     pub targets: Vec<Projection>,
-    /// Of A's initial numbers.
+    /// Seed of A's initial values.
     #[serde(default)]
     pub seed: u64,
 }
@@ -126,13 +129,13 @@ impl LoraConfig {
         }
     }
 
-    /// s.
+    /// s, the scale.
     pub fn scale(&self) -> f32 {
         let rank = self.rank as f32;
         if self.rslora { self.alpha / rank.sqrt() } else { self.alpha / rank }
     }
 
-    /// The rank that the device computes with: padded by zeros to a multiple of 4.
+    /// The rank that the device computes with: padded with zeros to a multiple of 4.
     pub fn padded_rank(&self) -> u32 {
         self.rank.next_multiple_of(4)
     }
@@ -140,7 +143,7 @@ impl LoraConfig {
     /// Checks ranges.
     ///
     /// # Errors
-    /// In words, what is out of range.
+    /// A description of what is out of range.
     pub fn check(&self) -> Result<(), ModelError> {
         let fault = if !(1..=MAX_RANK).contains(&self.rank) {
             format!("LoRA rank {} is not between 1 and {MAX_RANK}", self.rank)
@@ -157,7 +160,7 @@ impl LoraConfig {
     }
 }
 
-/// Where the two factors of one projection lie, in numbers from the start of the flat buffer.
+/// Offsets of the two factors of one projection, in values from the start of the flat buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Slot {
     /// A, `(R, in)`.
@@ -170,26 +173,26 @@ pub struct Slot {
     pub outputs: usize,
 }
 
-/// Targets of one input whose factors lie side by side.
+/// Targets that share one input and whose factors are adjacent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Run {
-    /// In order.
+    /// The targets, in order.
     pub targets: Vec<(Projection, Slot)>,
-    /// First of their columns in the group's z.
+    /// Their first column in the group's z.
     pub z_first: u32,
-    /// Numbers of all A, `(targets · R, in)`.
+    /// Range of all A, `(targets · R, in)`.
     pub a: Range<usize>,
-    /// Numbers of all B, `(out of all, R)`.
+    /// Range of all B, `(sum of out, R)`.
     pub b: Range<usize>,
 }
 
-/// The map of the flat buffers: a pure function of configuration and model.
+/// The layout of the flat buffers: a pure function of configuration and model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LoraLayout {
     /// The adapter's configuration.
     pub config: LoraConfig,
     slots: Vec<BTreeMap<Projection, Slot>>,
-    /// Numbers in a flat buffer.
+    /// Number of values in a flat buffer.
     pub len: usize,
 }
 
@@ -202,7 +205,7 @@ impl LoraLayout {
         config.check()?;
         let rank = config.padded_rank() as usize;
         let mut len = 0usize;
-        // Sizes come from a file, and a machine may count in 32 bits.
+        // Sizes come from a file, and `usize` may have 32 bits.
         let mut take = |width: usize| {
             let at = len;
             let count = rank.checked_mul(width)?.checked_next_multiple_of(ALIGN)?;
@@ -233,8 +236,8 @@ impl LoraLayout {
         Ok(Self { config: config.clone(), slots, len })
     }
 
-    /// Cuts the numbers into slabs of at most `max_binding` bytes, at the border of a factor. A factor that is larger
-    /// than that has a slab of its own, which no device will make.
+    /// Splits the values into slabs of at most `max_binding` bytes, at the boundary of a factor. A
+    /// factor that is larger than that gets its own slab, which no device will allocate.
     pub(crate) fn slabs(&self, max_binding: u64) -> Vec<Range<usize>> {
         let most = usize::try_from(max_binding / 4).unwrap_or(usize::MAX);
         let starts = self.slots().flat_map(|(_, _, slot)| [slot.a, slot.b]);
@@ -253,7 +256,7 @@ impl LoraLayout {
         slabs
     }
 
-    /// The factors of a projection, if the adapter has any there.
+    /// The factors of a projection, if the adapter has any for it.
     pub fn slot(&self, layer: usize, projection: Projection) -> Option<Slot> {
         self.slots.get(layer)?.get(&projection).copied()
     }
@@ -277,14 +280,14 @@ impl LoraLayout {
         before.count() as u32 * self.config.padded_rank()
     }
 
-    /// Numbers of A and of B of a target.
+    /// Ranges of A and of B of a target.
     fn ranges(&self, slot: Slot) -> [Range<usize>; 2] {
         let rank = self.config.padded_rank() as usize;
         [slot.a..slot.a + rank * slot.inputs, slot.b..slot.b + rank * slot.outputs]
     }
 
-    /// The targets of a group in runs whose factors lie side by side and may be bound together, as `bound` says of a
-    /// range of numbers; one target a run unless `together`.
+    /// The targets of a group, as runs whose factors are adjacent and may be bound together, which
+    /// `bound` decides for a range of values; one target per run unless `together`.
     pub(crate) fn runs(
         &self,
         layer: usize,
@@ -312,7 +315,7 @@ impl LoraLayout {
         runs
     }
 
-    /// Trainable numbers, padding not counted.
+    /// Number of trainable parameters, without padding.
     pub fn parameters(&self) -> usize {
         let rank = self.config.rank as usize;
         self.slots().map(|(_, _, s)| rank * (s.inputs + s.outputs)).sum()
@@ -323,7 +326,7 @@ impl LoraLayout {
         self.slots().next().map_or(0, |(layer, _, _)| layer)
     }
 
-    /// Numbers at the start of training: A uniform in ±1/√in (what
+    /// Values at the start of training: A uniform in ±1/√in (what
     /// `torch.nn.init.kaiming_uniform_(a=√5)` gives, as PEFT uses it), B zero.
     pub fn initial(&self) -> Vec<f32> {
         let mut flat = vec![0.0; self.len];
@@ -338,7 +341,8 @@ impl LoraLayout {
         flat
     }
 
-    /// A factor out of the flat numbers, without padding: A is `(r, in)`, B `(out, r)`.
+    /// The factors of a projection from the flat values, without padding: A is `(r, in)`, B `(out,
+    /// r)`.
     pub fn factors(&self, flat: &[f32], slot: Slot) -> (Vec<f32>, Vec<f32>) {
         let (rank, padded) = (self.config.rank as usize, self.config.padded_rank() as usize);
         let a = flat[slot.a..slot.a + rank * slot.inputs].to_vec();
@@ -346,7 +350,7 @@ impl LoraLayout {
         (a, b.chunks_exact(padded).flat_map(|row| row[..rank].iter().copied()).collect())
     }
 
-    /// Puts a factor pair into the flat numbers; the padding stays zero.
+    /// Writes a factor pair into the flat values; the padding stays zero.
     pub fn set_factors(&self, flat: &mut [f32], slot: Slot, a: &[f32], b: &[f32]) {
         let (rank, padded) = (self.config.rank as usize, self.config.padded_rank() as usize);
         flat[slot.a..slot.a + rank * slot.inputs].copy_from_slice(a);
@@ -359,11 +363,12 @@ impl LoraLayout {
 /// An adapter on the device.
 #[derive(Clone)]
 pub struct Lora {
-    /// Where things lie.
+    /// Where the factors are stored.
     pub layout: LoraLayout,
-    /// The flat numbers.
+    /// The flat parameters.
     pub params: Flat,
-    /// Tells adapters apart: a cache filled with one is of no use to another. 0 is the bare model.
+    /// Distinguishes adapters: a cache filled with one cannot be used with another. 0 is the model
+    /// without an adapter.
     pub id: u64,
 }
 
@@ -371,32 +376,32 @@ impl Lora {
     /// Uploads an adapter.
     ///
     /// # Errors
-    /// Device memory.
+    /// Out of device memory.
     pub fn new(gpu: &Gpu, layout: LoraLayout, flat: &[f32]) -> Result<Self, ModelError> {
         let params = Flat::new(gpu, "lora", &layout)?;
         params.write(gpu, flat);
         Ok(Self::from_params(layout, params))
     }
 
-    /// An adapter of numbers that are on the device already.
+    /// An adapter whose parameters are already on the device.
     pub(crate) fn from_params(layout: LoraLayout, params: Flat) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         Self { layout, params, id: NEXT.fetch_add(1, Ordering::Relaxed) }
     }
 
-    /// The targets of a group as few products: see [`LoraLayout::runs`].
+    /// The targets of a group, combined into few products: see [`LoraLayout::runs`].
     pub(crate) fn runs(&self, layer: usize, group: usize, together: bool) -> Vec<Run> {
         self.layout.runs(layer, group, together, |range| self.params.holds(range))
     }
 
-    /// All A of a run as a matrix of weights `(targets · R, in)`.
+    /// All A of a run as a weight matrix, `(targets · R, in)`.
     pub(crate) fn a(&self, run: &Run) -> Matrix {
         let inputs = run.targets[0].1.inputs;
         let rows = run.a.len() / inputs;
         matrix(self.params.slice(run.a.start, run.a.len()), rows as u32, inputs as u32)
     }
 
-    /// All B of a run, `(out of all, R)`.
+    /// All B of a run, `(sum of out, R)`.
     pub(crate) fn b(&self, run: &Run) -> Slice {
         self.params.slice(run.b.start, run.b.len())
     }

@@ -1,5 +1,5 @@
-//! Where a step's buffers come from: the device, or a count of what they would take. The memory plan is the code
-//! that allocates, run with a count, so that the two cannot drift apart.
+//! The source of a step's buffers: the device, or a count of the bytes that they would take. The
+//! memory plan runs the allocating code with a count, so that the two cannot diverge.
 
 use hearth_gpu::{Gpu, Slice};
 
@@ -8,15 +8,15 @@ use crate::ModelError;
 /// Bytes of a number on the device.
 const NUMBER: u64 = 4;
 
-/// Gives out buffers.
+/// Allocates buffers.
 pub(crate) trait Memory {
-    /// What stands for a buffer.
+    /// Represents a buffer.
     type Buffer: Clone;
 
-    /// The part of the plan that the following buffers belong to.
+    /// Sets the part of the plan that the following buffers belong to.
     fn part(&mut self, name: &'static str);
 
-    /// A buffer of `rows × columns` numbers of 4 bytes, at least one.
+    /// Allocates a buffer of `rows × columns` numbers of 4 bytes, at least one number.
     fn numbers(
         &mut self,
         label: &'static str,
@@ -24,7 +24,7 @@ pub(crate) trait Memory {
         columns: usize,
     ) -> Result<Self::Buffer, ModelError>;
 
-    /// Most bytes of one buffer.
+    /// Maximum bytes of one buffer.
     fn max_binding(&self) -> u64;
 }
 
@@ -59,7 +59,7 @@ impl Memory for OnDevice<'_> {
     }
 }
 
-/// A buffer that is larger than the device binds.
+/// A buffer that is larger than the device can bind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TooLarge {
     /// The part of the plan.
@@ -73,22 +73,22 @@ pub(crate) struct TooLarge {
 /// Buffers that are only counted.
 #[derive(Debug, Clone)]
 pub(crate) struct Counted {
-    /// Parts in their order, with their bytes.
+    /// Parts in order, with their bytes.
     pub parts: Vec<(&'static str, u64)>,
     /// The largest buffer beyond the limit.
     pub too_large: Option<TooLarge>,
-    /// Index of the part that grows.
+    /// Index of the part to which buffers are added.
     current: usize,
     max_binding: u64,
 }
 
 impl Counted {
-    /// A count for a device that binds at most so many bytes.
+    /// A count for a device that binds at most `max_binding` bytes.
     pub(crate) fn new(max_binding: u64) -> Self {
         Self { parts: Vec::new(), too_large: None, current: 0, max_binding }
     }
 
-    /// Adds bytes that nobody allocates here.
+    /// Adds bytes that are not allocated here.
     pub(crate) fn add(&mut self, name: &'static str, bytes: u64) {
         self.part(name);
         self.grow(bytes);
@@ -100,7 +100,7 @@ impl Counted {
         }
     }
 
-    /// Bytes in all.
+    /// Total bytes.
     pub(crate) fn total(&self) -> u64 {
         self.parts.iter().fold(0, |sum, (_, bytes)| sum.saturating_add(*bytes))
     }

@@ -28,24 +28,24 @@ struct Angles {
 pub struct Model {
     /// The device.
     pub gpu: Gpu,
-    /// What the model is.
+    /// The model's configuration.
     pub config: Config,
     /// Its weights.
     pub weights: Weights,
     /// Kernel variants.
     pub variants: Variants,
-    /// Tells models apart in snapshots: see [`Checkpoint::identity`].
+    /// Distinguishes models in snapshots: see [`Checkpoint::identity`].
     pub identity: String,
-    /// How PEFT calls this model's modules, for adapters.
+    /// The names that PEFT uses for this model's modules, for adapters.
     pub adapter_base: Base,
-    /// What the user should know of how its files were read.
+    /// What the user should know about how its files were read.
     pub notes: Vec<String>,
     angles: Vec<Angles>,
     max_positions: usize,
 }
 
-/// Positions that the rotation tables hold: 2 MB a table at head width 256. Longer texts are
-/// refused; classification needs far less.
+/// Positions that the rotation tables hold: 2 MB per table at head width 256. Longer texts are
+/// rejected; classification needs far fewer positions.
 const MAX_POSITIONS: usize = 2048;
 
 /// Bytes of one rotation table.
@@ -57,7 +57,8 @@ impl Model {
     /// Loads a model from its files; `options` may be a [`Precision`](crate::Precision) alone.
     ///
     /// # Errors
-    /// Unreadable or contradictory files, a device that is too small, or a stop by `progress`.
+    /// Unreadable or contradictory files, a device that is too small, or a stop requested by
+    /// `progress`.
     pub async fn load(
         gpu: &Gpu,
         checkpoint: &Checkpoint,
@@ -106,17 +107,18 @@ impl Model {
         [Some(&self.weights.embedding), self.weights.head.as_ref()].into_iter().flatten()
     }
 
-    /// Bytes on the device that [`Model::load_tables`] would still take.
+    /// Bytes on the device that [`Model::load_tables`] would still allocate.
     pub fn missing_table_bytes(&self) -> u64 {
         self.tables().map(Table::missing_bytes).sum()
     }
 
-    /// Loads the tables of the vocabulary that were left in the file, for text and for losses over the
-    /// vocabulary. Where they are on the device already nothing happens. `progress` as in [`Model::load`].
+    /// Loads the tables of the vocabulary that were left in the file, for generation and for losses
+    /// over the vocabulary. Does nothing if they are already on the device. `progress` is as in
+    /// [`Model::load`].
     ///
     /// # Errors
-    /// A file that cannot be read any more, device memory, a stop by `progress`: the tables then stay
-    /// in the file.
+    /// A file that can no longer be read, out of device memory, a stop requested by `progress`: the
+    /// tables then stay in the file.
     pub async fn load_tables(
         &self,
         mut progress: impl FnMut(LoadProgress) -> bool,
@@ -131,7 +133,7 @@ impl Model {
     /// all of them). Input rows that are not on the device are read from the file.
     ///
     /// # Errors
-    /// A batch that is larger than the workspace, or a file that cannot be read any more.
+    /// A batch that is larger than the workspace, or a file that can no longer be read.
     pub async fn set_batch(
         &self,
         ws: &mut Workspace,
@@ -149,16 +151,16 @@ impl Model {
         Ok(())
     }
 
-    /// The table that the batch's ids in `ws.tokens` count in.
+    /// The table that the batch's ids in `ws.tokens` index.
     pub(crate) fn input_table<'a>(&'a self, ws: &'a Workspace) -> Option<&'a Matrix> {
         self.weights.embedding.input_matrix(ws.input_rows.as_ref())
     }
 
-    /// Rows of the output head in f32, `(tokens, C)`, computed into a buffer: what a softmax over classes needs
-    /// of it.
+    /// Rows of the output head in f32, `(tokens, C)`, computed into a buffer: the part of it that a
+    /// softmax over classes needs.
     ///
     /// # Errors
-    /// Tokens beyond the vocabulary, an unreadable file, device memory.
+    /// Tokens beyond the vocabulary, an unreadable file, out of device memory.
     pub(crate) async fn head_rows(
         &self,
         tokens: &[u32],
@@ -180,22 +182,23 @@ impl Model {
         &self.angles[of_layer.unwrap_or(0)].table
     }
 
-    /// Longest text in tokens.
+    /// Longest text, in tokens.
     pub fn max_positions(&self) -> usize {
         self.max_positions
     }
 }
 
-/// The configuration that goes with a checkpoint's files. Whether the head is the embedding is told by the tensors.
+/// The configuration of a checkpoint's files. The tensors determine whether the head is the
+/// embedding.
 ///
 /// # Errors
-/// When there is none, or it cannot be read.
+/// If there is none, or it cannot be read.
 pub fn config_of(checkpoint: &Checkpoint) -> Result<Config, ModelError> {
     Ok(config_and_notes(checkpoint)?.0)
 }
 
-/// As [`config_of`], and what the user should know of how the files were read: what was passed over, which defaults
-/// and which of two readings were taken.
+/// Like [`config_of`], and also returns what the user should know about how the files were read:
+/// what was ignored, which defaults were used and which of two interpretations was chosen.
 ///
 /// # Errors
 /// As [`config_of`].

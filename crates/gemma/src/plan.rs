@@ -1,5 +1,5 @@
-//! Memory, before anything is allocated: bytes per part, what training keeps, how rows are cut
-//! into micro-batches.
+//! Plans memory before anything is allocated: bytes per part, what training keeps, how rows are
+//! split into micro-batches.
 
 use std::collections::BTreeSet;
 
@@ -28,17 +28,17 @@ pub struct MemoryPlan {
     pub parts: Vec<(String, u64)>,
     /// What training keeps.
     pub activations: Option<Activations>,
-    /// Most tokens of one micro-batch.
+    /// Maximum tokens of one micro-batch.
     pub tokens: usize,
 }
 
 impl MemoryPlan {
-    /// Bytes in all.
+    /// Total bytes.
     pub fn total(&self) -> u64 {
         self.parts.iter().map(|(_, bytes)| bytes).sum()
     }
 
-    /// A part a line, in MB.
+    /// One line per part, in MB.
     pub fn table(&self) -> String {
         let mut text = String::new();
         for (name, bytes) in &self.parts {
@@ -48,26 +48,26 @@ impl MemoryPlan {
     }
 }
 
-/// What a training step needs beside the weights.
+/// What a training step needs besides the weights.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainingNeed<'a> {
     /// The adapter.
     pub lora: &'a LoraConfig,
-    /// Tokens of the largest row, shared prefix included.
+    /// Tokens of the longest row, including the shared prefix.
     pub longest_row: usize,
-    /// Tokens of a typical batch, prefix once.
+    /// Tokens of a typical batch, with the prefix counted once.
     pub batch_tokens: usize,
-    /// Most predictions of a batch.
+    /// Maximum predictions of a batch.
     pub targets: usize,
-    /// What the logits are of.
+    /// What the logits cover.
     pub logits: Logits,
     /// Whether averaged weights are kept.
     pub averaging: bool,
-    /// Bytes of a token's input row where those come from the file: [`input_row_bytes`].
+    /// Bytes of a token's input row if the rows come from the file: see [`input_row_bytes`].
     pub input_row_bytes: u64,
 }
 
-/// Bytes that a token's input row takes in a workspace; 0 where the whole table is on the device.
+/// Bytes that a token's input row takes in a workspace; 0 if the whole table is on the device.
 pub fn input_row_bytes(model: &Model) -> u64 {
     model.weights.embedding.input_bytes(1)
 }
@@ -94,14 +94,14 @@ pub fn weight_bytes(
     Ok(bytes + rotation_bytes(&config))
 }
 
-/// One table of rotations a base.
+/// Bytes of the rotation tables, one per base.
 fn rotation_bytes(config: &Config) -> u64 {
     let bases: BTreeSet<u64> = config.layers.iter().map(|l| l.rope.theta.to_bits()).collect();
     bases.len() as u64 * angle_bytes(config)
 }
 
-/// What [`weight_bytes`] will be of a file that is not here yet, by the shape and the layout of every
-/// layer's matrices; the tables of the vocabulary stay in the file.
+/// What [`weight_bytes`] will be for a file that is not available yet, from the shape and the
+/// layout of every layer's matrices; the tables of the vocabulary stay in the file.
 pub fn layer_bytes(config: &Config, layout: impl Fn(usize, Projection) -> WeightLayout) -> u64 {
     let mut bytes = rotation_bytes(config) + 4 * config.hidden as u64;
     let mut norms = if config.has_post_norms() { 4 } else { 2 } * config.hidden;
@@ -116,8 +116,8 @@ pub fn layer_bytes(config: &Config, layout: impl Fn(usize, Projection) -> Weight
     bytes
 }
 
-/// Refuses a model whose weights alone exceed `available` bytes of device memory; gives their bytes
-/// otherwise. Only the file's header has been read by then.
+/// Rejects a model whose weights alone exceed `available` bytes of device memory; otherwise returns
+/// their bytes. At that point, only the file's header has been read.
 ///
 /// # Errors
 /// [`ModelError::Memory`] with the numbers; missing tensors.
@@ -148,7 +148,7 @@ pub fn check_fits(
 /// Plans scoring or generation: a workspace and a cache.
 ///
 /// # Errors
-/// Sizes that no machine can count.
+/// Sizes that overflow.
 pub fn plan_forward(
     config: &Config,
     weights: u64,
@@ -167,12 +167,12 @@ fn plan_of(counted: &Counted, activations: Option<Activations>, tokens: usize) -
     MemoryPlan { parts, activations, tokens }
 }
 
-/// Plans training within `available` bytes on a device whose buffers have at most `max_binding`: the whole batch at
-/// once and everything kept, if that fits; else activations are computed again; else the batch is cut into
-/// micro-batches.
+/// Plans training within `available` bytes on a device whose buffers have at most `max_binding`
+/// bytes: the whole batch at once with all activations kept, if that fits; otherwise activations
+/// are recomputed; otherwise the batch is split into micro-batches.
 ///
 /// # Errors
-/// When not even one row fits, with the numbers.
+/// If not even one row fits, with the numbers.
 pub fn plan_training(
     config: &Config,
     weights: u64,
@@ -223,7 +223,8 @@ fn refusal(counted: &Counted, tokens: usize, available: u64, max_binding: u64) -
     ))
 }
 
-/// The plan of one choice, on a device that binds any number of bytes.
+/// The plan for one choice of `tokens` and `activations`, on a device that binds any number of
+/// bytes.
 ///
 /// # Errors
 /// An adapter configuration out of range.
@@ -261,7 +262,7 @@ fn count(
     Ok(counted)
 }
 
-/// Most predictions of a micro-batch of so many tokens, where a whole batch has `targets`.
+/// Maximum predictions of a micro-batch of `tokens` tokens if a whole batch has `targets`.
 pub fn most_targets(targets: usize, tokens: usize) -> usize {
     targets.min(2 * tokens)
 }
@@ -315,7 +316,7 @@ mod tests {
         assert_eq!(plan(widest).unwrap().tokens, 256);
         let cut = plan(widest - 256).unwrap();
         assert!(cut.tokens < 256 && cut.activations == Some(Activations::Keep));
-        // the adapter, 0.1 MB, is cut into slabs on the way down
+        // the adapter, 0.1 MB, is split into slabs as the limit decreases
         assert!(plan(32 * 128 * 4).unwrap().tokens == 32);
         let refused = plan(32 * 128 * 4 - 256).unwrap_err().to_string();
         for words in ["one row of 32 tokens", "activations: ", "binds at most 0.0 MB", "max_tokens"]

@@ -1,12 +1,12 @@
-//! The learning rate over a run.
+//! The learning rate over the course of a run.
 
 use serde::{Deserialize, Serialize};
 
-/// How the learning rate falls after the warm-up.
+/// How the learning rate decays after the warm-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Decay {
-    /// Not at all.
+    /// No decay.
     Constant,
     /// Linearly to zero at the last step.
     Linear,
@@ -17,23 +17,24 @@ pub enum Decay {
 /// Learning rate: a linear warm-up from zero, then a decay.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Schedule {
-    /// The largest rate.
+    /// The maximum learning rate.
     pub rate: f64,
-    /// Steps of warm-up.
+    /// Number of warm-up steps.
     pub warmup: u32,
-    /// Steps of the whole run.
+    /// Number of steps of the whole run.
     pub steps: u32,
-    /// How the rate falls afterwards.
+    /// How the rate decays afterwards.
     pub decay: Decay,
 }
 
 impl Schedule {
-    /// The schedule of a run of `steps` steps. The rate rises during the first `warmup` of them, a share from 0 to 1.
+    /// The schedule of a run of `steps` steps. The rate rises during the first `warmup` of them, a
+    /// fraction from 0 to 1.
     pub fn of_run(rate: f64, warmup: f64, decay: Decay, steps: usize) -> Self {
         Self { rate, warmup: (warmup * steps as f64).ceil() as u32, steps: steps as u32, decay }
     }
 
-    /// The rate of a step, counted from 0, as `transformers.get_scheduler` gives it: step 0 of a
+    /// The rate of a step, counted from 0, as `transformers.get_scheduler` computes it: step 0 of a
     /// warm-up has rate 0.
     pub fn at(&self, step: u32) -> f64 {
         if step < self.warmup {

@@ -1,8 +1,8 @@
-//! Probabilities of what may follow a text.
+//! Probabilities of continuations of a text.
 //!
 //! [`continuations`] is exact over the whole vocabulary and takes continuations of any length.
-//! [`Scorer`] is what classification runs: one token a class, a softmax over the classes alone, and
-//! the keys of the prompt's prefix kept between calls.
+//! [`Scorer`] is used for classification: one token per class, a softmax over the classes only, and
+//! the keys of the prompt's prefix are kept between calls.
 
 mod scorer;
 
@@ -17,14 +17,14 @@ use crate::{
 };
 pub use scorer::Scorer;
 
-/// Bytes of logits on the device at once, in [`continuations`].
+/// Maximum bytes of logits on the device at once, in [`continuations`].
 const LOGITS: u64 = 64 << 20;
 
 /// log p(continuation | text) for every continuation: the sum over its tokens. The text is computed
-/// once, the continuations are branches of one packed tree.
+/// once; the continuations are branches of one packed tree.
 ///
 /// # Errors
-/// An empty text or continuation, ids beyond the vocabulary, too many tokens, or the device.
+/// An empty text or continuation, ids beyond the vocabulary, too many tokens, or a device error.
 pub async fn continuations(
     model: &Model,
     lora: Option<&Lora>,
@@ -70,7 +70,7 @@ struct Target {
     continuation: usize,
 }
 
-/// A text with its continuations as branches.
+/// A text whose continuations are branches.
 struct Tree {
     packed: Packed,
     chosen: Vec<u32>,
@@ -160,7 +160,7 @@ fn take_range(
     }
 }
 
-/// log Σ exp(x), in pieces.
+/// log Σ exp(x), accumulated in pieces.
 #[derive(Debug, Clone, Copy)]
 struct LogSum {
     max: f64,

@@ -1,8 +1,8 @@
-//! A training run frozen in bytes: what bit-identical resume needs, with a checksum.
+//! A training run serialized to bytes: what a bit-identical resume needs, with a checksum.
 //!
 //! The container is a safetensors file: the flat buffers as f32 tensors, everything else as JSON in
-//! the metadata, and a SHA-256 over both. Where it lies (two slots in turn, files or OPFS) is the
-//! front end's business.
+//! the metadata, and a SHA-256 over both. The front end decides where it is stored (two alternating
+//! slots, files or OPFS).
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -12,14 +12,14 @@ use sha2::{Digest, Sha256};
 
 use crate::ModelError;
 
-/// Raised when the meaning of anything in a snapshot changes.
+/// Increased when the meaning of anything in a snapshot changes.
 pub const SNAPSHOT_VERSION: u32 = 1;
 
-/// A run at one step.
+/// The state of a run at one step.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Snapshot {
-    /// What must be equal for the run to be resumed: name and value of each thing, so that a refusal
-    /// can say which differs. Compared by whoever made the run.
+    /// What must be equal for the run to be resumed: the name and value of each property, so that
+    /// an error can say which one differs. The code that created the run compares them.
     pub identity: BTreeMap<String, String>,
     /// The run's own bookkeeping: order, counters, history. Opaque here.
     pub state: String,
@@ -35,10 +35,10 @@ struct Meta {
 }
 
 impl Snapshot {
-    /// To bytes.
+    /// Serializes to bytes.
     ///
     /// # Errors
-    /// When the container cannot be written.
+    /// If the container cannot be written.
     pub fn to_bytes(&self) -> Result<Vec<u8>, ModelError> {
         let meta = Meta {
             version: SNAPSHOT_VERSION,
@@ -61,10 +61,10 @@ impl Snapshot {
         safetensors::serialize(views, Some(metadata)).map_err(|e| fault(&e))
     }
 
-    /// From bytes.
+    /// Deserializes from bytes.
     ///
     /// # Errors
-    /// When they are damaged, cut short, or of another version.
+    /// If the bytes are damaged, truncated, or of another version.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, ModelError> {
         let file = SafeTensors::deserialize(bytes).map_err(|e| fault(&e))?;
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| fault(&e))?;
@@ -96,7 +96,7 @@ impl Snapshot {
     }
 }
 
-/// Of two slots written in turn, the newest that is whole. `order` tells a snapshot's age.
+/// The newest intact snapshot of two alternating slots. `order` ranks snapshots by age.
 pub fn newest(slots: &[Vec<u8>], order: impl Fn(&Snapshot) -> u64) -> Option<Snapshot> {
     slots.iter().filter_map(|bytes| Snapshot::from_bytes(bytes).ok()).max_by_key(order)
 }

@@ -28,14 +28,14 @@ use crate::{
 /// A table of the vocabulary, `(V, C)`.
 #[allow(clippy::large_enum_variant, reason = "one or two a model")]
 pub enum Table {
-    /// All of it.
+    /// The whole table.
     OnDevice(Matrix),
     /// Rows are read from the file until the table is loaded.
     FromSource(TableRows),
 }
 
 impl Table {
-    /// A table, on the device or in the file as the options have it.
+    /// Loads a table onto the device or leaves it in the file, as the options say.
     pub(crate) async fn load<F: FnMut(LoadProgress) -> bool>(
         loader: &mut Loader<'_, F>,
         name: &str,
@@ -53,7 +53,7 @@ impl Table {
     /// The whole table.
     ///
     /// # Errors
-    /// [`ModelError::Options`] when it was left in the file.
+    /// [`ModelError::Options`] if it was left in the file.
     pub fn on_device(&self) -> Result<&Matrix, ModelError> {
         let rows = match self.location() {
             Location::Device(matrix) => return Ok(matrix),
@@ -99,20 +99,20 @@ pub struct TableRows {
     options: LoadOptions,
     rows: usize,
     columns: usize,
-    /// All of it, once it is loaded.
+    /// The whole table, once it is loaded.
     whole: OnceCell<Matrix>,
-    /// Rows that were read recently: texts repeat their words, and epochs repeat their texts.
+    /// Rows that were read recently: texts repeat words, and epochs repeat texts.
     recent: RefCell<HashMap<u32, PackedRows>>,
 }
 
-/// Bytes of rows on the host at most.
+/// Maximum bytes of rows on the host.
 const RECENT_BYTES: usize = 4 << 20;
 
 impl TableRows {
-    /// Keeps the files open, and nothing of them in memory.
+    /// Keeps the files open and none of their contents in memory.
     ///
     /// # Errors
-    /// A tensor that is not there.
+    /// A missing tensor.
     pub(crate) fn new(
         checkpoint: &Checkpoint,
         name: &str,
@@ -159,7 +159,7 @@ impl TableRows {
 }
 
 impl Table {
-    /// Bytes on the device that [`Table::load_rest`] would still take.
+    /// Bytes on the device that [`Table::load_rest`] would still allocate.
     pub(crate) fn missing_bytes(&self) -> u64 {
         match self.location() {
             Location::Device(_) => 0,
@@ -177,12 +177,13 @@ impl Table {
         let mut loader = Loader::new(gpu, &rows.checkpoint, rows.options, progress, |_| true);
         let matrix = loader.matrix(&rows.name, rows.rows, rows.columns).await?;
         gpu.finish().await?;
-        // a concurrent call has set the same rows
+        // on failure, a concurrent call has already set the same rows
         let _ = rows.whole.set(matrix);
         Ok(())
     }
 
-    /// Bytes on the device for the input rows of a batch of `tokens`, 0 where the table is there.
+    /// Bytes on the device for the input rows of a batch of `tokens` tokens, 0 if the table is on
+    /// the device.
     pub(crate) fn input_bytes(&self, tokens: usize) -> u64 {
         match self.location() {
             Location::Device(_) => 0,
@@ -190,8 +191,9 @@ impl Table {
         }
     }
 
-    /// Where the table is not on the device: uploads the rows of a batch's tokens into `rows`, which is made for
-    /// `most` tokens if it is not there, and gives the row of each token.
+    /// If the table is not on the device, uploads the rows of a batch's tokens into `uploaded`,
+    /// which is allocated for `most` tokens if it does not exist yet, and returns the row of each
+    /// token.
     pub(crate) async fn upload_rows(
         &self,
         gpu: &Gpu,
@@ -217,7 +219,8 @@ impl Table {
         Ok(Some(tokens.iter().map(index).collect()))
     }
 
-    /// The matrix that a batch's ids count in: the table, or the rows that [`Table::upload_rows`] uploaded.
+    /// The matrix that a batch's ids index: the table, or the rows that [`Table::upload_rows`]
+    /// uploaded.
     pub(crate) fn input_matrix<'a>(&'a self, uploaded: Option<&'a Matrix>) -> Option<&'a Matrix> {
         match self.location() {
             Location::Device(matrix) => Some(matrix),

@@ -1,11 +1,11 @@
-//! What a training row is asked to predict: a list of (position, token, weight), not one label a
-//! token, because a shared prefix has one logit row and many continuations.
+//! The predictions that a training row has to make: a list of (position, token, weight), not one
+//! label per token, because a shared prefix has one logit row and many continuations.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{ModelError, Packed, Row};
 
-/// Which predictions the loss is about.
+/// Which predictions the loss covers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Loss {
@@ -22,7 +22,7 @@ pub enum Loss {
 pub struct Target {
     /// Position in the row's ids, prefix included.
     pub position: usize,
-    /// Token id; under [`Loss::Choice`] the number of the class.
+    /// Token id; under [`Loss::Choice`], the index of the class.
     pub token: u32,
     /// Weight in the loss.
     pub weight: f32,
@@ -31,7 +31,7 @@ pub struct Target {
 /// One training row: its ids and its targets.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Example {
-    /// Ids, the shared prefix included.
+    /// Ids, including the shared prefix.
     pub tokens: Vec<u32>,
     /// What to predict.
     pub targets: Vec<Target>,
@@ -40,9 +40,9 @@ pub struct Example {
 }
 
 impl Example {
-    /// A row under a loss. `prompt` ends where the label is predicted; `label` is the class's
-    /// number and token; under `Label` and `Sequence` the label and `end` (usually the end token)
-    /// are appended and predicted too.
+    /// A row for a loss. `prompt` ends where the label is predicted; `class` and `label` are the
+    /// class's index and token; under `Label` and `Sequence`, the label and `end` (usually the end
+    /// token) are appended and also predicted.
     pub fn new(
         loss: Loss,
         prompt: &[u32],
@@ -64,7 +64,7 @@ impl Example {
                 for position in first..tokens.len() - 1 {
                     targets.push(Target { position, token: tokens[position + 1], weight });
                 }
-                // The last token predicts nothing, so nothing has to be computed for it.
+                // The last token predicts nothing, so nothing needs to be computed for it.
                 tokens.pop();
             }
         }
@@ -72,10 +72,10 @@ impl Example {
     }
 }
 
-/// The targets of a packed micro-batch: one entry a prediction.
+/// The targets of a packed micro-batch: one entry per prediction.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct PackedTargets {
-    /// Index in the packed list of the token whose logits count, `(M)`.
+    /// Index in the packed list of the token whose logits are used, `(M)`.
     pub indices: Vec<u32>,
     /// Token or class, `(M)`.
     pub tokens: Vec<u32>,
@@ -90,7 +90,7 @@ impl PackedTargets {
     }
 }
 
-/// The number of predictions that [`pack`] makes of rows that share `prefix` tokens.
+/// The number of predictions that [`pack`] makes from rows that share `prefix` tokens.
 pub fn prediction_count(examples: &[Example], prefix: usize) -> usize {
     let mut shared = std::collections::BTreeSet::new();
     let mut own = 0;
@@ -104,8 +104,8 @@ pub fn prediction_count(examples: &[Example], prefix: usize) -> usize {
     shared.len() + own
 }
 
-/// Packs rows and their targets. A prediction inside the shared prefix is the same for all rows
-/// and becomes one entry with the rows' weights added up; at the branch every row has its own.
+/// Packs rows and their targets. A prediction inside the shared prefix is the same for all rows and
+/// becomes one entry with the sum of the rows' weights; at the branch, every row has its own.
 ///
 /// # Errors
 /// As [`Packed::new`]; a row without any target.

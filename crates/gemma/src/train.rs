@@ -1,9 +1,9 @@
 //! Training steps: micro-batches forward and backward, then one update, all on the device.
 //!
-//! A batch is the rows of one optimizer step and belongs to the recipe; memory only decides how it
-//! is cut into micro-batches. The loss is normalized over the whole batch, so the cut does not
-//! change the result beyond rounding. Nothing is read back inside a step: the few numbers of a step
-//! arrive while the next one runs.
+//! A batch consists of the rows of one optimizer step and is part of the training recipe; memory
+//! only determines how it is split into micro-batches. The loss is normalized over the whole batch,
+//! so the split does not change the result beyond rounding. Nothing is read back within a step: the
+//! few numbers of a step arrive while the next one runs.
 
 mod loss;
 mod optimizer;
@@ -24,10 +24,10 @@ use crate::{
     workspace::{Activations, Sizes, Workspace},
 };
 
-/// The adapter's numbers among [`Trainer::buffers`].
+/// Name of the adapter's parameters among [`Trainer::buffers`].
 pub const PARAMS: &str = "params";
 
-/// What a run computes with.
+/// Configuration of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrainConfig {
     /// The adapter.
@@ -42,16 +42,16 @@ pub struct TrainConfig {
     pub adam: Adam,
 }
 
-/// What memory decided.
+/// What the memory plan determined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepPlan {
-    /// Most tokens of a micro-batch.
+    /// Maximum tokens of a micro-batch.
     pub tokens: usize,
-    /// Most predictions of a micro-batch.
+    /// Maximum predictions of a micro-batch.
     pub targets: usize,
-    /// What forward keeps for backward.
+    /// What the forward pass keeps for the backward pass.
     pub activations: Activations,
-    /// Whether rows share their prefix; off only to measure what that saves.
+    /// Whether rows share their prefix; off only to measure what sharing saves.
     pub share_prefix: bool,
 }
 
@@ -62,17 +62,17 @@ pub struct StepReport {
     pub step: u32,
     /// Weighted mean loss of the batch before the update.
     pub loss: f32,
-    /// Share of predictions whose largest logit was the target.
+    /// Fraction of predictions whose largest logit was the target.
     pub accuracy: f32,
     /// Norm of all gradients before clipping.
     pub grad_norm: f32,
     /// Whether the update was skipped because loss or gradient was not finite.
     pub skipped: bool,
-    /// Skipped steps in a row, this one included.
+    /// Number of consecutive skipped steps, including this one.
     pub skipped_in_a_row: u32,
-    /// Tokens computed.
+    /// Number of tokens computed.
     pub tokens: u32,
-    /// Tokens that padded rows of equal length would have taken.
+    /// Number of tokens that rows padded to equal length would have taken.
     pub unpacked_tokens: u32,
 }
 
@@ -90,7 +90,7 @@ pub struct Trainer<'m> {
     pending: Option<Pending>,
 }
 
-/// A step whose numbers are on their way.
+/// A step whose numbers are still being read back.
 struct Pending {
     staging: Staging,
     step: u32,
@@ -99,7 +99,7 @@ struct Pending {
     predictions: u32,
 }
 
-/// All that a trainer holds on the device.
+/// All buffers that a trainer holds on the device.
 pub(crate) struct Buffers<B = Slice> {
     params: Flat<B>,
     d_params: Flat<B>,
@@ -109,7 +109,7 @@ pub(crate) struct Buffers<B = Slice> {
 }
 
 impl<B> Buffers<B> {
-    /// Takes all buffers from a memory: a device, or a count for the plan.
+    /// Allocates all buffers from `memory`: a device, or a count for the plan.
     pub(crate) fn allocate<M: Memory<Buffer = B>>(
         memory: &mut M,
         model: &Config,
@@ -135,10 +135,10 @@ impl<B> Buffers<B> {
 }
 
 impl<'m> Trainer<'m> {
-    /// Starts from the adapter's initial numbers, or from given ones.
+    /// Starts from the adapter's initial parameters, or from given ones.
     ///
     /// # Errors
-    /// Options out of range, device memory.
+    /// Options out of range, out of device memory.
     pub async fn new(
         model: &'m Model,
         config: TrainConfig,
@@ -159,20 +159,20 @@ impl<'m> Trainer<'m> {
         Ok(Self { model, config, plan, lora, d_params, adam, head, ws, step: 0, pending: None })
     }
 
-    /// The adapter as it is now, on the device.
+    /// The adapter in its current state, on the device.
     pub fn lora(&self) -> &Lora {
         &self.lora
     }
 
-    /// Steps done.
+    /// Number of completed steps.
     pub fn step_count(&self) -> u32 {
         self.step
     }
 
-    /// Runs one optimizer step on the rows of a batch and returns the report of the step before.
+    /// Runs one optimizer step on the rows of a batch and returns the report of the previous step.
     ///
     /// # Errors
-    /// A row that does not fit the plan, tokens beyond the vocabulary, the device.
+    /// A row that does not fit the plan, tokens beyond the vocabulary, a device error.
     pub async fn step(&mut self, batch: &[Example]) -> Result<Option<StepReport>, ModelError> {
         let gpu = &self.model.gpu;
         gpu.run(&self.record_start()).await?;
@@ -206,8 +206,8 @@ impl<'m> Trainer<'m> {
         commands
     }
 
-    /// Records one optimizer step as [`Trainer::step`] runs it, and runs nothing: for counting its launches. The batch
-    /// is uploaded.
+    /// Records one optimizer step as [`Trainer::step`] runs it, but does not run it, so that its
+    /// launches can be counted. The batch is uploaded.
     ///
     /// # Errors
     /// As [`Trainer::step`].
@@ -222,13 +222,14 @@ impl<'m> Trainer<'m> {
         Ok(commands)
     }
 
-    /// Adds up gradients of all micro-batches. Returns tokens computed and predictions made.
+    /// Accumulates the gradients of all micro-batches. Returns the number of tokens computed and
+    /// predictions made.
     async fn accumulate(&mut self, batch: &[Example]) -> Result<(u32, u32), ModelError> {
         self.micro_steps(batch, async |gpu, recorded| Ok(gpu.run(&recorded).await?)).await
     }
 
-    /// Uploads and records the micro-batches one by one and hands each to `run`. Returns tokens computed and
-    /// predictions made.
+    /// Uploads and records the micro-batches one by one and passes each to `run`. Returns the
+    /// number of tokens computed and predictions made.
     async fn micro_steps(
         &mut self,
         batch: &[Example],
@@ -278,10 +279,10 @@ impl<'m> Trainer<'m> {
         Ok((numbers[0].loss, gradients))
     }
 
-    /// The report of the last step, once it is there.
+    /// The report of the last step, once it is available.
     ///
     /// # Errors
-    /// The device.
+    /// A device error.
     pub async fn last_report(&mut self) -> Result<Option<StepReport>, ModelError> {
         let Some(pending) = self.pending.take() else { return Ok(None) };
         let numbers: Vec<Numbers> = self.model.gpu.finish_read(pending.staging).await?;
@@ -298,18 +299,18 @@ impl<'m> Trainer<'m> {
         }))
     }
 
-    /// The adapter's flat numbers.
+    /// The adapter's flat parameters.
     ///
     /// # Errors
-    /// The device.
+    /// A device error.
     pub async fn params(&self) -> Result<Vec<f32>, ModelError> {
         self.lora.params.read(&self.model.gpu).await
     }
 
-    /// Everything that a bit-identical continuation needs of the device, by name.
+    /// Everything on the device that a bit-identical resume needs, by name.
     ///
     /// # Errors
-    /// The device.
+    /// A device error.
     pub async fn buffers(
         &self,
     ) -> Result<std::collections::BTreeMap<String, Vec<f32>>, ModelError> {
@@ -319,10 +320,10 @@ impl<'m> Trainer<'m> {
         Ok(all)
     }
 
-    /// Resumes from what [`Trainer::buffers`] gave at a step.
+    /// Resumes from what [`Trainer::buffers`] returned at a step.
     ///
     /// # Errors
-    /// Buffers that are missing or of another length.
+    /// Buffers that are missing or have another length.
     pub fn restore(
         &mut self,
         step: u32,
@@ -339,10 +340,10 @@ impl<'m> Trainer<'m> {
     }
 }
 
-/// Cuts a batch into runs of rows that fit the plan, each with the prefix its rows share.
+/// Splits a batch into runs of rows that fit the plan, each with the prefix that its rows share.
 ///
 /// # Errors
-/// A row that does not fit alone.
+/// A row that does not fit even alone.
 pub fn micro_batches(
     batch: &[Example],
     plan: &StepPlan,

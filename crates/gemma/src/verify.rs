@@ -1,7 +1,7 @@
 //! Comparison with reference numbers in golden folders: what `hearth verify` and the tests run.
 //!
-//! A golden folder holds what torch, transformers and peft computed in f32 on a CPU; its form is
-//! described in `docs/golden.md`. Each function takes the bytes of one file and gives a line a
+//! A golden folder holds what torch, transformers and peft computed in f32 on a CPU; its format is
+//! described in `docs/golden.md`. Each function takes the bytes of one file and returns one row per
 //! quantity.
 
 mod forward;
@@ -25,13 +25,13 @@ pub struct Row {
     pub max_abs: f64,
     /// ‖a − b‖₂ / ‖b‖₂.
     pub relative: f64,
-    /// What the budget allows, for the measure that [`Limit`] says.
+    /// What the budget allows, for the measure that [`Limit`] selects.
     pub limit: f64,
-    /// Whether it is kept.
+    /// Whether the limit is kept.
     pub ok: bool,
 }
 
-/// What a budget is about.
+/// The measure that a budget limits.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Limit {
     /// The relative error.
@@ -41,7 +41,7 @@ pub enum Limit {
 }
 
 impl Row {
-    /// Compares numbers. Anything that is not finite fails.
+    /// Compares numbers. Any number that is not finite fails.
     pub fn compare(name: impl Into<String>, got: &[f32], want: &[f32], limit: Limit) -> Self {
         let mut row =
             Self { name: name.into(), max_abs: 0.0, relative: 0.0, limit: 0.0, ok: false };
@@ -67,7 +67,7 @@ impl Row {
         row
     }
 
-    /// A yes or no, as a quantity: 0 or 1 differences, none allowed.
+    /// A boolean check as a quantity: 0 or 1 differences, none allowed.
     pub fn check(name: impl Into<String>, ok: bool) -> Self {
         let off = f64::from(u8::from(!ok));
         Self { name: name.into(), max_abs: off, relative: off, limit: 0.0, ok }
@@ -84,7 +84,7 @@ impl<'a> Tensors<'a> {
     /// Reads a safetensors file.
     ///
     /// # Errors
-    /// When it is none.
+    /// If the bytes are not such a file.
     pub fn new(bytes: &'a [u8]) -> Result<Self, ModelError> {
         let fault =
             |e: safetensors::SafeTensorError| ModelError::Options(format!("golden file: {e}"));
@@ -101,7 +101,7 @@ impl<'a> Tensors<'a> {
         names
     }
 
-    /// Shape of a tensor, if it is there.
+    /// Shape of a tensor, if it exists.
     pub fn shape(&self, name: &str) -> Option<Vec<usize>> {
         self.file.tensor(name).ok().map(|t| t.shape().to_vec())
     }
@@ -114,7 +114,7 @@ impl<'a> Tensors<'a> {
     /// Numbers of an f32 tensor.
     ///
     /// # Errors
-    /// When it is missing or of another type.
+    /// If it is missing or has another type.
     pub fn f32(&self, name: &str) -> Result<Vec<f32>, ModelError> {
         self.numbers(name, Dtype::F32, f32::from_le_bytes)
     }
@@ -122,7 +122,7 @@ impl<'a> Tensors<'a> {
     /// Numbers of an int32 tensor.
     ///
     /// # Errors
-    /// When it is missing or of another type.
+    /// If it is missing or has another type.
     pub fn i32(&self, name: &str) -> Result<Vec<i32>, ModelError> {
         self.numbers(name, Dtype::I32, i32::from_le_bytes)
     }

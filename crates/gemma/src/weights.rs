@@ -49,9 +49,9 @@ impl Layer {
 
 /// All weights. Norms are gains, `1 + w`.
 pub struct Weights {
-    /// Embedding table and, when tied, output head, `(V, C)`.
+    /// Embedding table and, if tied, output head, `(V, C)`.
     pub embedding: Table,
-    /// Output head of its own, `(V, C)`.
+    /// Separate output head, `(V, C)`.
     pub head: Option<Table>,
     /// The layers, in order.
     pub layers: Vec<Layer>,
@@ -60,10 +60,12 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// Loads a model. `progress` is told after every few MB and stops the loading by `false`.
+    /// Loads a model's weights. `progress` is called after every few MB and returns `false` to stop
+    /// loading.
     ///
     /// # Errors
-    /// Missing or misshapen tensors, unreadable files, a device that is too small.
+    /// Tensors that are missing or have the wrong shape, unreadable files, a device that is too
+    /// small.
     pub async fn load(
         gpu: &Gpu,
         checkpoint: &Checkpoint,
@@ -120,8 +122,8 @@ impl Weights {
         Ok(Self { embedding, head, layers, final_norm })
     }
 
-    /// The layouts that the matrices are held in, most common first: `q4-g32-f16-min ×126, q8-g32-f16 ×1`. Part of
-    /// what a training run is: another layout has other numbers.
+    /// The layouts that the matrices are held in, most common first: `q4-g32-f16-min ×126,
+    /// q8-g32-f16 ×1`. Part of the identity of a training run: another layout has other values.
     pub fn layouts(&self) -> String {
         let tables = std::iter::once(&self.embedding).chain(&self.head).map(Table::layout);
         let layers = self.layers.iter().flat_map(Layer::matrices).map(|matrix| matrix.layout);
@@ -137,10 +139,10 @@ impl Weights {
         }
     }
 
-    /// The output head: the embedding table unless the model has one of its own.
+    /// The output head: the embedding table unless the model has a separate head.
     ///
     /// # Errors
-    /// When it was left in the file.
+    /// If it was left in the file.
     pub fn output_head(&self) -> Result<&Matrix, ModelError> {
         self.head.as_ref().unwrap_or(&self.embedding).on_device()
     }

@@ -1,5 +1,5 @@
-//! Device memory of one forward or training step. Allocated once for a largest size; every step
-//! uses the front part of it.
+//! Device memory of one forward or training step. Allocated once for a maximum size; every step
+//! uses the first part of it.
 
 use hearth_gpu::{Gpu, Slice};
 use hearth_kernels::{lora_dz::MOST_PARTS, matrix::Matrix, scatter_rows};
@@ -15,27 +15,27 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Activations {
-    /// Everything that backward reads, for every layer.
+    /// Everything that the backward pass reads, for every layer.
     Keep,
-    /// The input of every layer; the rest is computed again, layer by layer.
+    /// The input of every layer; the rest is recomputed, layer by layer.
     Recompute,
 }
 
 /// Sizes of a [`Workspace`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sizes {
-    /// Most tokens of a packed list, T.
+    /// Maximum tokens of a packed list, T.
     pub tokens: usize,
-    /// Most chosen positions (label positions or logits), M.
+    /// Maximum chosen positions (label positions or logits), M.
     pub chosen: usize,
-    /// The adapter's shape, where one is used.
+    /// The adapter's shape, if one is used.
     pub lora: Option<LoraConfig>,
     /// For training: what is kept. `None` for forward only.
     pub training: Option<Activations>,
 }
 
-/// What one layer computes on its way, and backward reads again. `T` becomes `M` in the MLP of the
-/// last layer.
+/// Intermediate results of one layer, which the backward pass reads again. `T` becomes `M` in the
+/// MLP of the last layer.
 pub struct LayerActivations<B = Slice> {
     /// Normalized input, `(T, C)`.
     pub h: B,
@@ -61,16 +61,16 @@ pub struct LayerActivations<B = Slice> {
     pub mid_chosen: B,
     /// Normalized input of the MLP, `(T, C)`.
     pub h_mlp: B,
-    /// Gate before GELU, `(T, F)`; backward overwrites it by its gradient.
+    /// Gate before GELU, `(T, F)`; backward overwrites it with its gradient.
     pub gate: B,
-    /// Up projection, `(T, F)`; backward overwrites it by its gradient.
+    /// Up projection, `(T, F)`; backward overwrites it with its gradient.
     pub up: B,
     /// gelu(gate) · up, `(T, F)`.
     pub act: B,
     /// Down projection before its norm, `(T, C)`.
     pub mlp_out: B,
-    /// x · Aᵀ of the projections of one input, side by side, `(T, targets · R)`: one for each of
-    /// [`Projection::GROUPS`].
+    /// x · Aᵀ of the projections that share one input, side by side, `(T, targets · R)`: one for
+    /// each of [`Projection::GROUPS`].
     pub z: Vec<B>,
 }
 
@@ -94,7 +94,7 @@ pub struct Gradients<B = Slice> {
     pub d_k: B,
     /// Of the values, `(T, G·D)`.
     pub d_v: B,
-    /// Pairs that attention's backward needs of each row, `(T, H, 2)`.
+    /// Pairs that the backward pass of attention needs for each row, `(T, H, 2)`.
     pub attention_rows: B,
     /// Of a group's z, `(T, targets · R)`.
     pub d_z: B,
@@ -102,9 +102,9 @@ pub struct Gradients<B = Slice> {
 
 /// All buffers of a step.
 pub struct Workspace<B = Slice> {
-    /// What it was made for.
+    /// The sizes for which it was allocated.
     pub sizes: Sizes,
-    /// Layers of the model.
+    /// Number of layers of the model.
     pub layer_count: usize,
     /// Token ids, `(T)`.
     pub tokens: B,
@@ -112,7 +112,7 @@ pub struct Workspace<B = Slice> {
     pub meta: B,
     /// Counters of the dropout hash, `(T)`.
     pub dropout_keys: B,
-    /// Those of the chosen positions, `(M)`.
+    /// Counters of the dropout hash for the chosen positions, `(M)`.
     pub chosen_dropout_keys: B,
     /// Chosen positions, `(M)`.
     pub index: B,
@@ -121,25 +121,25 @@ pub struct Workspace<B = Slice> {
     /// Inputs of the layers, `(T, C)` each, and the output of the last, `(M, C)`: L + 1 for
     /// training, two that alternate otherwise.
     x: Vec<B>,
-    /// One set, or one a layer where everything is kept.
+    /// One set, or one per layer if everything is kept.
     layers: Vec<LayerActivations<B>>,
     /// Final hidden states, normalized, `(M, C)`.
     pub hidden: B,
     /// An input with dropout applied, `(T, max(F, H·D))`; a dummy without dropout.
     pub dropped: B,
-    /// Rows of the embedding for the batch's tokens, where the table is not on the device.
+    /// Rows of the embedding for the batch's tokens, if the table is not on the device.
     pub(crate) input_rows: Option<Matrix>,
     /// For training.
     pub gradients: Option<Gradients<B>>,
-    /// The batch that is uploaded.
+    /// The uploaded batch.
     pub batch: Packed,
-    /// Chosen positions that are uploaded; `None`: all tokens, in order.
+    /// The uploaded chosen positions; `None`: all tokens, in order.
     pub chosen: Option<Vec<u32>>,
 }
 
-/// The sizes that the buffers of a workspace are products of.
+/// The sizes whose products are the buffer sizes of a workspace.
 struct Widths {
-    /// Tokens, or predictions where there are more.
+    /// Tokens, or predictions if there are more of them.
     t: usize,
     /// Chosen positions.
     m: usize,
@@ -157,8 +157,8 @@ struct Widths {
 impl Widths {
     fn new(config: &Config, sizes: &Sizes) -> Self {
         Self {
-            // At a branch every row has a prediction of its own, so that there can be more of them
-            // than tokens, and the last MLP runs on them.
+            // At a branch, every row has its own prediction, so there can be more predictions than
+            // tokens, and the last MLP runs on them.
             t: sizes.tokens.max(sizes.chosen),
             m: sizes.chosen,
             c: config.hidden,
@@ -229,7 +229,7 @@ impl<B> Gradients<B> {
 }
 
 impl<B> Workspace<B> {
-    /// Takes all buffers from a memory: a device, or a count for the plan.
+    /// Allocates all buffers from `memory`: a device, or a count for the plan.
     pub(crate) fn allocate<M: Memory<Buffer = B>>(
         memory: &mut M,
         config: &Config,
@@ -298,12 +298,12 @@ impl Workspace {
     /// Allocates on a device.
     ///
     /// # Errors
-    /// Device memory.
+    /// Out of device memory.
     pub fn new(gpu: &Gpu, config: &Config, sizes: Sizes) -> Result<Self, ModelError> {
         Self::allocate(&mut OnDevice(gpu), config, sizes)
     }
 
-    /// Uploads a batch but for its input rows: [`crate::Model::set_batch`] is the whole of it.
+    /// Uploads a batch except for its input rows: [`crate::Model::set_batch`] uploads all of it.
     ///
     /// # Errors
     /// A batch that is larger than the workspace.
@@ -337,7 +337,7 @@ impl Workspace {
         Ok(())
     }
 
-    /// Input of layer `index`; with the number of layers, the output of the last.
+    /// Input of layer `index`; if `index` is the number of layers, the output of the last.
     pub fn x(&self, index: usize) -> &Slice {
         &self.x[index % self.x.len()]
     }

@@ -1,4 +1,4 @@
-//! Scoring of classes: one token each, over a kept prefix.
+//! Scores classes of one token each, with a cached prefix.
 
 use std::ops::Range;
 
@@ -12,8 +12,8 @@ use crate::{
     workspace::{Sizes, Workspace, tokens_that_fit},
 };
 
-/// Class probabilities of many texts that begin alike. It keeps the prefix's keys and values, and
-/// only the classes' rows of the output head.
+/// Computes class probabilities of many texts that share a prefix. It keeps the prefix's keys and
+/// values, and only the classes' rows of the output head.
 pub struct Scorer {
     classes: usize,
     /// The classes' rows, `(classes, C)`.
@@ -28,11 +28,11 @@ pub struct Scorer {
 }
 
 impl Scorer {
-    /// Prepares for rows of up to `max_tokens` tokens of their own in one pass. `class_tokens` has a
-    /// token a class, `prefix` may be empty.
+    /// Prepares for rows of up to `max_tokens` tokens of their own in one pass. `class_tokens` has
+    /// one token per class; `prefix` may be empty.
     ///
     /// # Errors
-    /// No class, ids beyond the vocabulary, a prefix that is too long, or device memory.
+    /// No classes, ids beyond the vocabulary, a prefix that is too long, or out of device memory.
     pub async fn new(
         model: &Model,
         lora: Option<&Lora>,
@@ -53,7 +53,7 @@ impl Scorer {
         if prefix.len() >= max {
             return Err(ModelError::TooLong { tokens: prefix.len() + 1, max });
         }
-        // Longer passes than the device can bind are cut into several.
+        // Passes that are longer than the device can bind are split into several.
         let adapter = lora.map(|l| &l.layout.config);
         let limit = model.gpu.max_binding();
         let max_tokens = tokens_that_fit(&model.config, adapter, limit, max_tokens);
@@ -73,19 +73,21 @@ impl Scorer {
         })
     }
 
-    /// Forgets the prefix's keys: after a training step the same adapter has other numbers.
+    /// Discards the prefix's keys: after a training step, the same adapter has different
+    /// parameters.
     pub fn forget(&mut self) {
         self.filled_by = None;
     }
 
     /// Probabilities of the classes, in the order of `class_tokens`, after each row. `rows` are ids
-    /// without the prefix. `progress` gets the number of rows handed over and stops by `false`.
+    /// without the prefix. `progress` receives the number of rows submitted so far and returns
+    /// `false` to stop.
     ///
-    /// With another adapter than the last call's, the prefix is computed again.
+    /// If the adapter differs from that of the last call, the prefix is recomputed.
     ///
     /// # Errors
     /// An empty row, one that is too long for a pass or for the model, ids beyond the vocabulary, a
-    /// stop, or the device.
+    /// stop, or a device error.
     pub async fn score(
         &mut self,
         model: &Model,
@@ -97,7 +99,7 @@ impl Scorer {
         let batches = batches(rows, budget)?;
         self.fill(model, lora).await?;
         let mut scores = Vec::with_capacity(rows.len());
-        // The device works on a batch while the host reads the one before.
+        // The device works on a batch while the host reads the previous one.
         let mut pending: Option<(Staging, usize)> = None;
         for batch in batches {
             let done = batch.end;
@@ -115,7 +117,7 @@ impl Scorer {
         Ok(scores)
     }
 
-    /// Makes sure that the cache holds the prefix as this adapter sees it.
+    /// Ensures that the cache holds the prefix as computed with this adapter.
     async fn fill(&mut self, model: &Model, lora: Option<&Lora>) -> Result<(), ModelError> {
         let id = lora.map_or(0, |l| l.id);
         if self.filled_by == Some(id) {
@@ -173,7 +175,7 @@ fn sizes(lora: Option<&Lora>, max_tokens: usize) -> Sizes {
     Sizes { tokens: max_tokens, chosen: max_tokens, lora, training: None }
 }
 
-/// Cuts rows into batches of at most `budget` tokens, in order.
+/// Splits rows into batches of at most `budget` tokens, in order.
 fn batches(rows: &[Vec<u32>], budget: usize) -> Result<Vec<Range<usize>>, ModelError> {
     let mut batches: Vec<Range<usize>> = vec![];
     let mut room = 0;

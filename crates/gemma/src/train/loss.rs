@@ -17,20 +17,20 @@ use crate::{
     workspace::Workspace,
 };
 
-/// Numbers of a chunk of logits, M × columns: 32 MB.
+/// Number of logits in a chunk, M × columns: 32 MB.
 const CHUNK: usize = 8 << 20;
 
-/// What the logits are of.
+/// What the logits cover.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Logits {
-    /// So many classes.
+    /// This many classes.
     Classes(usize),
-    /// A vocabulary of so many tokens, in chunks.
+    /// A vocabulary of this many tokens, in chunks.
     Vocabulary(usize),
 }
 
 impl Logits {
-    /// Those of a loss on a model with `vocab` tokens.
+    /// The logits of a loss on a model with `vocab` tokens.
     pub fn of(config: &TrainConfig, vocab: usize) -> Self {
         match config.loss {
             Loss::Choice => Self::Classes(config.classes.len()),
@@ -38,7 +38,7 @@ impl Logits {
         }
     }
 
-    /// Columns that are held at once for so many predictions.
+    /// Columns that are held at once for `targets` predictions.
     pub fn columns(self, targets: usize, max_binding: u64) -> usize {
         match self {
             Self::Classes(classes) => classes.max(1),
@@ -51,7 +51,7 @@ impl Logits {
     }
 }
 
-/// What the head holds on the device.
+/// Buffers of the head on the device.
 pub(super) struct HeadBuffers<B = Slice> {
     /// The classes' rows of the output head, `(classes, C)`.
     class_rows: Option<B>,
@@ -109,7 +109,7 @@ impl Head {
     /// Fills the classes' rows.
     ///
     /// # Errors
-    /// Class tokens beyond the vocabulary, the device.
+    /// Class tokens beyond the vocabulary, a device error.
     pub(super) async fn new(
         model: &Model,
         config: &TrainConfig,
@@ -122,7 +122,7 @@ impl Head {
         Ok(Self { classes, buffers })
     }
 
-    /// Uploads the predictions of a micro-batch; `scale` is one over the batch's weight.
+    /// Uploads the predictions of a micro-batch; `scale` is the reciprocal of the batch's weight.
     pub(crate) fn set_targets(
         &self,
         gpu: &Gpu,
@@ -167,7 +167,7 @@ impl Head {
             &LossSum { weights: &self.buffers.weights, stats: &self.buffers.stats, loss, rows },
         );
         for &first in &chunks {
-            // The last chunk's logits are still there when it is the only one.
+            // The last chunk's logits are still available if it is the only chunk.
             if chunks.len() > 1 {
                 self.logits(c, model, ws, head, first);
             }

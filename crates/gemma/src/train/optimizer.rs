@@ -1,4 +1,4 @@
-//! AdamW over an adapter's flat buffers; everything it decides, it decides on the device.
+//! AdamW over an adapter's flat buffers; all of its decisions are made on the device.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{LoraLayout, ModelError, flat::Flat, memory::Memory};
 
-/// What a step keeps on the device, read back a step later.
+/// The numbers that a step keeps on the device, read back one step later.
 pub type Numbers = Step;
 
 /// Settings of the optimizer.
@@ -22,13 +22,13 @@ pub struct Adam {
     pub beta1: f32,
     /// Decay of the second moment.
     pub beta2: f32,
-    /// Added to the root of the second moment.
+    /// Added to the square root of the second moment.
     pub eps: f32,
     /// Decoupled weight decay.
     pub weight_decay: f32,
     /// Gradients are scaled down to this global norm; 0: never.
     pub max_norm: f32,
-    /// Learning rate of B over that of A (LoRA+); 1: equal.
+    /// Learning rate of B divided by that of A (LoRA+); 1: equal.
     #[serde(alias = "b_ratio")]
     pub lora_plus_ratio: f32,
 }
@@ -50,7 +50,7 @@ impl Default for Adam {
 pub(super) struct State<B = Slice> {
     m: Flat<B>,
     v: Flat<B>,
-    /// Factor on the rate, one for every four parameters.
+    /// Factor on the learning rate, one for every four parameters.
     rate_scale: Flat<B>,
     /// Partial sums of squares, `(slabs, PARTS)`.
     parts: B,
@@ -74,7 +74,7 @@ impl<B> State<B> {
 }
 
 impl State {
-    /// Before the first step.
+    /// Initializes the state before the first step.
     pub(super) fn start(&self, gpu: &Gpu, layout: &LoraLayout, adam: &Adam) {
         let rank = layout.config.padded_rank() as usize;
         let mut scale = vec![1.0f32; layout.len / 4];
@@ -85,12 +85,12 @@ impl State {
         gpu.write(&self.step, 0, &[Step::start()]);
     }
 
-    /// Records the start of a step: loss and hits from zero.
+    /// Records the start of a step: loss and correct predictions start from zero.
     pub(super) fn begin(&self, c: &mut Commands) {
         c.clear(self.step.slice(0, 8));
     }
 
-    /// Where the loss and the number of right predictions are added up.
+    /// The buffer in which the loss and the number of correct predictions are accumulated.
     pub(super) fn loss(&self) -> &Slice {
         &self.step
     }
@@ -166,7 +166,7 @@ impl State {
     }
 }
 
-/// Numbers of a slab.
+/// Number of values in a slab.
 fn count(slab: &Slice) -> u32 {
     (slab.bytes() / 4) as u32
 }

@@ -11,7 +11,7 @@ use crate::{
 /// Runs every sequence of the file, each alone and unpadded.
 ///
 /// # Errors
-/// A file that is not of this form, or the device.
+/// A file that does not have this format, or a device error.
 pub async fn forward(model: &Model, bytes: &[u8]) -> Result<Vec<Row>, ModelError> {
     let golden = Tensors::new(bytes)?;
     let mut rows = Vec::new();
@@ -44,7 +44,7 @@ async fn sequence(
     let mut ws = Workspace::new(gpu, &model.config, sizes)?;
     model.set_batch(&mut ws, packed, None).await?;
 
-    // Layer by layer, to look at the residual stream in between.
+    // Layer by layer, to inspect the residual stream in between.
     let mut commands = Commands::new();
     model.embed(&mut commands, &ws)?;
     model.first_norm(&mut commands, &ws, 0);
@@ -81,11 +81,11 @@ async fn sequence(
     Ok(())
 }
 
-/// What rounded weights are held to: the probabilities after each sequence's last token, within
-/// 0.01 of the reference's.
+/// The requirement for rounded weights: the probabilities after each sequence's last token are
+/// within 0.01 of the reference's.
 ///
 /// # Errors
-/// A file that is not of this form or has no logits, or the device.
+/// A file that does not have this format or has no logits, or a device error.
 pub async fn probabilities(model: &Model, bytes: &[u8]) -> Result<Vec<Row>, ModelError> {
     let golden = Tensors::new(bytes)?;
     let v = model.config.vocab;
@@ -149,7 +149,7 @@ async fn all_logits(model: &Model, ws: &Workspace) -> Result<Vec<f32>, ModelErro
     Ok(logits)
 }
 
-/// Compares with the tensor of that name, or with its `_last` form, where the file has them.
+/// Compares with the tensor of that name, or with its `_last` form, if the file has them.
 fn compare(
     golden: &Tensors,
     key: &str,
@@ -178,20 +178,22 @@ fn compare(
     Ok(())
 }
 
-/// The twenty largest logits stand in the same order, except pairs closer than twice the budget.
+/// Checks that the twenty largest logits have the same order, except pairs closer than twice the
+/// budget.
 fn order(name: &str, got: &[f32], want: &[f32], rows: &mut Vec<Row>) {
     let mut by_want: Vec<usize> = (0..want.len()).collect();
     by_want.sort_by(|&a, &b| want[b].total_cmp(&want[a]));
     let top = &by_want[..by_want.len().min(20)];
     let swapped =
         |pair: &[usize]| want[pair[0]] - want[pair[1]] > 2e-3 && got[pair[0]] <= got[pair[1]];
-    // Nothing from outside may climb over the twentieth either.
+    // No logit from outside the twenty may exceed the twentieth either.
     let floor = top.last().map_or(f32::MIN, |&i| want[i]) + 2e-3;
     let climbed = by_want[top.len()..].iter().any(|&i| got[i] > floor);
     rows.push(Row::check(format!("{name}.top20_order"), !top.windows(2).any(swapped) && !climbed));
 }
 
-/// Tiny models hold their log probabilities to the relative budget, large ones to the logits'.
+/// Budget for log probabilities: the relative budget for tiny models, that of the logits for large
+/// ones.
 fn budget(model: &Model) -> Limit {
     if model.config.vocab > 4096 { Limit::MaxAbs(1e-3) } else { Limit::Relative(1e-4) }
 }

@@ -14,7 +14,7 @@ use crate::{
 /// Loss and gradients, then three Adam steps on the same batch, with the given recomputation.
 ///
 /// # Errors
-/// A file that is not of this form, or the device.
+/// A file that does not have this format, or a device error.
 pub async fn lora(
     model: &Model,
     bytes: &[u8],
@@ -45,17 +45,17 @@ pub async fn lora(
         &golden.f32("adam_losses")?,
         Limit::Relative(1e-3),
     ));
-    // Adam divides by the size of gradients, also of those that are almost zero.
+    // Adam divides by the size of gradients, including those that are almost zero.
     let after = trainer.params().await?;
     compare(&golden, &layout, &after, ".after_adam3", Limit::Relative(1e-2), &mut rows)?;
     Ok(rows)
 }
 
-/// What a trajectory's JSON says: rows in the order in which they were trained.
+/// A trajectory's JSON: rows in the order in which they were trained.
 #[derive(Deserialize)]
 struct Trajectory {
     rows: Vec<TrajectoryRow>,
-    /// Rows a step.
+    /// Rows per step.
     batch: usize,
     lr: f64,
     alpha: f32,
@@ -70,12 +70,12 @@ struct TrajectoryRow {
 /// A run of twenty Adam steps: losses, gradient norms, the final adapter.
 ///
 /// # Errors
-/// Files that are not of this form, or the device.
+/// Files that do not have this format, or a device error.
 pub async fn trajectory(model: &Model, bytes: &[u8], json: &[u8]) -> Result<Vec<Row>, ModelError> {
     let golden = Tensors::new(bytes)?;
     let told: Trajectory = serde_json::from_slice(json)
         .map_err(|e| ModelError::Options(format!("trajectory: {e}")))?;
-    // The loss is on the label and on the end token after it.
+    // The loss covers the label and the end token after it.
     let end = model.config.eos.first().copied();
     let examples: Vec<_> = (0..)
         .zip(&told.rows)
@@ -154,7 +154,7 @@ fn train_config(lora: LoraConfig, rate: f64) -> TrainConfig {
     }
 }
 
-/// One micro-batch for everything.
+/// One micro-batch for the whole batch.
 fn plan(batch: &[Example], activations: Activations) -> StepPlan {
     StepPlan {
         tokens: batch.iter().map(|e| e.tokens.len()).sum(),
@@ -189,7 +189,7 @@ fn batch_of(golden: &Tensors) -> Result<Vec<Example>, ModelError> {
         .collect())
 }
 
-/// The adapter's numbers under a suffix, flat.
+/// The adapter's flat parameters, from the tensors with this suffix.
 fn flat(golden: &Tensors, layout: &LoraLayout, suffix: &str) -> Result<Vec<f32>, ModelError> {
     let mut all = vec![0.0; layout.len];
     for (layer, projection, slot) in layout.slots() {
