@@ -1,12 +1,12 @@
-//! Trains small adapters for a few steps and writes them as PEFT keeps them, with the logits that
-//! Hearth computes with them: `tools/peft_check.py` then compares PEFT's.
+//! Trains small adapters for a few steps and writes them in PEFT's format, with the logits that
+//! Hearth computes with them: `tools/peft_check.py` then compares these with PEFT's.
 //!
 //! ```text
 //! cargo run -p hearth-gemma --example peft_check -- MODEL OUT
 //! ```
 //!
-//! MODEL is a GGUF file, or a folder with `config.json` and `model.safetensors`. OUT gets one folder
-//! an adapter.
+//! MODEL is a GGUF file, or a folder with `config.json` and `model.safetensors`. OUT gets one
+//! folder per adapter.
 
 #[cfg(not(target_arch = "wasm32"))]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -56,7 +56,7 @@ mod native {
 
     async fn run(path: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
         let model = load(path).await?;
-        // The default adapter; and one whose rank is padded on the device, scaled by √r.
+        // The default adapter, and one whose rank is padded on the device, scaled by √r.
         let odd = LoraConfig {
             rank: 3,
             alpha: 5.0,

@@ -1,4 +1,4 @@
-//! Writes the native half of `tests/suite/browser_native.rs`, which says how it is called.
+//! Writes the native half of `tests/suite/browser_native.rs`, which describes how to run it.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

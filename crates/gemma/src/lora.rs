@@ -341,8 +341,8 @@ impl LoraLayout {
         flat
     }
 
-    /// The factors of a projection from the flat values, without padding: A is `(r, in)`, B `(out,
-    /// r)`.
+    /// The factors of a projection from the flat values, without padding: A is `(r, in)`, B
+    /// `(out, r)`.
     pub fn factors(&self, flat: &[f32], slot: Slot) -> (Vec<f32>, Vec<f32>) {
         let (rank, padded) = (self.config.rank as usize, self.config.padded_rank() as usize);
         let a = flat[slot.a..slot.a + rank * slot.inputs].to_vec();

@@ -122,8 +122,9 @@ impl Weights {
         Ok(Self { embedding, head, layers, final_norm })
     }
 
-    /// The layouts that the matrices are held in, most common first: `q4-g32-f16-min ×126,
-    /// q8-g32-f16 ×1`. Part of the identity of a training run: another layout has other values.
+    /// The layouts that the matrices are held in, most common first:
+    /// `q4-g32-f16-min ×126, q8-g32-f16 ×1`. Part of the identity of a training run: another layout
+    /// has other values.
     pub fn layouts(&self) -> String {
         let tables = std::iter::once(&self.embedding).chain(&self.head).map(Table::layout);
         let layers = self.layers.iter().flat_map(Layer::matrices).map(|matrix| matrix.layout);

@@ -1,4 +1,5 @@
-//! What training needs of a device: memory that is given back, and a run that outlives its device.
+//! What training needs from a device: memory that is released, and a run that survives the loss of
+//! its device.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
 use hearth_gemma::{
@@ -16,7 +17,7 @@ async fn open() -> Gpu {
     Gpu::open(&GpuOptions::with_profile(Profile::Full)).await.unwrap()
 }
 
-/// Trains a little on batches that differ in length, and scores with what came of it.
+/// Trains for a few steps on batches that differ in length, and scores with the result.
 async fn train_and_score(model: &Model, seed: u64) {
     let mut config = config(Loss::Choice);
     config.lora.rank = 4 + 4 * (seed as u32 % 3);
@@ -31,14 +32,14 @@ async fn train_and_score(model: &Model, seed: u64) {
     scorer.score(model, Some(trainer.lora()), &texts, |_| true).await.unwrap();
 }
 
-/// Bytes that Hearth counts, and those that wgpu's allocator reports where it does.
+/// Bytes that Hearth counts, and those that wgpu's allocator reports if it does.
 async fn held(gpu: &Gpu) -> [u64; 2] {
     gpu.flush().await.unwrap();
     let counted = gpu.account().in_use();
     [counted, gpu.allocator_report().map_or(counted, |report| report.allocated)]
 }
 
-/// A browser's rasterizer takes minutes for all.
+/// A browser's rasterizer would take minutes for all rounds.
 const ROUNDS: u64 = if cfg!(target_arch = "wasm32") { 3 } else { 10 };
 
 #[wasm_bindgen_test(unsupported = pollster::test)]
@@ -63,7 +64,8 @@ async fn rounds_of_training_scoring_and_loading_take_the_memory_of_one() {
     }
 }
 
-/// Steps over batches of so many rows that share five tokens and add up to `longest` of their own.
+/// Runs one step for each batch `(count, longest)`: `count` rows that share five tokens and have up
+/// to `longest` of their own.
 async fn steps(trainer: &mut Trainer<'_>, batches: &[(usize, usize)]) {
     for (seed, &(count, longest)) in (0..).zip(batches) {
         trainer.step(&rows(count, 5, longest, Loss::Choice, seed)).await.unwrap();
@@ -85,7 +87,8 @@ async fn a_new_batch_compiles_nothing_unless_it_is_very_small() {
         let compiled = gpu.pipelines().len();
         steps(&mut trainer, &[(8, 5), (7, 30), (15, 20), (5, 40), (11, 3)]).await;
         assert_eq!(gpu.pipelines().len(), compiled, "software {software}");
-        // label positions fewer than five, or from sixteen on: other tiles, and no others after these
+        // fewer than five label positions, or sixteen and more: other tiles, and no new ones after
+        // these
         steps(&mut trainer, &[(1, 20), (2, 20), (4, 20), (16, 20)]).await;
         let compiled = gpu.pipelines().len();
         steps(&mut trainer, &[(3, 9), (1, 40), (2, 13), (25, 6), (9, 9)]).await;
@@ -122,7 +125,7 @@ async fn lose_within_a_step(trainer: &mut Trainer<'_>, gpu: &Gpu, from: u32) -> 
     error
 }
 
-/// The same on one thread: the device goes at the step's first wait.
+/// The same on one thread: the device is destroyed at the step's first wait.
 #[cfg(target_arch = "wasm32")]
 async fn lose_within_a_step(trainer: &mut Trainer<'_>, gpu: &Gpu, from: u32) -> ModelError {
     let destroy = async { gpu.destroy() };

@@ -1,5 +1,5 @@
-//! How many tokens a batch of the codelab's ETHOS rows takes, packed behind one instruction, beside
-//! the codelab's rows padded to 128. `--nocapture` prints the figures.
+//! How many tokens a batch of the codelab's ETHOS rows takes, packed after one shared instruction,
+//! compared with the codelab's rows padded to 128. `--nocapture` prints the figures.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
 use hearth_gemma::{
@@ -17,11 +17,11 @@ struct Lengths {
     test: Vec<usize>,
 }
 
-/// Rows a batch, and the length to which the codelab pads.
+/// Rows per batch, and the length to which the codelab pads.
 const BATCH: usize = 8;
 const PADDED: usize = 128;
 
-/// Rows of those lengths: one instruction, then tokens that no other row has at that place.
+/// Rows of these lengths: one instruction, then tokens that no other row has at that position.
 fn rows(lengths: &[usize], prefix: usize) -> Vec<Example> {
     let row = |(id, &length): (u32, &usize)| {
         let own = (prefix..length).map(|place| 1000 + 10 * place as u32 + id);

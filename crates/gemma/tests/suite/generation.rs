@@ -1,4 +1,5 @@
-//! Generation and scoring over cached keys, against passes over whole texts, on the tiny twins.
+//! Compares generation and scoring over cached keys with passes over whole texts, on the tiny
+//! models.
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::rc::Rc;
@@ -24,7 +25,8 @@ async fn load(config: &'static [u8], weights: &'static [u8], profile: Profile) -
     Model::load(&gpu, &checkpoint, Precision::Exact, |_| true).await.unwrap()
 }
 
-/// The three twins, one after another. Gemma 2's and 3's windows are shorter than the texts below.
+/// Runs `body` on the three tiny models, one after another. The windows of Gemma 2 and 3 are
+/// shorter than the texts below.
 async fn for_each_model(profile: Profile, body: impl AsyncFn(Model)) {
     macro_rules! twin {
         ($name:literal) => {
@@ -49,7 +51,7 @@ fn ids(model: &Model, seed: u64, len: usize) -> Vec<u32> {
     (0..len).map(|_| rng.below(model.config.vocab) as u32).collect()
 }
 
-/// An adapter whose B is not zero, so that it changes something.
+/// An adapter whose B is not zero, so that it changes the output.
 fn adapter(model: &Model, seed: u64) -> Lora {
     let layout = LoraLayout::new(&LoraConfig::all_seven(), &model.config).unwrap();
     let mut rng = Rng::new(seed);
@@ -193,7 +195,7 @@ async fn generation_refuses_what_does_not_fit() {
         assert!(matches!(error, ModelError::Cache(_)), "{error}");
         assert!(generator.is_empty(), "a failed call leaves the cache as it was");
         generator.read(&model, None, &[2; 3]).await.unwrap();
-        // The cached keys are the bare model's.
+        // The cached keys are those of the model without an adapter.
         let lora = adapter(&model, 5);
         let mut with_room = Generator::new(&model, Some(&lora), 10).unwrap();
         with_room.read(&model, None, &[2; 3]).await.unwrap();
@@ -205,7 +207,7 @@ async fn generation_refuses_what_does_not_fit() {
     .await;
 }
 
-/// log softmax on the host.
+/// Log softmax on the host.
 fn log_softmax(logits: &[f32], token: u32) -> f64 {
     let max = logits.iter().copied().fold(f32::MIN, f32::max);
     let sum: f64 = logits.iter().map(|&l| f64::from(l - max).exp()).sum();
@@ -231,7 +233,7 @@ async fn continuations_equal_sums_over_separate_passes() {
                 assert!((got - want).abs() < 1e-4, "{choice:?}: {got} instead of {want}");
             }
         }
-        // All tokens of the vocabulary together are certain.
+        // The probabilities of all tokens of the vocabulary add up to 1.
         let all: Vec<Vec<u32>> = (0..model.config.vocab as u32).map(|t| vec![t]).collect();
         let sum: f64 = score::continuations(&model, None, &text, &all)
             .await
@@ -255,10 +257,11 @@ async fn a_kept_prefix_changes_nothing(profile: Profile) {
         let rows: Vec<Vec<u32>> =
             [3, 11, 1, 30, 7].iter().map(|&n| ids(&model, n as u64, n)).collect();
         let loras = [adapter(&model, 13), adapter(&model, 14)];
-        // 32 tokens a pass: four passes.
+        // 32 tokens per pass: four passes.
         let mut kept = Scorer::new(&model, Some(&loras[0]), &classes, &prefix, 32).await.unwrap();
         let mut seen = vec![];
-        // The bare model's workspace is another one; the first adapter comes back at the end.
+        // The model without an adapter has another workspace; the first adapter is used again at
+        // the end.
         for lora in [Some(&loras[0]), Some(&loras[1]), None, Some(&loras[0])] {
             let got = kept.score(&model, lora, &rows, |_| true).await.unwrap();
             for (row, got) in rows.iter().zip(&got) {
@@ -274,7 +277,7 @@ async fn a_kept_prefix_changes_nothing(profile: Profile) {
                     );
                 }
             }
-            // Kept keys a second time, and none at all.
+            // The kept keys are used a second time, and then no kept keys at all.
             assert_eq!(kept.score(&model, lora, &rows, |_| true).await.unwrap(), got);
             let whole: Vec<Vec<u32>> = rows.iter().map(|row| [&prefix[..], row].concat()).collect();
             let mut without = Scorer::new(&model, lora, &classes, &[], 64).await.unwrap();
@@ -311,7 +314,7 @@ async fn a_trained_adapter_is_computed_again_after_forget() {
         scorer.score(&model, Some(&lora), &rows, |_| true).await.unwrap();
         let want = scorer.score(&model, Some(&other), &rows, |_| true).await.unwrap();
         scorer.score(&model, Some(&lora), &rows, |_| true).await.unwrap();
-        // What an optimizer does: other numbers under the same identity.
+        // What an optimizer does: other parameters under the same identity.
         let numbers = other.params.read(&model.gpu).await.unwrap();
         lora.params.write(&model.gpu, &numbers);
         let stale = scorer.score(&model, Some(&lora), &rows, |_| true).await.unwrap();
@@ -342,7 +345,7 @@ async fn scoring_refuses_what_does_not_fit_and_can_be_stopped() {
         let error = scorer.score(&model, None, &rows, stop).await.unwrap_err();
         assert!(matches!(error, ModelError::Stopped), "{error}");
         assert_eq!(calls, 2);
-        // It goes on afterwards.
+        // The scorer still works afterwards.
         let got = scorer.score(&model, None, &rows, |_| true).await.unwrap();
         assert!(got.len() == 3 && got[0] == got[2]);
         assert!((got[0].iter().sum::<f32>() - 1.0).abs() < 1e-6);

@@ -1,5 +1,5 @@
-//! The tiny twins against numbers of the reference stack, on both device profiles, natively and
-//! in the browser. `tests/golden/README.md` says how the files were made.
+//! Compares the tiny models with numbers of the reference stack, on both device profiles, natively
+//! and in the browser. `tests/golden/README.md` describes how the files were made.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "tests")]
 
 use std::rc::Rc;

@@ -1,5 +1,5 @@
-//! The IQ4 types end to end: a model of them reads as the plain decoding of its blocks says, and answers as the same
-//! model in f32 does.
+//! The IQ4 types end to end: the weights of such a model are read as the plain decoding of its
+//! blocks, and its output matches that of the same model in f32.
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::rc::Rc;
@@ -18,7 +18,8 @@ const VOCABULARY: u64 = 64;
 const VALUES: [i32; 16] =
     [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
 
-/// How ggml writes a type: its number, weights and bytes of a block, and the plain decoding of one.
+/// How ggml stores a type: its number, the weights and bytes of a block, and the plain decoding of
+/// a block.
 struct Kind {
     number: u32,
     weights: usize,
@@ -34,14 +35,15 @@ fn half(bytes: &[u8]) -> f32 {
     f16::from_le_bytes([bytes[0], bytes[1]]).to_f32()
 }
 
-/// 32 weights of 16 bytes: the low halves of all bytes, then the high ones (`dequantize_row_iq4_nl`).
+/// 32 weights from 16 bytes: the low halves of all bytes, then the high ones
+/// (`dequantize_row_iq4_nl`).
 fn group(codes: &[u8], scale: f32) -> Vec<f32> {
     let value = |code: u8| scale * VALUES[usize::from(code)] as f32;
     let low = codes[..16].iter().map(|byte| value(byte & 15));
     low.chain(codes[..16].iter().map(|byte| value(byte >> 4))).collect()
 }
 
-/// Eight groups, each with a scale of 6 bits (`dequantize_row_iq4_xs`).
+/// Eight groups, each with a 6-bit scale (`dequantize_row_iq4_xs`).
 fn xs(block: &[u8]) -> Vec<f32> {
     let high = u16::from_le_bytes([block[2], block[3]]);
     let one = |i: usize| {
@@ -56,7 +58,7 @@ fn xs(block: &[u8]) -> Vec<f32> {
 fn blocks(kind: &Kind, weights: u64, rng: &mut Rng) -> Vec<u8> {
     let mut all = vec![];
     for _ in 0..weights as usize / kind.weights {
-        // a group of IQ4_XS has a factor of up to 32 of its own
+        // a group of IQ4_XS has its own factor of up to 32
         let unit = if kind.weights > 32 { 1e-4 / 16.0 } else { 1e-4 };
         let scale = unit * (2 + rng.below(8)) as f32;
         all.extend(f16::from_f32(scale).to_le_bytes());
@@ -65,7 +67,8 @@ fn blocks(kind: &Kind, weights: u64, rng: &mut Rng) -> Vec<u8> {
     all
 }
 
-/// Two models of a layer: in the type, and in f32 as its blocks decode; with one matrix's decoded weights.
+/// Two models with one layer: one in the type, and one in f32 with its decoded blocks; and the
+/// decoded weights of one matrix.
 fn models(kind: &Kind) -> ([GgufFile; 2], Vec<f32>) {
     let mut rng = Rng::new(4);
     let tokens: Vec<String> = (0..VOCABULARY).map(|i| format!("t{i}")).collect();

@@ -1,6 +1,7 @@
-//! Whatever the memory plan accepts runs on a device that binds no more than the plan was told, and gives what a
-//! device without that limit gives. Tiny models and limits scaled to them: 64 KiB bind 128 tokens of a twin's gate,
-//! where WebGPU's 128 MiB bind 2,048 of Gemma 2B's.
+//! Every batch that the memory plan accepts runs on a device whose binding limit is the one given
+//! to the plan, with the same result as on a device without that limit. The models are tiny, and
+//! the limits are scaled to them: 64 KiB bind 128 tokens of a tiny model's gate, while WebGPU's 128
+//! MiB bind 2,048 of Gemma 2B's.
 #![cfg(not(target_arch = "wasm32"))] // proptest is native
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
@@ -20,7 +21,7 @@ use proptest::{
     test_runner::{Config, TestRunner},
 };
 
-/// Bytes of a binding.
+/// Limits of a binding, in bytes.
 const LIMITS: [u64; 3] = [64 << 10, 96 << 10, 256 << 10];
 
 async fn open(max_binding: Option<u64>) -> Gpu {
@@ -101,7 +102,7 @@ impl Case {
         Ok((plan, step))
     }
 
-    /// Three steps: the first of a warm-up has a rate of 0.
+    /// Runs three steps: the first step of a warm-up has a rate of 0.
     async fn run(&self, model: &Model, plan: StepPlan) -> Vec<StepReport> {
         let mut trainer = Trainer::new(model, self.config(), plan, None).await.unwrap();
         let mut reports = vec![];
@@ -136,7 +137,8 @@ fn what_the_plan_accepts_runs_on_a_device_with_these_limits() {
             let (_, step) = match plan {
                 Ok(plan) => plan,
                 Err(error) => {
-                    // by the device's limit a rank of 256 alone is too much, by its memory anything
+                    // the binding limit rejects only a rank of 256; the memory limit may reject
+                    // anything
                     let text = error.to_string();
                     let by_limit = text.contains("binds at most") && case.rank == 256;
                     prop_assert!(by_limit || case.memory.is_some(), "{text}");
@@ -147,7 +149,7 @@ fn what_the_plan_accepts_runs_on_a_device_with_these_limits() {
             count(&accepted);
             let reports = pollster::block_on(case.run(model, step));
             prop_assert!(reports.iter().all(|r| r.loss.is_finite() && !r.skipped), "{reports:?}");
-            // the same batch at once, where nothing is limited
+            // the same batch at once, on a device without limits
             let free = &models[LIMITS.len()][case.twin];
             let tokens = whole.map_or(step.tokens, |(plan, _)| plan.tokens.max(step.tokens));
             let all = StepPlan { tokens, targets: 1 << 14, ..step };
@@ -170,7 +172,7 @@ fn what_the_plan_accepts_runs_on_a_device_with_these_limits() {
     });
 }
 
-/// The same cases each time.
+/// A generator that gives the same cases each time.
 fn fixed() -> proptest::test_runner::TestRng {
     proptest::test_runner::TestRng::deterministic_rng(proptest::test_runner::RngAlgorithm::ChaCha)
 }

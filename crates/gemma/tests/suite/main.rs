@@ -1,5 +1,6 @@
-//! The engine against references, natively and in the browser. One program for all of them: each would link the
-//! whole engine, and in the browser be prepared, loaded and compiled anew.
+//! Compares the engine with references, natively and in the browser. All tests are in one program:
+//! each separate program would have to link the whole engine, and in the browser it would be
+//! prepared, loaded and compiled again.
 
 mod browser_native;
 mod device;

@@ -1,4 +1,5 @@
-//! The memory plan against what wgpu's allocator reports, and the refusal of what does not fit.
+//! Compares the memory plan with what wgpu's allocator reports, and tests that what does not fit is
+//! rejected.
 #![cfg(not(target_arch = "wasm32"))] // a browser reports no memory
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
@@ -28,13 +29,14 @@ async fn checkpoint(files: &[(&str, &'static [u8])]) -> Checkpoint {
     Checkpoint::open(sources).await.unwrap()
 }
 
-/// Bytes of a step by the allocator, its peak by Hearth's own account, and the plan.
+/// Bytes of a step according to the allocator, its peak according to Hearth's own account, and the
+/// plan.
 async fn step(files: &[(&str, &'static [u8])], loss: Loss, activations: Activations) -> [u64; 3] {
     let gpu = Gpu::open(&GpuOptions::with_profile(Profile::Full)).await.unwrap();
     let checkpoint = checkpoint(files).await;
     let weights = weight_bytes(&checkpoint, Precision::Exact).unwrap();
     let model = Model::load(&gpu, &checkpoint, Precision::Exact, |_| true).await.unwrap();
-    // Large enough that the rounding of some 200 buffers to the driver's alignment disappears.
+    // Large enough that the rounding of some 200 buffers to the driver's alignment is negligible.
     let batch = rows(192, 9, 24, loss, 3);
     let config = config(loss);
     let targets = prediction_count(&batch, 9);
@@ -88,7 +90,7 @@ async fn a_model_that_does_not_fit_is_refused_with_numbers_before_anything_is_re
     for words in ["model.safetensors", &megabytes, "embedding", "layers", "quantize"] {
         assert!(refusal.contains(words), "{words}: {refusal}");
     }
-    // Held in fewer bits it may fit.
+    // With fewer bits per weight, it may fit.
     assert!(weight_bytes(&checkpoint, Precision::Q8).unwrap() < bytes);
     check_fits(&checkpoint, Precision::Q8, bytes - 1).unwrap();
 }

@@ -1,5 +1,5 @@
-//! A packed batch with a shared prefix equals its rows computed one by one: the loss and every
-//! gradient, natively and in the browser.
+//! A packed batch with a shared prefix gives the same loss and the same gradients as its rows
+//! computed one by one, natively and in the browser.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "tests")]
 
 use super::twins::{GEMMA1, GEMMA2, GEMMA3, alive, config, load, plan, rows};
@@ -23,7 +23,7 @@ async fn gradients(
     trainer.gradients(batch).await.unwrap()
 }
 
-/// Every row alone and without any sharing, added up by weight in f64.
+/// Computes every row alone and without any sharing, and adds up the results by weight in f64.
 async fn one_by_one(model: &Model, loss: Loss, batch: &[Example]) -> (f64, Vec<f64>) {
     let weight = |e: &Example| e.targets.iter().map(|t| f64::from(t.weight)).sum::<f64>();
     let total: f64 = batch.iter().map(weight).sum();

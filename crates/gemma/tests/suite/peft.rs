@@ -1,5 +1,6 @@
-//! An adapter that PEFT made gives PEFT's logits. The other direction needs PEFT itself:
-//! `docs/peft.md`. The fixture is written by `tools/peft_check.py --make`: rank 3, rsLoRA, all seven.
+//! An adapter made by PEFT gives PEFT's logits. The other direction needs PEFT itself: see
+//! `docs/peft.md`. The fixture is written by `tools/peft_check.py --make`: rank 3, rsLoRA, all
+//! seven projections.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "tests")]
 
 use super::twins::{GEMMA3, load};
@@ -57,7 +58,7 @@ async fn an_adapter_made_by_peft_gives_its_logits() {
             |got: &[f32]| verify::Row::compare("logits", got, &want, Limit::Relative(1e-4));
         let row = compare(&logits(&model, &adapter, &ids).await);
         assert!(row.ok, "{row:?}");
-        // The comparison can fail: with another scale it is far off.
+        // The comparison can fail: with another scale, the logits are far off.
         let other = Adapter { rslora: false, ..adapter.clone() };
         let row = compare(&logits(&model, &other, &ids).await);
         assert!(row.relative > 1e-2, "{row:?}");

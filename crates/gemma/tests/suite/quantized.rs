@@ -1,5 +1,5 @@
-//! What quantizing does to a model's words: the mean Kullback-Leibler divergence of the tiny twins'
-//! next-token distributions from those of their f32 originals, layout by layout
+//! The effect of quantization on a model's output: the mean Kullback-Leibler divergence of the tiny
+//! models' next-token distributions from those of their f32 originals, layout by layout
 //! (`cargo test -p hearth-gemma --test suite quantized -- --nocapture` prints them).
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that prints figures")]
 

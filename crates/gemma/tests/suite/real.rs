@@ -1,4 +1,4 @@
-//! The real Gemma 3 270M against the reference, where the file is on this machine
+//! Compares the real Gemma 3 270M with the reference, if the file is on this machine
 //! (`cargo xtask test --real` fetches it).
 #![cfg(not(target_arch = "wasm32"))]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "tests")]
@@ -17,7 +17,8 @@ async fn load(profile: Profile) -> Option<Model> {
     Some(Model::load(&gpu, &checkpoint, Precision::Exact, |_| true).await.unwrap())
 }
 
-// On the default limits: there the embedding has to be split, so it is the harder of the two.
+// Runs with the default limits: there, the embedding has to be split, so they are the harder of the
+// two profiles.
 #[pollster::test]
 async fn forward_equals_the_reference_on_default_limits() {
     let Some(model) = load(Profile::Default).await else { return };

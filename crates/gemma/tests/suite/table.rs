@@ -1,5 +1,5 @@
-//! A model whose embedding stays in its file gives the same numbers, to the bit, as one that has
-//! it on the device, and takes less memory by just that table.
+//! A model whose embedding stays in its file gives bit-identical numbers to one that has it on the
+//! device, and takes less memory by exactly the size of that table.
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::rc::Rc;
@@ -45,7 +45,7 @@ async fn load(
     .unwrap();
     let last = last.unwrap();
     assert_eq!(last.done, last.total);
-    // Layouts without scales have a dummy word a matrix.
+    // Layouts without scales have one dummy word per matrix.
     let held = model.gpu.account().in_use();
     assert!(held >= planned && held < planned + 4096, "{held} bytes, {planned} planned");
     model
@@ -61,7 +61,7 @@ async fn scores_are_the_same_to_the_bit() {
                 let mut scorer =
                     Scorer::new(&model, None, &[7, 300, 7, 0], &[2, 40, 41], 16).await.unwrap();
                 let last = model.config.vocab as u32 - 1;
-                // Several batches, tokens twice and at both ends of the table.
+                // Several batches, with repeated tokens and tokens at both ends of the table.
                 let rows = [vec![9, 9, 0, last, 30], vec![31; 12], vec![0], vec![last, 9]];
                 found.push(scorer.score(&model, None, &rows, |_| true).await.unwrap());
             }
@@ -79,7 +79,7 @@ async fn gradients_and_steps_of_the_choice_loss_are_the_same_to_the_bit() {
             let model = load(&GEMMA3, precision, embedding).await;
             let config = config(Loss::Choice);
             let layout = hearth_gemma::LoraLayout::new(&config.lora, &model.config).unwrap();
-            // Room for a part of the batch: input rows change between micro-batches.
+            // Room for only a part of the batch: input rows change between micro-batches.
             let mut trainer =
                 Trainer::new(&model, config, plan(40), Some(&alive(layout.len))).await.unwrap();
             let batch = rows(6, 5, 20, Loss::Choice, 3);
@@ -115,7 +115,7 @@ async fn a_table_loaded_behind_is_the_same_to_the_bit() {
     let mut found = vec![];
     for embedding in [Embedding::OnDevice, Embedding::FromSource] {
         let model = load(&GEMMA3, Precision::Q8, embedding).await;
-        // used without the table first: what was made for that must not be in the way
+        // used without the table first: what was allocated for that must not interfere
         let mut scorer = Scorer::new(&model, None, &[7, 300], &[2, 40, 41], 16).await.unwrap();
         let before = scorer.score(&model, None, &[vec![9, 30]], |_| true).await.unwrap();
         let (missing, held) = (model.missing_table_bytes(), model.gpu.account().in_use());

@@ -1,4 +1,4 @@
-//! Whole runs: bit-identical repeats and resumes, skipped steps, dropout, and what a step costs.
+//! Whole runs: bit-identical repeats and resumes, skipped steps, dropout, and the cost of a step.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -25,7 +25,7 @@ fn batch(step: u32) -> Vec<Example> {
     rows(4, 5, 8, Loss::Choice, 100 + u64::from(step))
 }
 
-/// Runs steps `from..STEPS`; gives the reports and the final parameters.
+/// Runs steps `from..STEPS`; returns the reports and the final parameters.
 async fn run(trainer: &mut Trainer<'_>, from: u32) -> (Vec<StepReport>, Vec<f32>) {
     let mut reports = vec![];
     for step in from..STEPS {
@@ -91,7 +91,7 @@ async fn recomputed_activations_give_the_bits_of_kept_ones_with_dropout_too() {
             results.push((loss.to_bits(), bits(&gradient)));
         }
         assert_eq!(results[0], results[1]);
-        // And the mask does something.
+        // And the mask has an effect.
         config.lora.dropout = 0.0;
         let layout = LoraLayout::new(&config.lora, &model.config).unwrap();
         let alive = super::twins::alive(layout.len);
@@ -100,17 +100,17 @@ async fn recomputed_activations_give_the_bits_of_kept_ones_with_dropout_too() {
     }
 }
 
-/// Kept and recomputed activations agree even where both replay a wrong mask. The loss cannot be
-/// talked round: along its gradient it changes by the gradient's norm. Of 0.02 nats, rounding is
-/// some 1e-6 and what is left of the curve's third order below 1e-3; a mask that is not replayed
-/// shows in the gradients of A, and in what goes on to the layers below.
+/// Kept and recomputed activations agree even if both replay a wrong mask. The loss itself is the
+/// check: along its gradient, it changes by the gradient's norm. Of 0.02 nats, rounding is about
+/// 1e-6 and the remaining third-order term of the curve is below 1e-3. A mask that is not replayed
+/// shows in the gradients of A and in the gradient passed to the layers below.
 #[wasm_bindgen_test(unsupported = pollster::test)]
 async fn gradients_under_dropout_agree_with_finite_differences() {
     let model = load(Profile::Full, &GEMMA3).await;
     let mut config = config(Loss::Sequence);
     config.lora.dropout = 0.5;
     let layout = LoraLayout::new(&config.lora, &model.config).unwrap();
-    // Large factors: much of the gradient comes down through them.
+    // Large factors: much of the gradient flows down through them.
     let start: Vec<f32> = super::twins::alive(layout.len).iter().map(|v| 6.0 * v).collect();
     let batch = rows(4, 5, 8, Loss::Sequence, 1);
     let mut trainer = Trainer::new(&model, config, plan(200), Some(&start)).await.unwrap();
@@ -203,9 +203,9 @@ async fn a_step_reads_back_once_and_launches_as_many_kernels_as_it_always_did() 
     trainer.step(&batch(1)).await.unwrap();
     assert_eq!(model.gpu.readbacks() - before, 1);
 
-    // Forward: 7 projections and the z of their 4 inputs, norm and rotation of the heads, attention, GeGLU, 2 norms
-    // that end a block and begin the next: 16 a layer. In front embedding and the first norm; in the last layer
-    // gathering of chosen rows and their norm.
+    // Forward: 7 projections and the z of their 4 inputs, norm and rotation of the heads,
+    // attention, GeGLU, 2 norms that end a block and begin the next: 16 per layer. Before them, the
+    // embedding and the first norm; in the last layer, the gathering of chosen rows and their norm.
     let config = config(Loss::Choice);
     let layout = LoraLayout::new(&config.lora, &model.config).unwrap();
     let lora = Lora::new(&model.gpu, layout.clone(), &layout.initial()).unwrap();
@@ -219,9 +219,10 @@ async fn a_step_reads_back_once_and_launches_as_many_kernels_as_it_always_did() 
     model.forward(&mut commands, &ws, Pass { lora: Some(&lora), dropout: None }, None).unwrap();
     assert_eq!(commands.dispatches(), 16 * 3 + 4);
 
-    // Backward: 7 dX, and dZ and the factors' gradients of 4 inputs, 2 norms that end a block and begin
-    // the next, norm and rotation of the heads, 3 of attention, GeGLU: 22 a layer; 3 dX and a norm fewer in the lowest
-    // one. The last one has two norms more, on the chosen rows and around their scattering. Before them the final norm's.
+    // Backward: 7 dX, and dZ and the factors' gradients of 4 inputs, 2 norms that end a block and
+    // begin the next, norm and rotation of the heads, 3 of attention, GeGLU: 22 per layer; 3 dX and
+    // one norm fewer in the lowest layer. The last layer has two more norms, on the chosen rows and
+    // around their scattering. Before them, the final norm's.
     let d_params = Flat::new(&model.gpu, "d", &layout).unwrap();
     let pass = hearth_gemma::BackwardPass { lora: &lora, d_params: &d_params, dropout: None };
     let mut commands = Commands::new();
@@ -259,7 +260,7 @@ async fn a_cache_that_does_not_hold_what_the_batch_continues_is_refused() {
     let mut ws = Workspace::new(&model.gpu, &model.config, sizes).unwrap();
     let mut cache = KvCache::new(&model.gpu, &model.config, 32).unwrap();
     let ids = [2, 30, 31];
-    // packed after so many tokens, where the cache holds 0, 0, 3, 3 and 6
+    // packed after `cached` tokens, while the cache holds 0, 0, 3, 3 and 6
     for (cached, fine) in [(5, false), (0, true), (2, false), (3, true), (3, false)] {
         let packed = Packed::after_cache(&[Row { tokens: &ids, id: 0 }], cached).unwrap();
         model.set_batch(&mut ws, packed, None).await.unwrap();
@@ -270,7 +271,7 @@ async fn a_cache_that_does_not_hold_what_the_batch_continues_is_refused() {
         let words = format!("after {cached} cached tokens, but the cache holds {held}");
         assert!(error.to_string().contains(&words), "{error}");
     }
-    // 3 tokens are counted on, and there is no cache at all
+    // 3 cached tokens are expected, and there is no cache at all
     let without = model.forward(&mut Commands::new(), &ws, Pass::default(), None);
     assert!(without.unwrap_err().to_string().contains("no cache was given"));
 }

@@ -18,13 +18,14 @@ pub const STEPS: u32 = 20;
 
 /// Loss and gradient of the first batch; the losses of all steps.
 pub struct Run {
-    /// The driver in words.
+    /// Description of the driver.
     pub adapter: String,
     /// Loss of the first batch.
     pub loss: f32,
-    /// Its gradient by every factor, one after the other: A and B of a projection, then of the next.
+    /// Its gradient with respect to every factor, one after the other: A and B of a projection,
+    /// then of the next.
     pub gradient: Vec<f32>,
-    /// A loss a step.
+    /// One loss per step.
     pub losses: Vec<f32>,
 }
 
@@ -32,7 +33,7 @@ pub struct Run {
 pub async fn run() -> Run {
     let model = load(Profile::Default, &GEMMA3).await;
     let config: TrainConfig = config(Loss::Sequence);
-    // The numbers belong to factors, wherever a layout puts those.
+    // The numbers belong to factors, wherever a layout places them.
     let layout = LoraLayout::new(&config.lora, &model.config).unwrap();
     let factors = factors(&layout);
     let numbers = alive(layout.len);
@@ -55,7 +56,7 @@ pub async fn run() -> Run {
     Run { adapter: model.gpu.adapter().to_string(), loss, gradient, losses }
 }
 
-/// Where the factors lie: A and B of every projection, layer by layer.
+/// Where the factors are stored: A and B of every projection, layer by layer.
 fn factors(layout: &LoraLayout) -> Vec<Range<usize>> {
     let rank = layout.config.padded_rank() as usize;
     let of_slot =

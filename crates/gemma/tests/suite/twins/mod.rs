@@ -1,4 +1,4 @@
-//! What the integration tests share.
+//! Models and helpers that the integration tests share.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::rc::Rc;
@@ -17,8 +17,9 @@ use hearth_gemma::{
 use hearth_gpu::{Gpu, GpuOptions, Profile};
 use hearth_rng::Rng;
 
-/// The device profiles that a test goes through. In the browser only WebGPU's default limits: kernels and model see
-/// limits of a device and nothing else of it, and natively both profiles are tried.
+/// The device profiles that a test runs on. In the browser, only WebGPU's default limits: kernels
+/// and model depend on the limits of a device and on nothing else of it, and both profiles are
+/// tested natively.
 pub const PROFILES: &[Profile] = if cfg!(target_arch = "wasm32") {
     &[Profile::Default]
 } else {
@@ -57,7 +58,7 @@ pub async fn load_on(gpu: &Gpu, files: &[(&str, &'static [u8])]) -> Model {
     Model::load(gpu, &checkpoint, Precision::Exact, |_| true).await.unwrap()
 }
 
-/// An adapter whose B is not zero, so that every gradient is alive.
+/// An adapter whose B is not zero, so that no gradient vanishes.
 pub fn alive(len: usize) -> Vec<f32> {
     let mut rng = Rng::new(5);
     (0..len).map(|_| (rng.uniform() as f32 - 0.5) * 0.1).collect()
@@ -77,7 +78,7 @@ pub fn plan(tokens: usize) -> StepPlan {
     StepPlan { tokens, targets: 4096, activations: Activations::Keep, share_prefix: true }
 }
 
-/// Rows that share `prefix` tokens, of own lengths from one to `longest`, with unequal weights.
+/// Rows that share `prefix` tokens, with one to `longest` tokens of their own and unequal weights.
 pub fn rows(count: usize, prefix: usize, longest: usize, loss: Loss, seed: u64) -> Vec<Example> {
     let mut rng = Rng::new(seed);
     let mut token = || 12 + rng.below(490) as u32;
