@@ -11,7 +11,7 @@ struct Params {
     row_start: u32,     // rows of this slab that are used, row_start .. row_end
     row_end: u32,
     x_stride4: u32,     // vec4s from one token of X to the next
-    x_first4: u32,      // vec4 of a token of X where the sum begins
+    x_first4: u32,      // first vec4 of a token of X in the sum
     y_stride: u32,      // elements from one token of Y to the next
     y_first: u32,       // column of Y for the slab's row 0 (may wrap), or for column 0 of W
     b_first: u32,       // forward: row of B that is the slab's row 0 (may wrap)

@@ -88,7 +88,7 @@ impl FloatType {
         }
     }
 
-    /// The layout that holds the type exactly, but for f64, which no layout holds: it is rounded to f32. bf16 needs
+    /// The layout that holds the type exactly, except f64, which no layout holds: it is rounded to f32. bf16 needs
     /// f32, as f16 has a smaller exponent range.
     pub fn layout(self) -> WeightLayout {
         match self {

@@ -146,8 +146,7 @@ impl Index {
     /// Reads an index.
     ///
     /// # Errors
-    /// [`SafetensorsError`] for damaged JSON, a tensor named twice, or a shard that is not a
-    /// plain file name.
+    /// [`SafetensorsError`] for damaged JSON, a duplicate tensor, or a shard that is not a plain file name.
     pub fn parse(file: &str, json: &[u8]) -> Result<Self, SafetensorsError> {
         #[derive(Deserialize)]
         struct RawIndex {

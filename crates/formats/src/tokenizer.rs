@@ -136,7 +136,7 @@ impl Tokenizer {
         ids
     }
 
-    /// As [`encode`](Self::encode), with one `<bos>` in front, as the model expects a whole text: where the text
+    /// As [`encode`](Self::encode), with one `<bos>` in front, as the model expects for a whole text: if the text
     /// begins with its own ([`has_own_bos`](Self::has_own_bos)), none is added.
     pub fn encode_with_bos(&self, text: &str, special: Special) -> Vec<u32> {
         let mut ids = self.encode(text, special);

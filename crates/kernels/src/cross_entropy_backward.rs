@@ -1,5 +1,5 @@
 //! Backward of [`cross_entropy`](crate::cross_entropy), written over a chunk of logits:
-//! `d = weight · (softmax − onehot)`, through the final soft-cap where there is one.
+//! `d = weight · (softmax − onehot)`, through the final soft-cap if there is one.
 
 use bytemuck::{Pod, Zeroable};
 use hearth_gpu::{Commands, Slice};

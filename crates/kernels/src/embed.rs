@@ -1,7 +1,7 @@
 //! Token embedding, `Y[T, C] = scale · W[token[T], C]`, from a table in any weight layout.
 //!
 //! Source: Gemma multiplies embeddings by √C (google/gemma_pytorch, `GemmaModel.forward`). The
-//! table is split by rows where one binding cannot hold it; the dispatch of a slab writes the rows
+//! table is split by rows if one binding cannot hold it; the dispatch of a slab writes the rows
 //! that are in it.
 
 use bytemuck::{Pod, Zeroable};

@@ -54,7 +54,7 @@ pub(crate) fn bound<'a>(parts: &[Part<'a>]) -> ([&'a Slice; MOST_PARTS], [u32; M
 pub struct LoraDz<'a> {
     /// One to three projections.
     pub parts: &'a [Part<'a>],
-    /// Their B, one after the other, `(N_0 + N_1 + N_2, R)`.
+    /// Their B, stored one after another, `(N_0 + N_1 + N_2, R)`.
     pub b: &'a Slice,
     /// dZ, `(T, z_stride)`: R columns per projection.
     pub d_z: &'a Slice,

@@ -56,9 +56,9 @@ pub struct LoraGrad<'a> {
     pub x: &'a Slice,
     /// K, a multiple of 4.
     pub inputs: u32,
-    /// dA of all, one after the other, `(parts · R, K)`.
+    /// dA of all, stored one after another, `(parts · R, K)`.
     pub d_a: &'a Slice,
-    /// dB of all, one after the other, `(N_0 + N_1 + N_2, R)`.
+    /// dB of all, stored one after another, `(N_0 + N_1 + N_2, R)`.
     pub d_b: &'a Slice,
     /// T.
     pub tokens: u32,

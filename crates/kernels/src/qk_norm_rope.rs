@@ -1,5 +1,5 @@
 //! Norm and rotary position embedding of the heads of Q and K, fused: `y = rotate(x / sqrt(mean(x²) + eps) · gain)`,
-//! or the rotation alone, in place; and their gradient. The two halves of a head are rotated as pairs.
+//! or the rotation alone, in place; and the gradient of both. The two halves of a head are rotated as pairs.
 //!
 //! Source: `RMSNorm` and `apply_rotary_emb` of google/gemma_pytorch, `model.py` (Su et al. 2021, "RoFormer", §3.4, with
 //! the two halves instead of adjacent pairs), and `Gemma3Attention` of huggingface/transformers for norms before the

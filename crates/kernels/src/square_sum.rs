@@ -41,7 +41,7 @@ pub fn record(commands: &mut Commands, op: &SquareSum) {
         .serial(op.count.div_ceil(4 * 64 * PARTS));
 }
 
-/// The same on the CPU in f64, `(PARTS)`: blocks of 64 vec4s go to the parts in turn.
+/// The same on the CPU in f64, `(PARTS)`: blocks of 64 vec4s go to the parts round-robin.
 pub fn reference(x: &[f64]) -> Vec<f64> {
     let mut parts = vec![0.0; PARTS as usize];
     for (block, values) in x.chunks(4 * 64).enumerate() {

@@ -168,8 +168,8 @@ pub(crate) fn layouts() -> Vec<WeightLayout> {
     all
 }
 
-/// Random words in a layout, as a matrix on the device and as the numbers they stand for. Every
-/// code and every scale byte occurs; f16 scales include subnormals.
+/// Random words in a layout, as a matrix on the device and as the numbers they represent. Every code and every scale
+/// byte occurs; f16 scales include subnormals.
 pub(crate) fn quantized(
     gpu: &Gpu,
     numbers: &mut Numbers,

@@ -85,7 +85,7 @@ impl GgufFile {
         self
     }
 
-    /// Adds a tensor at any offset of the data, without bytes of its own: see [`GgufFile::data`].
+    /// Adds a tensor at any offset of the data, without its own bytes: see [`GgufFile::data`].
     pub fn tensor_at(mut self, name: &str, shape: &[u64], kind: u32, offset: u64) -> Self {
         let (name, shape) = (name.to_owned(), shape.to_vec());
         let entry = TensorEntry { name, shape, kind, offset: Some(offset), bytes: Vec::new() };

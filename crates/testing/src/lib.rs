@@ -23,7 +23,7 @@ pub const REAL_MODEL_SHA256: &str =
 pub const SKIPPED_FOLDER: &str = "HEARTH_SKIPPED";
 
 /// Where downloads and installed tools are kept: `hearth` in the user's cache folder.
-/// `None` where the environment names no home folder (in a browser, say).
+/// `None` if the environment names no home folder (in a browser, say).
 pub fn cache_dir() -> Option<PathBuf> {
     let absolute = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     absolute("XDG_CACHE_HOME")

@@ -6,7 +6,7 @@ use crate::recognize::WrongFile;
 /// What a GGUF file is, judging by its metadata and tensor names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Role {
-    /// A language model, of whatever architecture.
+    /// A language model of any architecture.
     Model,
     /// A piece of a model that was split (`llama-gguf-split`): index from 0, number of pieces.
     Piece {

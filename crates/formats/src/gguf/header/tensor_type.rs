@@ -4,7 +4,7 @@
 /// (`enum ggml_type` in ggml.h, `GGML_QUANT_SIZES` of the `gguf` package).
 ///
 /// Every type that ggml still defines is known here, so that a header can be listed and its
-/// ranges checked; which of them Hearth can turn into weights is up to the converter.
+/// ranges checked; which of them Hearth can convert into weights is up to the converter.
 #[allow(missing_docs, non_camel_case_types)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TensorType {
