@@ -116,7 +116,7 @@ pub fn from_adapter(
     Ok((layout, flat))
 }
 
-/// PEFT's name of a target, `q_proj`.
+/// PEFT's name for a target, `q_proj`.
 fn name(projection: Projection) -> &'static str {
     let module = projection.module();
     module.rsplit_once('.').map_or(module, |(_, name)| name)

@@ -210,7 +210,7 @@ const MOST_LAYERS: usize = 1024;
 
 /// The window of a family if the file gives none (reference, `Gemma2Config`, `Gemma3TextConfig`).
 const DEFAULT_WINDOW: u32 = 4096;
-/// Base of RoPE; in Gemma 3 that of the layers with a window (reference, `default_theta`).
+/// Base of RoPE; in Gemma 3, that of the layers with a window (reference, `default_theta`).
 const LOCAL_THETA: f64 = 1e4;
 /// Base of RoPE on the global layers of Gemma 3.
 const GLOBAL_THETA: f64 = 1e6;

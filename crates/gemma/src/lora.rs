@@ -21,7 +21,7 @@ use crate::{
 
 /// Factors start at multiples of this many values: bindings are aligned to 256 bytes.
 const ALIGN: usize = 64;
-/// Largest rank.
+/// Maximum rank.
 pub const MAX_RANK: u32 = 256;
 
 /// A projection that an adapter may change.

@@ -20,7 +20,7 @@ pub enum Loss {
 /// One prediction of a row: the logits at `position` should give `token`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Target {
-    /// Position in the row's ids, prefix included.
+    /// Position in the row's ids, including the prefix.
     pub position: usize,
     /// Token id; under [`Loss::Choice`], the index of the class.
     pub token: u32,

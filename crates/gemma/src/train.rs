@@ -66,7 +66,7 @@ pub struct StepReport {
     pub accuracy: f32,
     /// Norm of all gradients before clipping.
     pub grad_norm: f32,
-    /// Whether the update was skipped because loss or gradient was not finite.
+    /// Whether the update was skipped because the loss or the gradient was not finite.
     pub skipped: bool,
     /// Number of consecutive skipped steps, including this one.
     pub skipped_in_a_row: u32,

@@ -86,7 +86,7 @@ impl Weights {
         let mut layers = Vec::with_capacity(config.layers.len());
         for index in 0..config.layers.len() {
             let name = |part: &str| format!("model.layers.{index}.{part}.weight");
-            // In Gemma 1 `post_attention_layernorm` is the norm before the MLP; in Gemma 2 and 3
+            // In Gemma 1, `post_attention_layernorm` is the norm before the MLP; in Gemma 2 and 3,
             // it is applied to attention's output.
             let (post_attention, mlp, post_mlp) = if config.has_post_norms() {
                 let post_attention = loader.norm(&name("post_attention_layernorm"), c).await?;

@@ -168,7 +168,8 @@ impl<'a> Architecture<'a> {
         config.check(self.header.file(), &self.prefix, &KEYS)
     }
 
-    /// The tokens that end a text: `<eos>`, and `<end_of_turn>` where the file names it. Ollama's files have a list.
+    /// The tokens that end a text: `<eos>`, and `<end_of_turn>` if the file names it. Ollama's
+    /// files have a list.
     fn ends(&self) -> Result<Vec<u32>, ConfigError> {
         let mut all = vec![self.header.get::<u32>(KEYS.eos)?.unwrap_or(1)];
         all.extend(self.header.get::<u32>("tokenizer.ggml.eot_token_id")?);

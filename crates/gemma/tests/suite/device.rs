@@ -73,7 +73,7 @@ async fn steps(trainer: &mut Trainer<'_>, batches: &[(usize, usize)]) {
     trainer.last_report().await.unwrap();
 }
 
-/// With the tiles of a rasterizer and with those of a GPU.
+/// Runs with the tiles of a rasterizer and with those of a GPU.
 #[wasm_bindgen_test(unsupported = pollster::test)]
 async fn a_new_batch_compiles_nothing_unless_it_is_very_small() {
     for software in [true, false] {
