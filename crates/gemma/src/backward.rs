@@ -343,7 +343,8 @@ impl Model {
         for run in lora.runs(layer, group, true) {
             let (b, z_first) = (&lora.b(&run), run.z_first);
             let parts = &parts(&run);
-            lora_dz::record(c, &LoraDz { parts, b, d_z, z_stride, z_first, tokens, rank, scale });
+            let op = LoraDz { parts, b, d_z, z_stride, z_first, tokens, rank, scale };
+            lora_dz::record(c, &self.variants, &op);
         }
         // With dropout, each projection has its own inputs.
         for run in lora.runs(layer, group, pass.dropout.is_none()) {
@@ -367,7 +368,7 @@ impl Model {
                 rank,
                 scale,
             };
-            lora_grad::record(c, &op);
+            lora_grad::record(c, &self.variants, &op);
         }
     }
 

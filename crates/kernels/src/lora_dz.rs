@@ -7,14 +7,12 @@ use std::mem::offset_of;
 use bytemuck::{Pod, Zeroable};
 use hearth_gpu::{Commands, Slice, Split};
 
-use crate::shader::kernel;
+use crate::{shader::kernel, variants::Variants};
 
 kernel!("lora_dz", [], [Params, Read, Read, Read, Read, Write]);
 
 /// The largest number of projections of one input.
 pub const MOST_PARTS: usize = 3;
-/// Invocations that share a sum.
-const WORKGROUP: u32 = 64;
 /// Tokens per workgroup.
 const TOKENS: u32 = 4;
 
@@ -71,7 +69,8 @@ pub struct LoraDz<'a> {
 }
 
 /// Records `dZ =`.
-pub fn record(commands: &mut Commands, op: &LoraDz) {
+pub fn record(commands: &mut Commands, variants: &Variants, op: &LoraDz) {
+    let workgroup = variants.lora_dz_workgroup();
     let ([d_y0, d_y1, d_y2], rows @ [rows0, rows1, rows2]) = bound(op.parts);
     let params = Params {
         tokens: op.tokens,
@@ -90,14 +89,14 @@ pub fn record(commands: &mut Commands, op: &LoraDz) {
     commands
         .dispatch(
             &KERNEL,
-            &[("WG", WORKGROUP)],
+            &[("WG", workgroup)],
             &params,
             &[d_y0, d_y1, d_y2, op.b, op.d_z].map(Slice::clone),
             [op.parts.len() as u32 * op.rank / 4, op.tokens.div_ceil(TOKENS), 1],
             2 * u64::from(op.tokens) * u64::from(op.rank) * outputs,
         )
         .split(Split::Plane { field: offset_of!(Params, first_group_x) })
-        .serial(longest.div_ceil(WORKGROUP) + TOKENS * WORKGROUP.ilog2());
+        .serial(longest.div_ceil(workgroup) + TOKENS * workgroup.ilog2());
 }
 
 /// One projection's dZ on the CPU in f64, `(T, R)`; `d_y` is `(T, N)`, `b` `(N, R)`.
@@ -117,7 +116,7 @@ mod tests {
             for (t, outputs, rank) in
                 [(1, &[4][..], 4), (7, &[1024, 256, 260], 8), (33, &[12, 2048], 12), (274, &[36], 4)]
             {
-                for_each_profile(async |gpu| {
+                for_each_profile(async |gpu| for software in [false, true] {
                     let mut numbers = Numbers::new(t + rank);
                     let (columns, first) = (outputs.len() as u32 * rank, 4);
                     let stride = first + columns + 4;
@@ -133,7 +132,7 @@ mod tests {
                         parts: &parts, b: &b_, d_z: &z_, z_stride: stride, z_first: first, tokens: t, rank, scale: 0.5,
                     };
                     let mut commands = Commands::new();
-                    record(&mut commands, &op);
+                    record(&mut commands, &Variants { software, ..Variants::of(&gpu) }, &op);
                     gpu.run(&commands).await.unwrap();
                     let mut want = wide(&before);
                     for (part, &n) in outputs.iter().enumerate() {

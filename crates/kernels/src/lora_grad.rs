@@ -12,14 +12,10 @@ use crate::{
     grid::grid,
     lora_dz::{Part, bound},
     shader::kernel,
+    variants::Variants,
 };
 
 kernel!("lora_grad", [], [Params, Read, Read, Read, Read, Read, Read, Write]);
-
-/// Invocations per workgroup.
-const WORKGROUP: u32 = 64;
-/// Invocations that share the tokens of a cell of 4 × 4 elements.
-const SLICES: u32 = 8;
 
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -69,20 +65,28 @@ pub struct LoraGrad<'a> {
 }
 
 /// Records `dA +=` and `dB +=`: one dispatch where both are in one buffer, dB after dA, otherwise two.
-pub fn record(commands: &mut Commands, op: &LoraGrad) {
+pub fn record(commands: &mut Commands, variants: &Variants, op: &LoraGrad) {
     let outputs: u32 = op.parts.iter().map(|part| part.outputs).sum();
     let rank4 = op.rank / 4;
     let cells = [op.parts.len() as u32 * rank4 * (op.inputs / 4), outputs / 4 * rank4];
     match op.d_a.until(op.d_b) {
-        Some((g, b_first)) => launch(commands, op, &g, cells, (b_first / 16) as u32),
+        Some((g, b_first)) => launch(commands, variants, op, &g, cells, (b_first / 16) as u32),
         None => {
-            launch(commands, op, op.d_a, [cells[0], 0], 0);
-            launch(commands, op, op.d_b, [0, cells[1]], 0);
+            launch(commands, variants, op, op.d_a, [cells[0], 0], 0);
+            launch(commands, variants, op, op.d_b, [0, cells[1]], 0);
         }
     }
 }
 
-fn launch(commands: &mut Commands, op: &LoraGrad, g: &Slice, cells: [u32; 2], b_first4: u32) {
+fn launch(
+    commands: &mut Commands,
+    variants: &Variants,
+    op: &LoraGrad,
+    g: &Slice,
+    cells: [u32; 2],
+    b_first4: u32,
+) {
+    let (workgroup, slices) = variants.lora_grad_workgroup();
     let ([d_y0, d_y1, d_y2], [rows0, rows1, rows2]) = bound(op.parts);
     let [a_cells, b_cells] = cells;
     let params = Params {
@@ -101,18 +105,18 @@ fn launch(commands: &mut Commands, op: &LoraGrad, g: &Slice, cells: [u32; 2], b_
         scale: op.scale,
         first_group: 0,
     };
-    let groups: u32 = cells.iter().map(|n| n.div_ceil(WORKGROUP / SLICES)).sum();
+    let groups: u32 = cells.iter().map(|n| n.div_ceil(workgroup / slices)).sum();
     commands
         .dispatch(
             &KERNEL,
-            &[("WG", WORKGROUP), ("SLICES", SLICES)],
+            &[("WG", workgroup), ("SLICES", slices)],
             &params,
             &[d_y0, d_y1, d_y2, op.z, op.d_z, op.x, g].map(Slice::clone),
             grid(groups),
             32 * u64::from(op.tokens) * u64::from(a_cells + b_cells),
         )
         .split(Split::Line { field: offset_of!(Params, first_group), front: (0, 0) })
-        .serial(op.tokens.div_ceil(SLICES) + 4 * SLICES);
+        .serial(op.tokens.div_ceil(slices) + 4 * slices);
 }
 
 /// `s · Pᵀ·Q` on the CPU in f64, one factor's gradient; `p` is `(T, M)`, `q` `(T, N)`, the result `(M, N)`.
@@ -183,7 +187,7 @@ pub(crate) mod tests {
             Self { shape, outputs: outputs.to_vec(), d_y, z, d_z, x, before, buffers, d_a, d_b }
         }
 
-        pub(crate) fn record(&self, commands: &mut Commands) {
+        pub(crate) fn record(&self, commands: &mut Commands, variants: &Variants) {
             let [tokens, inputs, rank] = self.shape;
             let (d_y, rest) = self.buffers.split_at(self.outputs.len());
             let parts: Vec<_> = d_y
@@ -207,7 +211,7 @@ pub(crate) mod tests {
                 rank,
                 scale: 2.0,
             };
-            record(commands, &op);
+            record(commands, variants, &op);
         }
 
         /// All gradients as one slice, and their values before the op.
@@ -248,10 +252,11 @@ pub(crate) mod tests {
                 ([274, 36, 4], &[8]), ([8, 12, 4], &[4, 8, 20]),
             ] {
                 for_each_profile(async |gpu| {
-                    for together in [true, false] {
+                    for (together, software) in [(true, false), (true, true), (false, false), (false, true)] {
+                        let variants = Variants { software, ..Variants::of(&gpu) };
                         let case = Case::new(&gpu, shape, outputs, together);
                         let mut commands = Commands::new();
-                        case.record(&mut commands);
+                        case.record(&mut commands, &variants);
                         assert_eq!(commands.dispatches(), if together { 1 } else { 2 });
                         gpu.run(&commands).await.unwrap();
                         assert_close(&case.read(&gpu).await, &case.want(), 1e-5);

@@ -15,6 +15,9 @@ use crate::{
 
 /// Budgets as shares of the launch: one workgroup at a time for most kernels, and a few parts.
 const SHARES: [u64; 2] = [20, 3];
+/// The kernels of a GPU, and those of a CPU rasterizer.
+const BOTH: [Variants; 2] =
+    [Variants { software: false, forced: None }, Variants { software: true, forced: None }];
 
 /// Runs one launch whole and in parts, from the same values in `out`.
 async fn check(gpu: &Gpu, commands: &Commands, out: &Slice, before: &[f32], what: &str) {
@@ -68,25 +71,27 @@ gpu_test! {
 
     async fn lora_grad_in_parts_gives_the_same_bits() {
         for_each_profile(async |gpu| {
-            for (shape, outputs) in [([33, 640, 8], &[256, 64][..]), ([5, 16, 4], &[260])] {
-                let case = lora_grad::tests::Case::new(&gpu, shape, outputs, true);
+            for variants in &BOTH {
+                for (shape, outputs) in [([33, 640, 8], &[256, 64][..]), ([5, 16, 4], &[260])] {
+                    let case = lora_grad::tests::Case::new(&gpu, shape, outputs, true);
+                    let mut commands = Commands::new();
+                    case.record(&mut commands, variants);
+                    let (all, before) = case.in_one();
+                    check(&gpu, &commands, &all, &before, "lora_grad").await;
+                }
+                let (t, n, r) = (21, 256, 8);
+                let mut numbers = Numbers::new(8);
+                let mut buffer = |len: u32| gpu.buffer_from("test", &numbers.normal(len as usize, 1.0)).unwrap().all();
+                let [d_y, b, d_z] = [t * n, 2 * n * r, t * 2 * r].map(&mut buffer);
+                let parts = [Part { d_y: &d_y, outputs: n }; 2];
+                let op = LoraDz {
+                    parts: &parts, b: &b, d_z: &d_z, z_stride: 2 * r, z_first: 0, tokens: t, rank: r, scale: 0.5,
+                };
                 let mut commands = Commands::new();
-                case.record(&mut commands);
-                let (all, before) = case.in_one();
-                check(&gpu, &commands, &all, &before, "lora_grad").await;
+                lora_dz::record(&mut commands, variants, &op);
+                let before = Numbers::new(9).normal((t * 2 * r) as usize, 1.0);
+                check(&gpu, &commands, &d_z, &before, "lora_dz").await;
             }
-            let (t, n, r) = (21, 256, 8);
-            let mut numbers = Numbers::new(8);
-            let mut buffer = |len: u32| gpu.buffer_from("test", &numbers.normal(len as usize, 1.0)).unwrap().all();
-            let [d_y, b, d_z] = [t * n, 2 * n * r, t * 2 * r].map(&mut buffer);
-            let parts = [Part { d_y: &d_y, outputs: n }; 2];
-            let op = LoraDz {
-                parts: &parts, b: &b, d_z: &d_z, z_stride: 2 * r, z_first: 0, tokens: t, rank: r, scale: 0.5,
-            };
-            let mut commands = Commands::new();
-            lora_dz::record(&mut commands, &op);
-            let before = Numbers::new(9).normal((t * 2 * r) as usize, 1.0);
-            check(&gpu, &commands, &d_z, &before, "lora_dz").await;
         })
         .await;
     }

@@ -73,6 +73,18 @@ impl Variants {
     }
 }
 
+impl Variants {
+    /// Invocations that share a sum of [`crate::lora_dz`]: a CPU rasterizer pays for sharing, and has no idle ones.
+    pub(crate) fn lora_dz_workgroup(&self) -> u32 {
+        if self.software { 4 } else { 64 }
+    }
+
+    /// The workgroup of [`crate::lora_grad`] and the number of invocations that share a sum.
+    pub(crate) fn lora_grad_workgroup(&self) -> (u32, u32) {
+        if self.software { (16, 1) } else { (64, 8) }
+    }
+}
+
 /// The number of tokens per invocation that wastes the least work for a batch of `tokens`.
 pub(crate) fn direct_tokens(tokens: u32) -> u32 {
     match tokens {
