@@ -111,7 +111,7 @@ test("a model comes once, and is there from then on", () => {
     });
     await page.reload();
     await begin(page);
-    await part(page, "stage").getByText(/^[\d.]+ MB of 43 MB · [\d.]+ MB a second · \d+ s left$/).waitFor();
+    await part(page, "stage").getByText(/^[\d.]+ MB of 43 MB · [\d.]+ MB\/s · \d+ s left$/).waitFor();
     hub.release();
     await ready(page);
     const said = (await page.evaluate(() => globalThis.told)).map((text) => JSON.parse(text).body.Fetching);
@@ -123,7 +123,7 @@ test("a model comes once, and is there from then on", () => {
     assert.equal(new Set(hub.requests.map(({ origin }) => origin)).size, 2);
 
     await page.reload();
-    await card(page).getByText("Kept in this browser: no download.").waitFor();
+    await card(page).getByText("Stored in this browser: no download needed.").waitFor();
     await begin(page);
     await ready(page);
     assert.equal(hub.requests.length, 2);
@@ -164,13 +164,13 @@ for (const [how, end] of Object.entries(ends)) {
       await end(page, context);
       const next = await context.newPage();
       await next.goto(address);
-      const words = await card(next).getByText("of it are here already").textContent();
-      assert.equal(await part(next, "load-hub-model").textContent(), "Go on loading");
+      const words = await card(next).getByText("already downloaded").textContent();
+      assert.equal(await part(next, "load-hub-model").textContent(), "Resume download");
       await begin(next);
       await ready(next);
       const from = wentOn(hub);
       assert.ok(from >= 3 * PIECE, `${from}`);
-      assert.ok(words.startsWith(`${Math.round(from / 1e6)} MB of it`), words);
+      assert.ok(words.startsWith(`${Math.round(from / 1e6)} MB already`), words);
       await whole(next);
     }));
 }
@@ -258,7 +258,7 @@ test("a byte that turned over in storage costs one piece", () =>
       assert.notEqual(await kept(page, at), sha256(large));
       hub.requests.length = 0;
       await page.reload();
-      await card(page).getByText("Kept in this browser").waitFor();
+      await card(page).getByText("Stored in this browser").waitFor();
       await begin(page);
       await ready(page);
       const piece = Math.floor(at / PIECE);

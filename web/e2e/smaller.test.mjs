@@ -49,7 +49,7 @@ async function writes(page) {
 test("a model of floats is kept in 4 bits", async () => {
   const { context, page, errors } = await open(browser);
   await part(page, "gpu-line").getByText(/swiftshader/i).waitFor();
-  await page.getByText("More: weights").click();
+  await page.getByText("Advanced: weight precision").click();
   await part(page, "weights").selectOption("q4");
   const file = (name, buffer) => ({ name, mimeType: "application/octet-stream", buffer });
   const weights = readFileSync(new URL("model.safetensors", twin));

@@ -130,7 +130,7 @@ pub fn cards() -> Vec<ModelCard> {
         ModelCard {
             key: "gemma-3-270m-q4-k-m",
             name: "Gemma 3 270M",
-            blurb: "Small and quick: learns a few classes from some hundred rows on any graphics processor.",
+            blurb: "Small and fast: learns a few classes from a few hundred rows on any GPU.",
             files: vec![RemoteFile {
                 bytes: Some(253_113_024),
                 sha256: Some(
@@ -148,7 +148,7 @@ pub fn cards() -> Vec<ModelCard> {
         ModelCard {
             key: "gemma-3-1b-it",
             name: "Gemma 3 1B instruct",
-            blurb: "Between the small one and those of 2B, in speed and in what it understands.",
+            blurb: "Between the 270M and the 2B models, in speed and in accuracy.",
             files: vec![file("ggml-org/gemma-3-1b-it-GGUF", "gemma-3-1b-it-Q4_K_M.gguf")],
             bytes: 806_000_000,
             licence: TERMS,
@@ -160,7 +160,7 @@ pub fn cards() -> Vec<ModelCard> {
         ModelCard {
             key: "gemma-2b-it",
             name: "Gemma 2B instruct",
-            blurb: "The model of Google's codelab, in 4 bits.",
+            blurb: "The model of Google's codelab, quantized to 4 bits.",
             files: vec![file("lmstudio-ai/gemma-2b-it-GGUF", "gemma-2b-it-q4_k_m.gguf")],
             bytes: 1_500_000_000,
             licence: TERMS,
@@ -171,8 +171,8 @@ pub fn cards() -> Vec<ModelCard> {
         },
         ModelCard {
             key: "gemma-2b-it-bf16",
-            name: "Gemma 2B instruct, Google's own files",
-            blurb: "The model of Google's codelab as it was published; Hearth makes 4 bits of it while it loads.",
+            name: "Gemma 2B instruct (original files)",
+            blurb: "The model of Google's codelab as Google published it; Hearth quantizes it to 4 bits while loading.",
             files: [
                 "config.json",
                 "tokenizer.json",
@@ -192,7 +192,7 @@ pub fn cards() -> Vec<ModelCard> {
         ModelCard {
             key: "gemma-2-2b-it",
             name: "Gemma 2 2B instruct",
-            blurb: "The largest here: a year younger than Gemma 2B and better with words, slower to train.",
+            blurb: "The largest one here: newer and more capable than Gemma 2B, but slower to train.",
             files: vec![file("bartowski/gemma-2-2b-it-GGUF", "gemma-2-2b-it-Q4_K_M.gguf")],
             bytes: 1_709_000_000,
             licence: TERMS,

@@ -25,9 +25,9 @@ use super::{
 #[component]
 pub fn ModelScreen() -> impl IntoView {
     view! {
-        <h1>"Teach Gemma to sort your texts"</h1>
+        <h1>"Fine-tune Gemma to classify your texts"</h1>
         <p class="lead">
-            "Hearth trains a small language model on examples of yours, complaint or praise, urgent or not, until it sorts new texts by itself. It all happens in this tab: the model comes to your texts, and your texts go nowhere."
+            "Hearth trains a small language model on your own labeled examples, such as complaint or praise, urgent or not. The result is a classifier for new texts. Everything runs in this tab: the model is downloaded to you, and your texts never leave."
         </p>
         <GpuLine />
         <StagePanel />
@@ -52,16 +52,14 @@ fn GpuLine() -> impl IntoView {
     };
     let words = move || {
         app.gpu.with(|gpu| match gpu {
-            Gpu::Opening => "Looking for this machine's graphics processor …".to_owned(),
+            Gpu::Opening => "Looking for a GPU…".to_owned(),
             Gpu::None(why) => why.clone(),
             Gpu::On(gpu) if gpu.software => format!(
-                "No graphics processor answered; a CPU pretends to be one ({}): fine for trying out, but slow.",
+                "Software renderer (no GPU found): {}. Fine for trying things out, but slow.",
                 gpu.name
             ),
-            Gpu::On(gpu) if gpu.name.is_empty() => {
-                "Computes on this machine's graphics processor.".to_owned()
-            }
-            Gpu::On(gpu) => format!("Computes on this machine's graphics processor, {}.", gpu.name),
+            Gpu::On(gpu) if gpu.name.is_empty() => "Uses this computer's GPU.".to_owned(),
+            Gpu::On(gpu) => format!("Uses this computer's GPU: {}.", gpu.name),
         })
     };
     view! {
@@ -86,7 +84,7 @@ fn Choice() -> impl IntoView {
         <section aria-labelledby="choice-title">
             <h2 id="choice-title">"Choose a model"</h2>
             <p class="hint section-hint">
-                "Larger models understand more and take longer. The first one is the right one to begin with."
+                "Larger models understand more but train more slowly. Start with the first one."
             </p>
             {list}
         </section>
@@ -101,11 +99,11 @@ fn OwnFiles() -> impl IntoView {
     let open = move |files: Vec<File>| actions::open_files(app, files, keep.get_untracked());
     view! {
         <section aria-labelledby="own-title">
-            <h2 id="own-title">"Or open one from your disk"</h2>
+            <h2 id="own-title">"Or open a model file"</h2>
             <FileDrop
                 id="model-drop"
-                label="Drop a model here, or click to pick it"
-                hint="A .gguf file; or the .safetensors files of a Gemma model together with its config.json and tokenizer.json."
+                label="Drop a model here, or choose a file"
+                hint="A .gguf file, or a Gemma model's .safetensors files together with its config.json and tokenizer.json."
                 accept=".gguf,.safetensors,.json"
                 multiple=true
                 on_files=Callback::new(open)
@@ -117,7 +115,7 @@ fn OwnFiles() -> impl IntoView {
                     prop:checked=keep
                     on:change:target=move |event| keep.set(event.target().checked())
                 />
-                "Keep a copy in this browser, so that it is here next time"
+                "Store a copy in this browser for next time"
             </label>
         </section>
     }

@@ -9,7 +9,7 @@ use super::{
     model::ModelScreen,
     offline::Offline,
     results::ResultsScreen,
-    state::{App, Busy, Gpu, ModelStage, NoticeKind, Screen},
+    state::{App, Busy, Fetching, Gpu, ModelStage, NoticeKind, Screen},
     train::TrainScreen,
     using::UsingScreen,
     widgets::Progress,
@@ -30,7 +30,7 @@ pub fn Shell() -> impl IntoView {
         screen
     });
     view! {
-        <a class="skip" href="#screen">"Skip to the content"</a>
+        <a class="skip" href="#screen">"Skip to content"</a>
         <header class="rail">
             <div class="name">
                 <Mark />
@@ -68,17 +68,22 @@ fn standing(app: App, screen: Screen) -> String {
     match screen {
         Screen::Model => app.stage.with(|stage| match stage {
             ModelStage::None => match app.gpu.get() {
-                Gpu::None(_) => "no graphics processor".to_owned(),
-                _ => "choose one".to_owned(),
+                Gpu::None(_) => "no GPU".to_owned(),
+                _ => "choose a model".to_owned(),
             },
             ModelStage::Fetching(fetching) if fetching.paused => "paused".to_owned(),
-            ModelStage::Fetching(_) => "on its way".to_owned(),
+            ModelStage::Fetching(fetching) => match fetching {
+                Fetching { bits: Some(_), .. } => "quantizing".to_owned(),
+                Fetching { mending: true, .. } => "repairing".to_owned(),
+                Fetching { copying: true, .. } => "copying".to_owned(),
+                _ => "downloading".to_owned(),
+            },
             ModelStage::Loading { .. } => "loading".to_owned(),
             ModelStage::Ready(model) => model.name.clone(),
         }),
         Screen::Data => app.data.with(|data| {
             data.as_ref().map_or_else(
-                || "drop a file".to_owned(),
+                || "add a table".to_owned(),
                 |data| format!("{} rows", count(data.rows as u64)),
             )
         }),
@@ -146,38 +151,38 @@ fn Privacy() -> impl IntoView {
                         if ready() { traffic().requests.to_string() } else { "no model yet".to_owned() }
                     }}
                 </dd>
-                <dt>"Attempts to leave, stopped by the browser"</dt>
+                <dt>"Requests blocked by the browser"</dt>
                 <dd class="number" data-test="blocked">
                     {move || {
                         if ready() { traffic().blocked.to_string() } else { "no model yet".to_owned() }
                     }}
                 </dd>
-                <dt>"Checks for a newer version of this page"</dt>
+                <dt>"Checks for a new version of this page"</dt>
                 <dd data-test="update-checks">
-                    "One when the page opens. The browser itself may check again after a day, when the engine restarts, or earlier where this page's server does not allow caching. Such a check asks this page's own server for one file of the page; nothing of yours is in it, and browsers do not let a page count it."
+                    "One when the page opens. The browser itself may check again after a day, when the engine restarts, or sooner if this page's server does not allow caching. A check requests one file of the page from its own server; it contains nothing of yours, and browsers do not let a page count it."
                 </dd>
-                <dt>"Without a network"</dt>
+                <dt>"Offline"</dt>
                 <dd data-test="offline">
                     {move || match app.offline.get() {
-                        Offline::Keeping => "The page is being kept for it …",
-                        Offline::Kept => "Works: the page is kept in this browser, as is every model that you keep.",
-                        Offline::Without => "This browser does not let the page be kept here.",
+                        Offline::Keeping => "Saving the page for offline use…",
+                        Offline::Kept => "Works offline: the page is stored in this browser, and so is every model that you store.",
+                        Offline::Without => "Does not work offline: this browser does not store the page.",
                     }}
                 </dd>
                 <dt>"Where your texts are"</dt>
                 <dd>
-                    "In the engine, which may reach this page's own server only. It tried to leave when it started: "
-                    {move || if app.policy.get().is_some() { "blocked." } else { "not answered yet." }}
+                    "In the engine worker, which can reach this page's own server only. At startup it tried to contact another host: "
+                    {move || if app.policy.get().is_some() { "blocked." } else { "no answer yet." }}
                 </dd>
                 <dt>"Where models come from"</dt>
                 <dd>
                     "This page's server"
                     {WEIGHT_HOSTS.map(|host| format!(", {}", host.trim_start_matches("https://")))}
-                    ". The part that fetches them never sees your texts."
+                    ". The worker that downloads them never sees your texts."
                 </dd>
-                <dt>"The rule, as the browser enforces it"</dt>
+                <dt>"Content Security Policy, as enforced by the browser"</dt>
                 <dd>
-                    <code>{move || app.policy.get().unwrap_or_else(|| "…".to_owned())}</code>
+                    <code>{move || app.policy.get().unwrap_or_else(|| "not known yet".to_owned())}</code>
                 </dd>
             </dl>
         </details>
@@ -207,7 +212,7 @@ fn Notices() -> impl IntoView {
                     <button
                         type="button"
                         class="quiet-button"
-                        aria-label="Take this message away"
+                        aria-label="Dismiss"
                         on:click=move |_| actions::dismiss(app, notice.id)
                     >
                         "×"
@@ -218,6 +223,16 @@ fn Notices() -> impl IntoView {
     }
 }
 
+/// For what rows are scored.
+fn scoring(what: &str) -> &'static str {
+    match what {
+        "zero-shot" => "Evaluating the untrained model…",
+        "testing" => "Evaluating on the test rows…",
+        "predicting" => "Classifying rows…",
+        _ => "Scoring rows…",
+    }
+}
+
 /// What the engine is busy with, where no screen shows it better.
 #[component]
 fn BusyLine() -> impl IntoView {
@@ -225,16 +240,16 @@ fn BusyLine() -> impl IntoView {
     let line = move |busy: Busy| {
         let (label, share, words) = match busy {
             Busy::Reading { name, bytes: done, total, rows } => (
-                format!("Reading {name}"),
+                format!("Reading {name}…"),
                 (total > 0).then(|| done as f64 / total as f64),
                 format!("{} of {}, {} rows", bytes(done), bytes(total), count(rows)),
             ),
             Busy::Scoring { what, done, of } => (
-                format!("Scoring rows ({what})"),
+                scoring(&what).to_owned(),
                 (of > 0).then(|| done as f64 / of as f64),
                 format!("{done} of {of}"),
             ),
-            Busy::Writing => ("The model writes".to_owned(), None, String::new()),
+            Busy::Writing => ("Generating text…".to_owned(), None, String::new()),
             Busy::Working(what) => (what.to_owned(), None, String::new()),
         };
         view! { <Progress label=label share=share words=words /> }

@@ -48,8 +48,8 @@ pub fn FileDrop(
         let rests =
             input.get_untracked().is_some_and(|input| input.matches(":disabled").unwrap_or(false));
         if rests {
-            let what = "Nothing was loaded: this cannot be changed now.";
-            let advice = "Something else is under way; pause, stop or await it first.";
+            let what = "Nothing was loaded: another task is running.";
+            let advice = "Wait until it is done, or pause or cancel it first.";
             return tell(app, NoticeKind::Warning, what, advice);
         }
         take(event.data_transfer().and_then(|transfer| transfer.files()));

@@ -129,28 +129,28 @@ impl Card {
     /// Where its bytes are.
     fn place(&self) -> String {
         match (self.origin, self.whole, self.there) {
-            (_, true, _) => "Kept in this browser: no download.".to_owned(),
+            (_, true, _) => "Stored in this browser: no download needed.".to_owned(),
             (_, false, there) if there > 0 => {
-                format!("{} of it are here already.", bytes(there))
+                format!("{} already downloaded.", bytes(there))
             }
-            (Origin::Here, ..) => "From this page's own server.".to_owned(),
+            (Origin::Here, ..) => "From this page's server.".to_owned(),
             (Origin::Hub, ..) if self.gate.is_some() => {
-                "The host gives it to people with an account. Download its files there, then drop them below: Hearth asks for no account.".to_owned()
+                "The host requires an account. Download the files there, then open them below; Hearth itself never asks for an account.".to_owned()
             }
             (Origin::Hub, ..) if self.untried => {
-                "From huggingface.co; we could not try this address.".to_owned()
+                "From huggingface.co (this address is untested).".to_owned()
             }
             (Origin::Hub, ..) => "From huggingface.co.".to_owned(),
-            (Origin::Kept, ..) => "Begun in this browser.".to_owned(),
+            (Origin::Kept, ..) => "Not fully downloaded.".to_owned(),
         }
     }
 
-    /// `253 MB to load · at least 173 MB of memory to train it`.
+    /// `253 MB · training needs at least 173 MB of GPU memory`.
     fn facts(&self) -> Option<String> {
         let about = if self.exact { "" } else { "about " };
         let (size, need) = (bytes(self.bytes), bytes(self.need));
         (self.bytes > 0)
-            .then(|| format!("{about}{size} to load · at least {need} of memory to train it"))
+            .then(|| format!("{about}{size} · training needs at least {need} of GPU memory"))
     }
 }
 
@@ -193,8 +193,8 @@ fn memory() -> Option<f64> {
 /// What is said of a model for this machine, and how it is coloured.
 fn judged(app: App, need: u64) -> (&'static str, &'static str) {
     app.gpu.with(|gpu| match gpu {
-        Gpu::Opening => ("waiting", "Looking at this machine …"),
-        Gpu::None(_) => ("bad", "Needs a graphics processor that this browser can use"),
+        Gpu::Opening => ("waiting", "Checking this device…"),
+        Gpu::None(_) => ("bad", "Needs a GPU that this browser can use"),
         Gpu::On(gpu) => {
             let verdict = verdict(need, Machine::of(gpu, memory()));
             (verdict.state(), verdict.words())
@@ -221,7 +221,7 @@ pub fn ModelCard(card: Card, first: bool) -> impl IntoView {
         Some(remote) if !whole => actions::fetch_model(app, remote.clone()),
         _ => actions::open_model(app, key.clone()),
     };
-    let word = if card.there > 0 && !whole { "Go on loading" } else { "Load" };
+    let word = if card.there > 0 && !whole { "Resume download" } else { "Load" };
     view! {
         <li class="card model-card" data-test=format!("model-card-{}", card.key)>
             <div class="model-about">
@@ -237,9 +237,9 @@ pub fn ModelCard(card: Card, first: bool) -> impl IntoView {
                     {gemma
                         .then(|| {
                             view! {
-                                " By loading it you accept "
+                                " By loading it, you accept "
                                 <a href="https://ai.google.dev/gemma/terms" target="_blank" rel="noreferrer">
-                                    "Google's terms for Gemma"
+                                    "Google's Gemma terms"
                                 </a> "."
                             }
                         })}
@@ -247,8 +247,8 @@ pub fn ModelCard(card: Card, first: bool) -> impl IntoView {
             </div>
             {match card.gate.clone().filter(|_| !card.at_hand()) {
                 Some(page) => view! {
-                    <a class="button" href=page target="_blank" rel="noreferrer" aria-label=format!("Get it there: {}", card.name)>
-                        "Get it there"
+                    <a class="button" href=page target="_blank" rel="noreferrer" aria-label=format!("Open the download page of {}", card.name)>
+                        "Open download page"
                     </a>
                 }
                 .into_any(),

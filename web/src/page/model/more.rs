@@ -15,7 +15,7 @@ use crate::{
 #[component]
 pub fn Rarely() -> impl IntoView {
     view! {
-        <More summary="More: weights, and a test of this machine">
+        <More summary="Advanced: weight precision and GPU check">
             <Weights />
             <SelfTest />
         </More>
@@ -23,14 +23,10 @@ pub fn Rarely() -> impl IntoView {
 }
 
 const FORMS: [(&str, WeightsAs, &str); 4] = [
-    (
-        "auto",
-        WeightsAs::Auto,
-        "4 bits where a model has over a billion weights, else as in the file",
-    ),
+    ("auto", WeightsAs::Auto, "Automatic: 4-bit above a billion weights, otherwise as in the file"),
     ("exact", WeightsAs::Exact, "As in the file"),
-    ("q8", WeightsAs::Q8, "8 bits: half of 16, hardly any difference"),
-    ("q4", WeightsAs::Q4, "4 bits: a quarter of 16, a little less exact"),
+    ("q8", WeightsAs::Q8, "8-bit: half the size of 16-bit, almost the same results"),
+    ("q4", WeightsAs::Q4, "4-bit: a quarter of the size of 16-bit, slightly less accurate"),
 ];
 
 #[component]
@@ -49,8 +45,8 @@ fn Weights() -> impl IntoView {
     view! {
         <Field
             id="weights"
-            label="How weights are held"
-            hint="Weights are the numbers a model consists of. Files with 16 or 32 bits for each can be made smaller; of safetensors the smaller file is kept in the place of the large one. Files in fewer bits stay as they are. Counts from the next load on."
+            label="Weight precision"
+            hint="Weights are the numbers a model consists of. Files with 16 or 32 bits per weight can be quantized to fewer; for safetensors, the quantized file is stored in place of the original. Files that already use fewer bits stay as they are. Applies the next time a model is loaded."
         >
             <select
                 id="weights"
@@ -98,33 +94,33 @@ fn SelfTest() -> impl IntoView {
                 <th scope="row">{row.name}</th>
                 <td class="number">{format!("{:.1e}", row.relative)}</td>
                 <td class="number">{format!("{:.0e}", row.limit)}</td>
-                <td class=if row.ok { "good" } else { "bad" }>{if row.ok { "right" } else { "wrong" }}</td>
+                <td class=if row.ok { "good" } else { "bad" }>{if row.ok { "correct" } else { "wrong" }}</td>
             </tr>
         }
     };
     let result = move || match tested.get() {
         Tested::Not => view! { <p class="hint" /> }.into_any(),
-        Tested::Running => view! { <p class="hint">"Computing …"</p> }.into_any(),
+        Tested::Running => view! { <p class="hint">"Checking…"</p> }.into_any(),
         Tested::Rows(rows) => {
             let right = rows.iter().all(|row| row.ok);
             let words = if right {
-                "Everything came out right."
+                "All results are correct."
             } else {
-                "Something came out wrong: do not trust results of this machine. A newer driver or browser may help."
+                "Some results are wrong: do not rely on what this GPU computes. A newer driver or browser may help."
             };
             view! {
                 <p>{words}</p>
                 <div class="table">
                     <table data-test="self-test-rows">
-                        <caption class="unseen">"Sums of the self-test"</caption>
+                        <caption class="unseen">"Results of the GPU check"</caption>
                         <thead>
                             <tr>
-                                <th scope="col">"What"</th>
+                                <th scope="col">"Computation"</th>
                                 <th scope="col" class="number">
-                                    "Difference"
+                                    "Relative error"
                                 </th>
                                 <th scope="col" class="number">
-                                    "Allowed"
+                                    "Limit"
                                 </th>
                                 <th scope="col">"Result"</th>
                             </tr>
@@ -137,9 +133,9 @@ fn SelfTest() -> impl IntoView {
         }
     };
     view! {
-        <h3>"Does this machine compute rightly?"</h3>
+        <h3>"Check this GPU"</h3>
         <p class="hint">
-            "Some drivers get sums wrong without telling. This computes some whose results are known."
+            "Some drivers return wrong results without an error. This check runs computations whose results are known."
         </p>
         <div class="actions">
             <button
@@ -148,7 +144,7 @@ fn SelfTest() -> impl IntoView {
                 disabled=move || tested.get() == Tested::Running
                 on:click=start
             >
-                "Test it"
+                "Run the check"
             </button>
         </div>
         <div class="self-test" aria-live="polite">

@@ -84,10 +84,10 @@ fn Example() -> impl IntoView {
         }
     };
     view! {
-        <h2 id="stage-title">"What it looks like when it is done"</h2>
+        <h2 id="stage-title">"What a trained classifier does"</h2>
         <ul class="example">{EXAMPLE.map(row).collect_view()}</ul>
         <p class="hint">
-            "An example. You bring the texts and the classes; a table of a hundred rows is enough to begin."
+            "An example. You bring the texts and the classes; a table with a hundred rows is enough to start."
         </p>
     }
 }
@@ -100,7 +100,7 @@ fn fetching(app: App) -> Fetching {
     })
 }
 
-/// `47 MB of 253 MB · 12 MB a second · 17 s left`.
+/// `47 MB of 253 MB · 12 MB/s · 17 s left`.
 fn fetching_words(now: &Fetching) -> String {
     let mut words = match now.total {
         0 => bytes(now.done),
@@ -110,15 +110,65 @@ fn fetching_words(now: &Fetching) -> String {
         return words + " · paused";
     }
     if now.waiting {
-        return words + " · the connection broke, another try comes soon";
+        return words + " · connection lost, retrying soon";
     }
     if now.bytes_per_second >= 1.0 {
-        words += &format!(" · {} a second", bytes(now.bytes_per_second as u64));
+        words += &format!(" · {}/s", bytes(now.bytes_per_second as u64));
     }
     if let Some(seconds) = now.seconds_left.filter(|seconds| seconds.is_finite()) {
         words += &format!(" · {} left", duration(seconds));
     }
     words
+}
+
+/// What is being done to get the model.
+fn doing(now: &Fetching) -> &'static str {
+    if now.bits.is_some() {
+        "Quantizing"
+    } else if now.mending {
+        "Repairing"
+    } else if now.copying {
+        "Copying"
+    } else {
+        "Downloading"
+    }
+}
+
+fn title(now: &Fetching) -> String {
+    format!("{} {}", doing(now), now.name)
+}
+
+/// Of the progress bar.
+fn label(now: &Fetching) -> String {
+    match now.bits {
+        Some(bits) => format!("To {bits} bits per weight"),
+        None if now.paused => "Paused".to_owned(),
+        None => doing(now).to_owned(),
+    }
+}
+
+/// What becomes of the bytes that are here; `stores` says whether the browser stores files for the page.
+fn fetching_hint(now: &Fetching, stores: bool) -> &'static str {
+    if now.bits.is_some() {
+        "Done once: the quantized file replaces the original in this browser, and the next start is faster."
+    } else if now.mending {
+        "Only the damaged piece is downloaded again."
+    } else if !stores {
+        "This browser stores no files for this page: closing the tab loses what has arrived."
+    } else if now.copying {
+        "The copy stays in this browser for next time."
+    } else {
+        "What has arrived stays in this browser, even if the connection is lost or you close the tab."
+    }
+}
+
+/// Whether damage is found while the weights are copied: only stored files have the hashes of their pieces.
+fn loading_hint(checked: bool) -> &'static str {
+    if checked {
+        "Each piece is verified on the way; a damaged one is downloaded again."
+    } else {
+        "The model's weights are copied into GPU memory."
+    }
 }
 
 #[component]
@@ -146,7 +196,7 @@ fn Fetch() -> impl IntoView {
                     data-test="fetch-resume"
                     on:click=move |_| actions::fetch_model(app, model.clone())
                 >
-                    "Go on"
+                    "Resume"
                 </button>
             }
             .into_any(),
@@ -164,33 +214,15 @@ fn Fetch() -> impl IntoView {
             .into_any(),
         ),
     };
+    let stores = move || app.space.get().is_some_and(|space| space.available);
     view! {
-        <h2 id="stage-title">
-            {move || {
-                let name = now().name;
-                match bits.get() {
-                    Some(_) => format!("Making {name} smaller"),
-                    None if mending.get() => format!("Mending {name}"),
-                    None if remote.with(Option::is_some) => format!("Fetching {name}"),
-                    None => format!("Copying {name}"),
-                }
-            }}
-        </h2>
+        <h2 id="stage-title">{move || title(&now())}</h2>
         <Progress
-            label=Signal::derive(move || match (bits.get(), paused.get()) {
-                (Some(bits), _) => format!("To {bits} bits a weight"),
-                (None, true) => "Paused".to_owned(),
-                (None, false) => "On its way".to_owned(),
-            })
+            label=Signal::derive(move || label(&now()))
             share=Signal::derive(share)
             words=Signal::derive(move || fetching_words(&now()))
         />
-        <p class="hint">
-            {move || match bits.get() {
-                Some(_) => "Done once: what is made is kept in the place of the large files, and the next start is quick.",
-                None => "What has arrived stays in this browser, also if the connection breaks or you close the tab.",
-            }}
-        </p>
+        <p class="hint">{move || fetching_hint(&now(), stores())}</p>
         <div class="actions">
             {button}
             <button
@@ -198,7 +230,7 @@ fn Fetch() -> impl IntoView {
                 data-test="fetch-cancel"
                 on:click=move |_| actions::cancel_fetching(app, key.get_untracked())
             >
-                "Give up"
+                "Cancel"
             </button>
         </div>
     }
@@ -216,21 +248,26 @@ fn Load() -> impl IntoView {
         })
     };
     let share = move || (now().3 > 0).then(|| now().2 as f64 / now().3 as f64);
+    let checked = app.kept.with_value(|kept| {
+        let files =
+            kept.model.as_ref().map(|(_, files, _, _)| files.as_slice()).unwrap_or_default();
+        files.iter().any(|file| file.pieces.is_some())
+    });
     view! {
         <h2 id="stage-title">{move || format!("Loading {}", now().1)}</h2>
         <Progress
-            label="Onto the graphics processor"
+            label="Copying the weights to the GPU"
             share=Signal::derive(share)
             words=Signal::derive(move || format!("{} of {}", bytes(now().2), bytes(now().3)))
         />
-        <p class="hint">"Every piece is checked on the way; a damaged one is fetched again."</p>
+        <p class="hint">{loading_hint(checked)}</p>
         <div class="actions">
             <button
                 type="button"
                 data-test="load-cancel"
                 on:click=move |_| actions::cancel(app, now().0)
             >
-                "Give up"
+                "Cancel"
             </button>
         </div>
     }
@@ -248,7 +285,7 @@ fn family(name: &str) -> &'static str {
 #[component]
 fn Ready(model: ModelSummary) -> impl IntoView {
     let app = App::here();
-    let kind = if model.instruct { "tuned to chat" } else { "base model" };
+    let kind = if model.instruct { "instruction-tuned" } else { "base model" };
     view! {
         <div data-test="model-ready">
             <h2 id="stage-title">{format!("{} is ready", model.name)}</h2>
@@ -257,13 +294,13 @@ fn Ready(model: ModelSummary) -> impl IntoView {
                 <Stat
                     name="Size"
                     value=format!("{} layers", model.layers)
-                    note=format!("{} numbers wide", count(model.hidden as u64))
+                    note=format!("hidden size {}", count(model.hidden as u64))
                 />
                 <Stat
-                    name="Memory it takes"
+                    name="GPU memory"
                     value=bytes(model.gpu_bytes)
                     note=format!(
-                        "and {} in the tab; loaded in {}",
+                        "plus {} in the tab; loaded in {}",
                         bytes(model.tab_bytes),
                         duration(model.seconds),
                     )
@@ -272,11 +309,11 @@ fn Ready(model: ModelSummary) -> impl IntoView {
                 <Stat
                     name="Vocabulary"
                     value=count(model.vocabulary as u64)
-                    note="tokens: words and pieces of words"
+                    note="tokens: words and parts of words"
                 />
             </dl>
             <p>
-                "From here on nothing has to be fetched any more. The panel “Nothing leaves this tab” counts requests, so that you can see it."
+                "Nothing more has to be downloaded. The panel “Nothing leaves this tab” counts the page's network requests, so you can check."
             </p>
             <div class="actions">
                 <button
@@ -289,5 +326,56 @@ fn Ready(model: ModelSummary) -> impl IntoView {
                 </button>
             </div>
         </div>
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wasm_bindgen_test::wasm_bindgen_test;
+
+    use super::*;
+
+    fn now() -> Fetching {
+        Fetching {
+            name: "Gemma".to_owned(),
+            done: 1_000_000,
+            total: 4_000_000,
+            ..Fetching::default()
+        }
+    }
+
+    #[wasm_bindgen_test]
+    fn every_state_of_a_download_has_its_own_words() {
+        let states = [
+            (now(), "Downloading Gemma", "Downloading"),
+            (Fetching { paused: true, ..now() }, "Downloading Gemma", "Paused"),
+            (Fetching { copying: true, ..now() }, "Copying Gemma", "Copying"),
+            (Fetching { mending: true, ..now() }, "Repairing Gemma", "Repairing"),
+            (Fetching { bits: Some(4), ..now() }, "Quantizing Gemma", "To 4 bits per weight"),
+        ];
+        for (state, heading, bar) in &states {
+            assert_eq!((title(state).as_str(), label(state).as_str()), (*heading, *bar));
+        }
+    }
+
+    #[wasm_bindgen_test]
+    fn what_is_said_to_stay_is_stored() {
+        assert!(fetching_hint(&now(), true).starts_with("What has arrived stays"));
+        for state in
+            [now(), Fetching { paused: true, ..now() }, Fetching { copying: true, ..now() }]
+        {
+            assert!(!fetching_hint(&state, false).contains("stays"), "{state:?}");
+        }
+        assert!(!loading_hint(false).contains("verified"));
+    }
+
+    #[wasm_bindgen_test]
+    fn a_lost_connection_has_no_speed() {
+        let speed = Fetching { bytes_per_second: 2e6, seconds_left: Some(3.0), ..now() };
+        assert_eq!(fetching_words(&speed), "1.0 MB of 4.0 MB · 2.0 MB/s · 3 s left");
+        let lost = Fetching { waiting: true, ..speed.clone() };
+        assert_eq!(fetching_words(&lost), "1.0 MB of 4.0 MB · connection lost, retrying soon");
+        let paused = Fetching { paused: true, ..speed };
+        assert_eq!(fetching_words(&paused), "1.0 MB of 4.0 MB · paused");
     }
 }

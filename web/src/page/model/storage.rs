@@ -14,14 +14,14 @@ pub fn Storage() -> impl IntoView {
     let available = Memo::new(move |_| app.space.get().map(|space| space.available));
     view! {
         <section aria-labelledby="storage-title" data-test="storage">
-            <h2 id="storage-title">"Kept in this browser"</h2>
+            <h2 id="storage-title">"Stored in this browser"</h2>
             {move || {
                 match available.get() {
-                    None => view! { <p class="hint">"Looking …"</p> }.into_any(),
+                    None => view! { <p class="hint">"Checking…"</p> }.into_any(),
                     Some(true) => view! { <Kept /> }.into_any(),
                     Some(false) => view! {
                         <p class="warn-text" data-test="storage-none">
-                            "This browser keeps no files for this page: a private window, or a setting. Everything works, but models have to be fetched again next time, and trainings are gone when the tab is closed."
+                            "This browser stores no files for this page, because of a private window or a setting. Everything works, but models must be downloaded again next time, and closing the tab loses all runs."
                         </p>
                     }
                     .into_any()
@@ -78,7 +78,7 @@ fn Kept() -> impl IntoView {
             view! {
                 <div class="table">
                     <table>
-                        <caption class="unseen">"Models kept in this browser"</caption>
+                        <caption class="unseen">"Models stored in this browser"</caption>
                         <thead>
                             <tr>
                                 <th scope="col">"Model"</th>
@@ -98,7 +98,7 @@ fn Kept() -> impl IntoView {
     };
     let promise = move || {
         if app.space.get().is_some_and(|space| space.persistent) {
-            view! { <p class="hint">"The browser has promised to keep it until you delete it."</p> }
+            view! { <p class="hint">"Storage is persistent: the browser keeps these files until you delete them."</p> }
                 .into_any()
         } else {
             view! {
@@ -111,14 +111,14 @@ fn Kept() -> impl IntoView {
                             actions::persist(app);
                         }
                     >
-                        "Ask the browser to keep it"
+                        "Make storage persistent"
                     </button>
                     <p class="hint">
                         {move || {
                             if asked.get() {
-                                "It has not promised: when the disk gets full, it may clear these files. Browsers agree sooner if you bookmark or install the page."
+                                "The browser declined: it may delete these files when the disk is full. Bookmark or install the page, then try again."
                             } else {
-                                "When the disk gets full, browsers may clear what a page has kept."
+                                "Storage is not persistent: the browser may delete these files when the disk is full."
                             }
                         }}
                     </p>
@@ -131,9 +131,9 @@ fn Kept() -> impl IntoView {
         <p class="number" data-test="space">
             {move || {
                 let space = app.space.get().unwrap_or_default();
-                let nothing = app.stored.with(Vec::is_empty).then_some("No model yet. ");
+                let nothing = app.stored.with(Vec::is_empty).then_some("No models yet. ");
                 format!(
-                    "{}{} of {} that the browser allows are in use.",
+                    "{}{} used of {} allowed.",
                     nothing.unwrap_or_default(),
                     bytes(space.used),
                     bytes(space.quota),

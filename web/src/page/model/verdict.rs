@@ -59,11 +59,11 @@ impl Verdict {
     /// For people.
     pub fn words(self) -> &'static str {
         match self {
-            Self::Fits => "Fits this machine",
-            Self::Tight => "Tight: close other programs before you train",
-            Self::TooLarge => "Probably too large for this machine",
-            Self::Slow => "Works here, slowly",
-            Self::VerySlow => "Works here, but very slowly: minutes for a step",
+            Self::Fits => "Fits this device",
+            Self::Tight => "Tight: close other programs before training",
+            Self::TooLarge => "Probably too large for this device",
+            Self::Slow => "Works here, but slowly",
+            Self::VerySlow => "Works here, but very slowly: minutes per step",
         }
     }
 
