@@ -31,11 +31,12 @@ pub fn DataScreen() -> impl IntoView {
         }
     };
     let learning = Memo::new(move |_| app.is_training());
-    let several = "CSV, TSV, JSON lines or JSON: a text in one column, its class in another.";
+    let several =
+        "CSV, TSV, JSON Lines or JSON, with the text in one column and its label in another.";
     view! {
         <h1>"Data"</h1>
         <p class="lead">
-            "Bring texts that somebody has sorted already. A hundred are enough to begin with. They stay on this computer: in this tab, and while a training can be resumed as a copy in this browser's storage, which is deleted when the training ends."
+            "Add a table of labeled texts; a hundred rows are enough to start. Your table stays on this computer: in this tab, and, while a run can be resumed, as a copy in this browser's storage. That copy is deleted when the run ends."
         </p>
         {move || {
             learning
@@ -43,7 +44,7 @@ pub fn DataScreen() -> impl IntoView {
                 .then(|| {
                     view! {
                         <p class="problem">
-                            "The model is learning from this table. It can be changed when the training has ended."
+                            "A run is training on this table. You can change the table when the run has ended."
                         </p>
                     }
                 })
@@ -51,7 +52,7 @@ pub fn DataScreen() -> impl IntoView {
         <Settings>
             <FileDrop
                 id="data-drop"
-                label="Drop a table here, or pick one"
+                label="Drop a table here, or choose a file"
                 hint=several
                 accept=".csv,.tsv,.tab,.txt,.jsonl,.ndjson,.json"
                 on_files=open
@@ -119,7 +120,7 @@ fn Samples() -> impl IntoView {
                 .then(|| {
                     view! {
                         <section class="samples" aria-labelledby="samples-name">
-                            <p id="samples-name" class="hint">"No table at hand? Try one of ours, made up for this page:"</p>
+                            <p id="samples-name" class="hint">"No table at hand? Try an example, written for this page:"</p>
                             <ul>{samples.into_iter().map(sample).collect_view()}</ul>
                         </section>
                     }
@@ -152,7 +153,7 @@ fn Sections(data: DataPreview) -> impl IntoView {
                 disabled=move || !ready()
                 on:click=move |_| app.screen.set(Screen::Train)
             >
-                "Next: train"
+                "Next: Train"
             </button>
             <span class="quiet" aria-live="polite">
                 {move || if ready() { String::new() } else { columns::missing(app, data) }}

@@ -42,25 +42,25 @@ pub fn Columns(data: StoredValue<DataPreview>) -> impl IntoView {
     });
     let mut texts: Vec<_> = names().collect();
     if texts.len() > 1 {
-        texts.push((SEVERAL.to_owned(), "several columns together …".to_owned()));
+        texts.push((SEVERAL.to_owned(), "several columns (template)".to_owned()));
     }
     let mut labels = vec![(String::new(), "choose a column".to_owned())];
     labels.extend(names());
     view! {
             <section aria-labelledby="columns-title">
-                <h2 id="columns-title">"What is what"</h2>
+                <h2 id="columns-title">"Columns"</h2>
     <Settings>
                 <div class="fields">
                     <Select
                         id="text-column"
-                        label="The text is in"
+                        label="Text column"
                         options=texts
                         chosen=text
                         on_choose=move |value: String| change(app, |choices| set_text(choices, data, &value))
                     />
                     <Select
                         id="label-column"
-                        label="Its class is in"
+                        label="Label column"
                         options=labels
                         chosen=label
                         on_choose=move |value: String| {
@@ -135,8 +135,8 @@ fn Template(data: StoredValue<DataPreview>) -> impl IntoView {
     view! {
         <Field
             id="text-template"
-            label="How the columns make one text"
-            hint="Names of columns in braces, anything else as it is to stand there: {title}: {body}"
+            label="Template"
+            hint="Column names in braces; anything else is copied as it is. For example: {title}: {body}"
         >
             <input
                 id="text-template"
@@ -200,9 +200,9 @@ fn Rule(data: StoredValue<DataPreview>) -> impl IntoView {
         });
     };
     let options = [
-        ("as-is", "each number is a class of its own"),
-        ("threshold", "from a limit on it is one class, below it the other"),
-        ("median", "the upper half is one class, the lower half the other"),
+        ("as-is", "each number is a class"),
+        ("threshold", "two classes, split at a number"),
+        ("median", "two classes, split at the median"),
     ];
     let options: Vec<_> = options.map(|(v, text)| (v.to_owned(), text.to_owned())).to_vec();
     view! {
@@ -214,7 +214,7 @@ fn Rule(data: StoredValue<DataPreview>) -> impl IntoView {
                     view! {
                         <Select
                             id="rule"
-                            label="The column holds numbers"
+                            label="Numeric labels"
                             options=options
                             chosen=Signal::derive(move || kind.get().to_owned())
                             on_choose=choose
@@ -265,7 +265,7 @@ fn Sides(threshold: bool) -> impl IntoView {
             {threshold
                 .then(|| {
                     view! {
-                        <Field id="threshold" label="The limit">
+                        <Field id="threshold" label="Split at">
                             <input
                                 id="threshold"
                                 data-test="threshold"
@@ -277,7 +277,7 @@ fn Sides(threshold: bool) -> impl IntoView {
                         </Field>
                     }
                 })}
-            <Field id="class-above" label="Name of the upper class">
+            <Field id="class-above" label="Class at or above it">
                 <input
                     id="class-above"
                     data-test="class-above"
@@ -285,7 +285,7 @@ fn Sides(threshold: bool) -> impl IntoView {
                     on:input=move |event| name(true, value_of(&event))
                 />
             </Field>
-            <Field id="class-below" label="Name of the lower class">
+            <Field id="class-below" label="Class below it">
                 <input
                     id="class-below"
                     data-test="class-below"
@@ -312,7 +312,7 @@ fn Positive(data: StoredValue<DataPreview>) -> impl IntoView {
     });
     view! {
         {move || {
-            let mut options = vec![(String::new(), "choose one of the two".to_owned())];
+            let mut options = vec![(String::new(), "choose a class".to_owned())];
             options
                 .extend(
                     two.get()?
@@ -327,8 +327,8 @@ fn Positive(data: StoredValue<DataPreview>) -> impl IntoView {
                 view! {
                     <Select
                         id="positive"
-                        label="Which class do you want to find?"
-                        hint="The one that matters when it is missed: the complaint, the spam, the urgent case. How well it is found is what the results will tell."
+                        label="Positive class"
+                        hint="The class you want to find: the complaint, the spam, the urgent case. Precision, recall, F1 and the threshold are about this class."
                         options=options
                         chosen=chosen
                         on_choose=move |value: String| change(app, |choices| choices.positive = Some(value))
@@ -343,13 +343,13 @@ fn Positive(data: StoredValue<DataPreview>) -> impl IntoView {
 pub fn missing(app: App, data: StoredValue<DataPreview>) -> String {
     let words = app.choices.with(|choices| {
         if choices.roles.label.is_none() {
-            "Say which column holds the class."
+            "Choose the label column."
         } else if data.with_value(|data| positive_missing(data, choices)) {
-            "Say which class you want to find."
+            "Choose the positive class."
         } else if app.report_error.with(Option::is_some) {
-            "Mend what is said above first."
+            "Fix the problem above first."
         } else {
-            "Counting …"
+            "Counting rows…"
         }
     });
     words.to_owned()

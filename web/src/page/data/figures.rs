@@ -59,11 +59,11 @@ pub fn Classes(data: StoredValue<DataPreview>) -> impl IntoView {
     });
     view! {
         <section aria-labelledby="classes-title">
-            <h2 id="classes-title">"The classes"</h2>
+            <h2 id="classes-title">"Classes"</h2>
             {move || {
                 let all = rows.get();
                 if all.is_empty() {
-                    view! { <p class="quiet">"Counted once the column of the class is chosen."</p> }.into_any()
+                    view! { <p class="quiet">"Choose the label column to see the classes."</p> }.into_any()
                 } else {
                     table(all).into_any()
                 }
@@ -84,7 +84,7 @@ fn table(mut all: Vec<ClassRow>) -> impl IntoView {
             <tr data-test=test>
                 <th scope="row">
                     {row.class}
-                    {row.positive.then(|| view! { <span class="role">"to find"</span> })}
+                    {row.positive.then(|| view! { <span class="role">"positive class"</span> })}
                 </th>
                 <td class="bar-cell" aria-hidden="true"><div class="bar" style:width=width></div></td>
                 {cell(row.all)}
@@ -103,9 +103,9 @@ fn table(mut all: Vec<ClassRow>) -> impl IntoView {
                         {parts
                             .then(|| {
                                 view! {
-                                    <th scope="col" class="number">"learn"</th>
-                                    <th scope="col" class="number">"choose"</th>
-                                    <th scope="col" class="number">"measure"</th>
+                                    <th scope="col" class="number">"Training"</th>
+                                    <th scope="col" class="number">"Validation"</th>
+                                    <th scope="col" class="number">"Test"</th>
                                 }
                             })}
                     </tr>
@@ -117,14 +117,14 @@ fn table(mut all: Vec<ClassRow>) -> impl IntoView {
             .then(|| {
                 view! {
                     <p class="hint">
-                        "The model learns from the first part, the best moment and the limit are chosen by the second, and the third only measures."
+                        "The model learns from the training rows. The validation rows choose the best epoch and the threshold. The test rows only measure the result."
                     </p>
                 }
             })}
         {(!more.is_empty())
             .then(|| {
                 let rows = more.iter().map(|row| row.all).sum();
-                let words = format!("And {} with {} together.", of(more.len(), "more class", "more classes"), of(rows, "row", "rows"));
+                let words = format!("And {} with {} in total.", of(more.len(), "more class", "more classes"), of(rows, "row", "rows"));
                 view! { <p class="hint">{words}</p> }
             })}
     }
@@ -143,7 +143,10 @@ fn remarks(report: &DataReport) -> Vec<String> {
     all.extend(dropped("text", &report.dropped.empty_text));
     all.extend(dropped("class", &report.dropped.empty_label));
     if !report.duplicates.is_empty() {
-        all.push(format!("Rows to measure on that also train: {}.", numbers(&report.duplicates)));
+        all.push(format!(
+            "Test rows that are also training rows: {}.",
+            numbers(&report.duplicates)
+        ));
     }
     all
 }
@@ -155,12 +158,12 @@ pub fn Warnings() -> impl IntoView {
     let remarks = Memo::new(move |_| app.report.with(|report| report.as_ref().map(remarks)));
     view! {
         <section aria-labelledby="warnings-title">
-            <h2 id="warnings-title">"Worth knowing"</h2>
+            <h2 id="warnings-title">"Warnings"</h2>
             <div data-test="warnings" aria-live="polite">
                 {move || match remarks.get() {
-                    None => view! { <p class="quiet">"Told once the rows are counted."</p> }.into_any(),
+                    None => view! { <p class="quiet">"Shown once the rows are counted."</p> }.into_any(),
                     Some(all) if all.is_empty() => {
-                        view! { <p>"Nothing stands out: no empty rows, no doubles, no class much larger than another."</p> }
+                        view! { <p>"None: no empty rows, no duplicates, and no class much larger than the others."</p> }
                             .into_any()
                     }
                     Some(all) => {
@@ -179,7 +182,7 @@ pub fn Warnings() -> impl IntoView {
 
 fn lengths_in_words(tokens: &TokenHistogram) -> String {
     format!(
-        "Half of the prompts have up to {:.0} tokens, 95 of 100 up to {}, the longest {}. A token is a word or a piece of one.",
+        "Median prompt length {:.0} tokens, 95th percentile {}, longest {}. A token is a word or part of a word.",
         tokens.median, tokens.p95, tokens.longest
     )
 }
@@ -212,7 +215,7 @@ pub fn Lengths() -> impl IntoView {
         };
         view! {
             <p>{words}</p>
-            <div class="histogram" role="img" aria-label="Histogram of the prompts' lengths in tokens">
+            <div class="histogram" role="img" aria-label="Histogram of prompt lengths in tokens">
                 <span class="hint number">{of(most, "row", "rows")}</span>
                 <div class="columns">
                     {tokens.bars.into_iter().enumerate().map(bar).collect_view()}
@@ -227,11 +230,11 @@ pub fn Lengths() -> impl IntoView {
     };
     view! {
         <section aria-labelledby="lengths-title" data-test="lengths">
-            <h2 id="lengths-title">"How long they are"</h2>
+            <h2 id="lengths-title">"Prompt lengths"</h2>
             {move || match tokens.get() {
                 Some(tokens) => picture(tokens).into_any(),
                 None => {
-                    view! { <p class="quiet">"Shown once a model is loaded: each model cuts texts into pieces of its own."</p> }
+                    view! { <p class="quiet">"Load a model to see them: every model splits texts into tokens in its own way."</p> }
                         .into_any()
                 }
             }}

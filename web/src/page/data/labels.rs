@@ -33,15 +33,15 @@ pub fn Labels() -> impl IntoView {
         }
         view! {
             <section aria-labelledby="labels-title" data-test="labels">
-                <h2 id="labels-title">"Labels to look at"</h2>
+                <h2 id="labels-title">"Similar or missing labels"</h2>
                 {(!groups.is_empty())
                     .then(|| {
                         view! {
                             <p>
                                 {if found.merged {
-                                    "These labels are united, each group under its most frequent name:"
+                                    "These labels are merged, each group under its most frequent name:"
                                 } else {
-                                    "These labels look alike or are equal in value, and each is a class of its own:"
+                                    "These labels look alike or have the same value, but each is a separate class:"
                                 }}
                             </p>
                             <ul class="remarks">
@@ -51,7 +51,7 @@ pub fn Labels() -> impl IntoView {
                     })}
                 {(!missing.is_empty())
                     .then(|| {
-                        let words = format!("Usual words for a missing label count as classes: {}.", shown(&found.missing));
+                        let words = format!("These labels usually mean a missing value, but count as classes: {}.", shown(&found.missing));
                         view! { <p>{words}</p> }
                     })}
                 <Settings>
@@ -64,7 +64,7 @@ pub fn Labels() -> impl IntoView {
                                         data-test="merge-labels"
                                         on:click=move |_| change(app, |choices| choices.labels.merge = true)
                                     >
-                                        "Unite labels that look alike"
+                                        "Merge similar labels"
                                     </button>
                                 }
                             })}
@@ -80,7 +80,7 @@ pub fn Labels() -> impl IntoView {
                                             change(app, |choices| choices.labels.missing.extend(missing));
                                         }
                                     >
-                                        "Leave out rows with these words"
+                                        "Leave out rows with missing labels"
                                     </button>
                                 }
                             })}
@@ -98,7 +98,7 @@ pub fn Labels() -> impl IntoView {
                                             });
                                         }
                                     >
-                                        "Take labels as they are"
+                                        "Undo: use the labels as they are"
                                     </button>
                                 }
                             })}
@@ -128,7 +128,7 @@ pub fn LeftOut(data: StoredValue<DataPreview>) -> impl IntoView {
     };
     let back = move |class: String| {
         let test = format!("take-{class}");
-        let words = format!("Take “{class}” again");
+        let words = format!("Include “{class}” again");
         view! {
             <button
                 type="button"
@@ -158,7 +158,7 @@ pub fn LeftOut(data: StoredValue<DataPreview>) -> impl IntoView {
                             <Select
                                 id="drop-class"
                                 label="Leave out a class"
-                                hint="Its rows neither teach nor examine: for classes of a few rows, or of no interest."
+                                hint="Its rows are not used at all. For classes with only a few rows, or of no interest."
                                 options=options
                                 chosen=Signal::derive(String::new)
                                 on_choose=move |class: String| change(app, |choices| choices.labels.drop.push(class))

@@ -30,9 +30,9 @@ pub fn Parts(data: StoredValue<DataPreview>) -> impl IntoView {
     let app = App::here();
     let kind = Memo::new(move |_| app.choices.with(|choices| key(&choices.split)));
     let mut options =
-        vec![("auto", "automatically"), ("share", "a share at random"), ("column", "by a column")];
+        vec![("auto", "automatic"), ("share", "random share"), ("column", "split column")];
     if data.with_value(|data| data.rows == ETHOS_ROWS) {
-        options.push(("codelab", "as Google's codelab did"));
+        options.push(("codelab", "as in Google's codelab"));
     }
     let options = options.into_iter().map(|(v, text)| (v.to_owned(), text.to_owned())).collect();
     let choose = move |value: String| {
@@ -45,24 +45,25 @@ pub fn Parts(data: StoredValue<DataPreview>) -> impl IntoView {
             };
         });
     };
-    let hint = "Automatically: by the file's own column where it has one, else a fifth of the rows at random.";
+    let hint =
+        "Automatic: the table's split column if it has one, otherwise a random fifth of the rows.";
     let named = Memo::new(move |_| app.choices.with(|choices| choices.roles.split.is_some()));
     let said = move || {
         app.report.with(|report| {
-            report.as_ref().map(|report| format!("Split {}.", report.split)).unwrap_or_default()
+            report.as_ref().map(|report| format!("Split: {}.", report.split)).unwrap_or_default()
         })
     };
     view! {
             <section aria-labelledby="parts-title">
-                <h2 id="parts-title">"Which rows teach, which examine"</h2>
+                <h2 id="parts-title">"Training, validation and test rows"</h2>
                 <p>
-                    "The rows to measure on are put aside and never learned from. They show how well the classifier does on texts that it has not seen."
+                    "Test rows are never trained on. They show how well the classifier does on texts that it has not seen."
                 </p>
     <Settings>
                 <div class="fields">
                     <Select
                         id="split-kind"
-                        label="Rows are put aside"
+                        label="Test split"
                         hint=hint
                         options=options
                         chosen=Signal::derive(move || kind.get().to_owned())
@@ -99,8 +100,8 @@ fn SplitColumn(data: StoredValue<DataPreview>) -> impl IntoView {
     view! {
         <Select
             id="split-column"
-            label="The column that says"
-            hint="Its cells say train, validation or test."
+            label="Split column"
+            hint="Its cells contain train, validation or test."
             options=options
             chosen=chosen
             on_choose=move |value: String| change(app, |choices| choices.roles.split = value.parse().ok())
@@ -124,7 +125,7 @@ fn Share() -> impl IntoView {
         }
     };
     view! {
-        <Field id="split-share" label="Share of the rows">
+        <Field id="split-share" label="Test share">
             <input
                 id="split-share"
                 data-test="split-share"
@@ -165,7 +166,7 @@ fn Seed() -> impl IntoView {
                 <Field
                     id="split-seed"
                     label="Split seed"
-                    hint="The same seed puts the same rows aside, whatever the training's own seed."
+                    hint="The same seed selects the same test rows, whatever the seed of the run."
                 >
                     <input
                         id="split-seed"
@@ -196,8 +197,8 @@ fn Limit() -> impl IntoView {
     view! {
         <Field
             id="limit"
-            label="Rows to learn from, at most"
-            hint="Empty: all. A few hundred teach a lot already, in less time."
+            label="Training rows, at most"
+            hint="Empty: all. A few hundred rows often suffice and take less time."
         >
             <input
                 id="limit"

@@ -2,7 +2,7 @@
 
 use hearth_classifier::{
     columns::Roles,
-    table::{Dialect, ENCODINGS, Format, TableOptions, TextEncoding},
+    table::{Dialect, ENCODINGS, EncodingKnown, Format, TableOptions, TextEncoding},
 };
 use leptos::prelude::*;
 
@@ -22,9 +22,9 @@ fn role(roles: &Roles, column: usize) -> Option<&'static str> {
     if roles.text.columns().contains(&column) {
         Some("text")
     } else if roles.label == Some(column) {
-        Some("class")
+        Some("label")
     } else if roles.split == Some(column) {
-        Some("part")
+        Some("split")
     } else {
         None
     }
@@ -114,11 +114,22 @@ fn Read(data: StoredValue<DataPreview>) -> impl IntoView {
                     }
                 })}
         </div>
-        <More summary="How it was read">
+        <More summary="How the file was read">
             <dl data-test="read-as">
                 {reading.into_iter().map(part).collect_view()}
             </dl>
         </More>
+    }
+}
+
+/// What to check where the encoding is guessed.
+fn encoding_hint(known: EncodingKnown) -> &'static str {
+    match known {
+        EncodingKnown::Guessed | EncodingKnown::Zeros => {
+            "Detected automatically: check the preview for garbled characters."
+        }
+        EncodingKnown::Ascii => "The file is plain ASCII: most encodings read it alike.",
+        EncodingKnown::Given | EncodingKnown::Mark | EncodingKnown::Fits => "",
     }
 }
 
@@ -133,11 +144,6 @@ fn Dialects(data: StoredValue<DataPreview>) -> impl IntoView {
         actions::read_again(app, options);
     };
     let delimited = dialect.format == Format::Delimited;
-    let guessed = if dialect.encoding.known.is_guess() {
-        "Guessed: look for broken letters above."
-    } else {
-        ""
-    };
     let encodings = ENCODINGS.map(|name| (name.to_owned(), name.to_owned())).to_vec();
     let header = if dialect.header { "yes" } else { "no" };
     let own = |c: Option<char>| c.map_or_else(|| "none".to_owned(), String::from);
@@ -151,7 +157,7 @@ fn Dialects(data: StoredValue<DataPreview>) -> impl IntoView {
         <div class="fields reading">
             <Select
                 id="delimiter"
-                label="Between columns"
+                label="Delimiter"
                 options=delimiters(&dialect)
                 chosen=delimiter(&dialect)
                 on_choose=move |value: String| again(&|options| set_delimiter(options, &value))
@@ -159,7 +165,7 @@ fn Dialects(data: StoredValue<DataPreview>) -> impl IntoView {
             {delimited
                 .then(|| {
                     view! {
-                        <Field id="delimiter-typed" label="Another character between columns">
+                        <Field id="delimiter-typed" label="Other delimiter">
                             <input
                                 id="delimiter-typed"
                                 data-test="delimiter-typed"
@@ -173,14 +179,14 @@ fn Dialects(data: StoredValue<DataPreview>) -> impl IntoView {
                         <Select
                             id="header"
                             label="First line"
-                            options=pairs(&[("yes", "column names"), ("no", "a row already")])
+                            options=pairs(&[("yes", "column names"), ("no", "a row")])
                             chosen=header.to_owned()
                             on_choose=move |value: String| again(&|options| options.header = Some(value == "yes"))
                         />
                         <Select
                             id="quotes"
-                            label="Around texts"
-                            options=characters(&[("\"", "double quotes \""), ("'", "single quotes '"), ("none", "nothing: quotes are plain characters")], &quote)
+                            label="Quote character"
+                            options=characters(&[("\"", "double quote \""), ("'", "single quote '"), ("none", "none: quotes are part of the text")], &quote)
                             chosen=quote
                             on_choose=move |value: String| {
                                 let quote = value.bytes().next().filter(|_| value != "none");
@@ -189,15 +195,15 @@ fn Dialects(data: StoredValue<DataPreview>) -> impl IntoView {
                         />
                         <Select
                             id="escape"
-                            label="Before a quote in a text"
-                            options=characters(&[("none", "the quote once more"), ("\\", "a backslash \\")], &escape)
+                            label="Escape character"
+                            options=characters(&[("none", "doubled quote"), ("\\", "backslash \\")], &escape)
                             chosen=escape
                             on_choose=move |value: String| {
                                 let escape = value.bytes().next().filter(|_| value != "none");
                                 again(&|options| options.escape = escape);
                             }
                         />
-                        <Field id="skip-lines" label="Lines before the table">
+                        <Field id="skip-lines" label="Lines to skip">
                             <input
                                 id="skip-lines"
                                 data-test="skip-lines"
@@ -215,8 +221,8 @@ fn Dialects(data: StoredValue<DataPreview>) -> impl IntoView {
                 })}
             <Select
                 id="encoding"
-                label="Letters"
-                hint=guessed
+                label="Encoding"
+                hint=encoding_hint(dialect.encoding.known)
                 options=encodings
                 chosen=dialect.encoding.encoding.name().to_owned()
                 on_choose=move |value: String| again(&|options| options.encoding = TextEncoding::named(&value))
@@ -254,10 +260,10 @@ pub fn delimiters(dialect: &Dialect) -> Vec<(String, String)> {
         (";", "semicolon ;"),
         ("\t", "tab"),
         ("|", "vertical bar |"),
-        ("json", "JSON, one object a line"),
-        ("one-json", "JSON, one value with all rows"),
-        ("none", "nothing: one column"),
-        ("lines", "nothing: a text in every line"),
+        ("json", "JSON Lines (one object per line)"),
+        ("one-json", "JSON (one value with all rows)"),
+        ("none", "none: one column"),
+        ("lines", "none: one text per line"),
     ]);
     let own = delimiter(dialect);
     if !all.iter().any(|(value, _)| *value == own) {
@@ -276,4 +282,20 @@ pub fn set_delimiter(options: &mut TableOptions, value: &str) {
         value => (Format::Delimited, Some(value.to_owned())),
     };
     (options.format, options.delimiter) = (Some(format), delimiter);
+}
+
+#[cfg(test)]
+mod tests {
+    use wasm_bindgen_test::wasm_bindgen_test;
+
+    use super::*;
+
+    #[wasm_bindgen_test]
+    fn only_a_guessed_encoding_is_to_be_checked() {
+        use EncodingKnown::{Ascii, Fits, Given, Guessed, Mark, Zeros};
+        for known in [Given, Mark, Ascii, Fits, Zeros, Guessed] {
+            let asks = encoding_hint(known).contains("garbled");
+            assert_eq!(asks, known.is_guess(), "{known:?}");
+        }
+    }
 }

@@ -152,7 +152,7 @@ fn Preview(waiting: ToClassify) -> impl IntoView {
                                 <Select
                                     id="classify-header"
                                     label="First line"
-                                    options=pairs(&[("yes", "column names"), ("no", "a row already")])
+                                    options=pairs(&[("yes", "column names"), ("no", "a row")])
                                     chosen=header.to_owned()
                                     on_choose=move |value: String| {
                                         actions::preview_again(app, |options| options.header = Some(value == "yes"));
