@@ -50,7 +50,7 @@ export async function fillRecipe(page, { epochs = 8, seed = 3 } = {}) {
 /** Sets a number of the recipe; opens the panel where it lies hidden. */
 export async function setField(page, name, value) {
   const field = part(page, name === "epochs" ? "epochs" : `field-${name}`);
-  if (!(await field.isVisible())) await page.getByText("Advanced: every setting").click();
+  if (!(await field.isVisible())) await page.getByText("Advanced: the whole recipe").click();
   await field.fill(String(value));
   await field.blur();
 }

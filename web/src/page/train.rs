@@ -47,16 +47,40 @@ struct Setup {
 enum Missing {
     Model,
     Data,
+    Columns,
+}
+
+impl Missing {
+    /// Of a model, a table and its choices, the first that is not there.
+    fn first(model: bool, data: bool, choices: bool) -> Option<Self> {
+        match (model, data, choices) {
+            (false, ..) => Some(Self::Model),
+            (_, false, _) => Some(Self::Data),
+            (.., false) => Some(Self::Columns),
+            (true, true, true) => None,
+        }
+    }
+
+    /// What is missing, a button's words, and where it leads.
+    fn words(self) -> (&'static str, &'static str, Screen) {
+        match self {
+            Self::Model => ("Training needs a model.", "Choose a model", Screen::Model),
+            Self::Data => ("Training needs a table of labeled texts.", "Add a table", Screen::Data),
+            Self::Columns => (
+                "A table is loaded, but its columns or classes are not chosen yet.",
+                "Choose the columns",
+                Screen::Data,
+            ),
+        }
+    }
 }
 
 fn missing(app: App) -> Option<Missing> {
-    if !app.stage.with(|stage| matches!(stage, ModelStage::Ready(_))) {
-        Some(Missing::Model)
-    } else if app.data.with(Option::is_none) || app.report.with(Option::is_none) {
-        Some(Missing::Data)
-    } else {
-        None
-    }
+    Missing::first(
+        app.stage.with(|stage| matches!(stage, ModelStage::Ready(_))),
+        app.data.with(Option::is_some),
+        app.report.with(Option::is_some),
+    )
 }
 
 #[component]
@@ -65,7 +89,7 @@ fn Before() -> impl IntoView {
     let missing = Memo::new(move |_| missing(app));
     view! {
         <p class="lead">
-            "Ask the model a question about each text, show it the rows that somebody has answered already, and it learns to answer the rest."
+            "The model reads a question with each text. Training fits its answers to the labels of your rows, so that it can answer for new texts."
         </p>
         <runs::Unfinished />
         {move || match missing.get() {
@@ -79,14 +103,7 @@ fn Before() -> impl IntoView {
 #[component]
 fn Locked(missing: Missing) -> impl IntoView {
     let app = App::here();
-    let (why, button, screen) = match missing {
-        Missing::Model => {
-            ("There is no model yet that could learn.", "Choose a model", Screen::Model)
-        }
-        Missing::Data => {
-            ("There are no sorted texts yet to learn from.", "Bring a table", Screen::Data)
-        }
-    };
+    let (why, button, screen) = missing.words();
     view! {
         <section class="card" data-test="train-locked">
             <p>{why}</p>
@@ -142,4 +159,22 @@ fn fill(app: App, setup: Setup) {
             setup.prompt_error.try_set(Some(failure));
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use wasm_bindgen_test::wasm_bindgen_test;
+
+    use super::*;
+
+    #[wasm_bindgen_test]
+    fn what_is_said_to_be_missing_is_missing() {
+        assert_eq!(Missing::first(true, true, true), None);
+        assert_eq!(Missing::first(false, true, true), Some(Missing::Model));
+        assert_eq!(Missing::first(true, false, false), Some(Missing::Data));
+        // a table that is there is not asked for
+        let columns = Missing::first(true, true, false);
+        assert_eq!(columns, Some(Missing::Columns));
+        assert!(columns.is_some_and(|missing| missing.words().0.starts_with("A table is loaded")));
+    }
 }

@@ -101,7 +101,7 @@ pub fn Curve() -> impl IntoView {
     }
     let label = move || {
         picture.with(|p| match p.last {
-            0 => "Loss by step; no step yet".to_owned(),
+            0 => "Loss by step: no step yet".to_owned(),
             last => format!("Loss by step: {:.3} after {last} steps, smoothed", p.loss),
         })
     };
@@ -121,14 +121,14 @@ pub fn Curve() -> impl IntoView {
     };
     view! {
         <section aria-labelledby="curve-title">
-            <h2 id="curve-title">"How surprised it still is"</h2>
+            <h2 id="curve-title">"Loss"</h2>
             <p class="hint">
-                "The loss: 0 where it is sure of each right answer. It falls while the model learns. On rows that it does not learn from it may rise again, which is where learning by heart begins."
+                "How far the predicted probabilities are from the labels; 0 is certain and right. If the validation loss rises while the training loss falls, the model is overfitting."
             </p>
             <ul class="key" aria-hidden="true">
-                <li data-line="raw">"each step"</li>
-                <li data-line="smooth">"smoothed"</li>
-                <li data-line="validation">"rows to choose by"</li>
+                <li data-line="raw">"training, each step"</li>
+                <li data-line="smooth">"training, smoothed"</li>
+                <li data-line="validation">"validation"</li>
             </ul>
             <div class="loss-curve" role="img" aria-label=label data-test="loss-curve">
                 <div class="loss-y number">

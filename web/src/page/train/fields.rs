@@ -34,49 +34,49 @@ const fn setting(name: &'static str, title: &'static str, kind: Kind) -> Setting
 }
 
 const LOSSES: &[(&str, &str)] = &[
-    ("choice", "the choice among the classes"),
-    ("label", "the answer's word"),
-    ("sequence", "every word of the prompt"),
+    ("choice", "class tokens only"),
+    ("label", "label token, over the vocabulary"),
+    ("sequence", "every token of the prompt"),
 ];
 const SCHEDULES: &[(&str, &str)] =
-    &[("linear", "in a straight line"), ("cosine", "along a curve"), ("constant", "not at all")];
+    &[("linear", "linear"), ("cosine", "cosine"), ("constant", "constant")];
 
 /// All of them, in groups.
 pub const GROUPS: [(&str, &[Setting]); 3] = [
     (
-        "What is learned",
+        "Adapter and loss",
         &[
-            setting("loss", "Learned is", Kind::Choice(LOSSES)),
-            setting("end_token", "Learn to stop", Kind::Switch),
-            setting("targets", "Adapted matrices", Kind::Matrices),
+            setting("loss", "Loss", Kind::Choice(LOSSES)),
+            setting("end_token", "Train the end token", Kind::Switch),
+            setting("targets", "Target modules", Kind::Matrices),
             setting("rank", "Rank", Kind::Whole),
             setting("alpha", "Alpha", Kind::Number),
-            setting("rank_stabilized", "Stabilize the rank", Kind::Switch),
+            setting("rank_stabilized", "Rank-stabilized scaling (rsLoRA)", Kind::Switch),
             setting("dropout", "Dropout", Kind::Number),
         ],
     ),
     (
-        "How fast",
+        "Optimizer",
         &[
             setting("rate", "Learning rate", Kind::Number),
-            setting("schedule", "It falls", Kind::Choice(SCHEDULES)),
+            setting("schedule", "Learning-rate schedule", Kind::Choice(SCHEDULES)),
             setting("warmup", "Warm-up", Kind::Number),
             setting("lora_plus_ratio", "LoRA+ ratio", Kind::Number),
             setting("weight_decay", "Weight decay", Kind::Number),
-            setting("clip_norm", "Longest step", Kind::Number),
+            setting("clip_norm", "Gradient clipping", Kind::Number),
         ],
     ),
     (
-        "From which rows, and how long",
+        "Batches and epochs",
         &[
-            setting("batch", "Rows a step", Kind::Whole),
-            setting("epochs", "Times through the rows", Kind::Whole),
-            setting("length_grouped", "Group by length", Kind::Switch),
-            setting("class_weights", "Weigh rare classes more", Kind::Switch),
-            setting("validation_share", "Share to choose by", Kind::Number),
+            setting("batch", "Batch size", Kind::Whole),
+            setting("epochs", "Epochs", Kind::Whole),
+            setting("length_grouped", "Group rows by length", Kind::Switch),
+            setting("class_weights", "Class weights", Kind::Switch),
+            setting("validation_share", "Validation share", Kind::Number),
             setting("best_epoch", "Keep the best epoch", Kind::Switch),
             setting("patience", "Patience", Kind::Whole),
-            setting("average", "Average the end", Kind::Number),
+            setting("average", "Weight averaging", Kind::Number),
             setting("seed", "Seed", Kind::Whole),
         ],
     ),
@@ -115,14 +115,14 @@ pub fn parse(kind: Kind, typed: &str) -> Result<Value, String> {
         Kind::Whole => typed
             .parse::<u64>()
             .map(Value::from)
-            .map_err(|_| "A whole number is needed here, such as 8.".to_owned()),
+            .map_err(|_| "Enter a whole number, such as 8.".to_owned()),
         Kind::Number => typed
             .replace(',', ".")
             .parse::<f64>()
             .ok()
             .filter(|number| number.is_finite())
             .map(Value::from)
-            .ok_or_else(|| "A number is needed here, such as 0.1 or 5e-4.".to_owned()),
+            .ok_or_else(|| "Enter a number, such as 0.1 or 5e-4.".to_owned()),
         Kind::Choice(_) | Kind::Switch | Kind::Matrices => Ok(Value::from(typed)),
     }
 }
@@ -136,8 +136,8 @@ pub fn with(recipe: &Recipe, name: &str, value: Value) -> Result<Recipe, String>
         all[name] = value;
         serde_json::from_value::<Recipe>(all)
     });
-    let changed = changed.map_err(|error| format!("This does not fit here: {error}."))?;
-    changed.check().map_err(|e| format!("{} does not work; it takes {}.", e.found, e.expected))?;
+    let changed = changed.map_err(|error| format!("This value is not valid here: {error}."))?;
+    changed.check().map_err(|e| format!("{} is not valid; expected {}.", e.found, e.expected))?;
     Ok(changed)
 }
 
@@ -166,7 +166,7 @@ pub const MATRICES: [(Projection, &str); 7] = [
     (Projection::Q, "query"),
     (Projection::K, "key"),
     (Projection::V, "value"),
-    (Projection::O, "attention's output"),
+    (Projection::O, "attention output"),
     (Projection::Gate, "gate"),
     (Projection::Up, "up"),
     (Projection::Down, "down"),
@@ -211,7 +211,7 @@ mod tests {
         assert_eq!(parse(Kind::Number, "5e-4"), Ok(Value::from(5e-4)));
         assert_eq!(parse(Kind::Number, "0,1"), Ok(Value::from(0.1)));
         let error = with(&recipe, "rank", Value::from(0)).unwrap_err();
-        assert_eq!(error, "0 does not work; it takes 1 to 256.");
+        assert_eq!(error, "0 is not valid; expected 1 to 256.");
         assert!(with(&recipe, "targets", Value::Array(Vec::new())).is_err());
         assert_eq!(preset(&Recipe { epochs: 9, ..Recipe::codelab() }), "codelab");
         assert_eq!(preset(&Recipe { rank: 9, ..recipe }), "own");

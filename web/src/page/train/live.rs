@@ -2,7 +2,7 @@
 
 use hearth_classifier::{
     history::{Epoch, History, Step},
-    recipe::CHOOSING_ROWS,
+    recipe::{CHOOSING_ROWS, Recipe},
 };
 use leptos::prelude::*;
 
@@ -47,7 +47,7 @@ pub fn Live() -> impl IntoView {
         if rate < 10.0 { format!("{rate:.1}") } else { format!("{rate:.0}") }
     });
     let left =
-        of_progress(app, |now| now.seconds_left.map_or_else(|| "soon told".to_owned(), duration));
+        of_progress(app, |now| now.seconds_left.map_or_else(|| "estimating…".to_owned(), duration));
     let saved = of_progress(app, |now| {
         let saved = now.padded_tokens.saturating_sub(now.tokens);
         if now.padded_tokens == 0 {
@@ -64,9 +64,9 @@ pub fn Live() -> impl IntoView {
         <p class="lead">
             {move || {
                 if app.space.with(|space| space.is_some_and(|space| space.available)) {
-                    "Look elsewhere meanwhile, or close the tab: the run is saved every half minute and can be resumed. For that, a copy of the table is kept in this browser's storage until the run ends or is deleted."
+                    "You can use other tabs meanwhile. The run is saved every half minute and can be resumed, even after you close this tab. For that, a copy of the table is kept in this browser's storage until the run ends or is deleted."
                 } else {
-                    "Leave this tab open: this browser keeps nothing, so the run would end with it."
+                    "Leave this tab open: this browser stores no files for this page, so closing the tab would lose the run."
                 }
             }}
         </p>
@@ -77,23 +77,23 @@ pub fn Live() -> impl IntoView {
         <dl class="stats">
             <Stat name=name("Step") value=step note=steps test="step" />
             <Stat name=name("Time left") value=left note=name("") test="time-left" />
-            <Stat name=name("Rows a second") value=rows_a_second note=memory test="rate" />
+            <Stat name=name("Rows per second") value=rows_a_second note=memory test="rate" />
             <Stat
                 name=name("Loss")
                 value=of_steps(app, |step| step.loss, |loss| format!("{loss:.3}"))
-                note=name("how surprised it is; falls")
+                note=name("mean of the last 20 steps")
                 test="loss"
             />
             <Stat
-                name=name("Right answers")
+                name=name("Accuracy")
                 value=of_steps(app, |step| step.accuracy, percent)
-                note=name("on the last rows learned")
+                note=name("training rows of the last 20 steps")
                 test="accuracy"
             />
             <Stat
-                name=name("Work saved")
+                name=name("Tokens saved")
                 value=saved
-                note=name("tokens not computed twice")
+                note=name("compared with padded batches")
                 test="saved"
             />
         </dl>
@@ -106,16 +106,15 @@ pub fn Live() -> impl IntoView {
 fn doing(now: &Training) -> String {
     if let Some((what, _, _)) = &now.scoring {
         return match what.as_str() {
-            "zero-shot" => "Measuring the untrained model, to compare".to_owned(),
-            "testing" => "Trained. Measuring on the rows put aside".to_owned(),
-            other => format!("Measuring ({other})"),
+            "zero-shot" => "Evaluating the untrained model, for comparison".to_owned(),
+            "testing" => "Trained. Evaluating on the test rows".to_owned(),
+            other => format!("Evaluating ({other})"),
         };
     }
     match &now.progress {
-        None => "Getting ready: the rows are cut into tokens, the processor's programs are made"
-            .to_owned(),
+        None => "Getting ready: tokenizing the rows, compiling GPU kernels".to_owned(),
         Some(at) if at.validating.is_some() => {
-            format!("Epoch {} of {}: trying it on the rows to choose by", at.epoch, at.epochs)
+            format!("Epoch {} of {}: evaluating on the validation rows", at.epoch, at.epochs)
         }
         Some(at) => format!("Epoch {} of {}", at.epoch, at.epochs),
     }
@@ -191,26 +190,39 @@ fn validation_rows(app: App) -> usize {
     })
 }
 
-/// Whether the validation rows choose the epoch that is kept.
-fn chooses_epoch(app: App) -> bool {
-    app.recipe.with(|recipe| recipe.chooses_epoch(validation_rows(app)))
+/// As the recipe says it; no rows choose nothing.
+fn chooses(recipe: &Recipe, rows: usize) -> bool {
+    rows > 0 && recipe.chooses_epoch(rows)
 }
 
-/// Which epoch is kept, in words.
-fn kept(app: App) -> String {
-    let rows = validation_rows(app);
-    if chooses_epoch(app) {
+/// Whether the validation rows choose the epoch that is kept.
+fn chooses_epoch(app: App) -> bool {
+    app.recipe.with(|recipe| chooses(recipe, validation_rows(app)))
+}
+
+/// Which epoch is kept, in words, with so many validation rows.
+fn kept(recipe: &Recipe, rows: usize) -> String {
+    if chooses(recipe, rows) {
         "The epoch that does best on the validation rows is kept.".to_owned()
-    } else if !app.recipe.with(|recipe| recipe.best_epoch) {
-        "The last epoch is kept, as set.".to_owned()
+    } else if !recipe.best_epoch {
+        "The last epoch is kept: “Keep the best epoch” is off.".to_owned()
     } else if rows == 0 {
-        "The last epoch is kept: there are no validation rows to choose one by.".to_owned()
+        "The last epoch is kept: there are no validation rows to choose the best one.".to_owned()
     } else {
         format!(
-            "The last epoch is kept: {} {} too few to choose one by; {CHOOSING_ROWS} are needed.",
+            "The last epoch is kept: {} {} too few to choose the best one; {CHOOSING_ROWS} are needed.",
             of(rows, "validation row", "validation rows"),
             if rows == 1 { "is" } else { "are" }
         )
+    }
+}
+
+/// What the figures of the epochs are of.
+fn about_epochs(rows: usize) -> &'static str {
+    if rows == 0 {
+        "There are no validation rows, so only the training loss is measured."
+    } else {
+        "F1 and ROC-AUC on the validation rows: 1 is perfect; a ROC-AUC of 0.5 is chance."
     }
 }
 
@@ -241,28 +253,28 @@ fn EpochTable() -> impl IntoView {
     let news = move || {
         history.with(|history| {
             history.epochs.last().map(|epoch| match epoch.validation_auc {
-                Some(auc) => format!("Epoch {} is done; AUC {auc:.3}.", epoch.epoch),
+                Some(auc) => format!("Epoch {} is done: ROC-AUC {auc:.3}.", epoch.epoch),
                 None => format!("Epoch {} is done.", epoch.epoch),
             })
         })
     };
     view! {
         <section aria-labelledby="epochs-title">
-            <h2 id="epochs-title">"Epoch by epoch"</h2>
-            <p class="hint">
-                "F1 and AUC on rows that it does not learn from: 1 is perfect; an AUC of 0.5 is guessing."
+            <h2 id="epochs-title">"Epochs"</h2>
+            <p class="hint">{move || about_epochs(validation_rows(app))}</p>
+            <p class="hint" data-test="epoch-kept">
+                {move || app.recipe.with(|recipe| kept(recipe, validation_rows(app)))}
             </p>
-            <p class="hint" data-test="epoch-kept">{move || kept(app)}</p>
             <p class="unseen" aria-live="polite">{news}</p>
             <div class="table" role="region" tabindex="0" aria-label="Figures of each epoch">
                 <table data-test="epochs-table">
                     <thead>
                         <tr>
                             <th scope="col">"Epoch"</th>
-                            <th scope="col" class="number">"Loss, learned rows"</th>
-                            <th scope="col" class="number">"Loss, other rows"</th>
+                            <th scope="col" class="number">"Training loss"</th>
+                            <th scope="col" class="number">"Validation loss"</th>
                             <th scope="col" class="number">"F1"</th>
-                            <th scope="col" class="number">"AUC"</th>
+                            <th scope="col" class="number">"ROC-AUC"</th>
                         </tr>
                     </thead>
                     <tbody>
@@ -271,7 +283,7 @@ fn EpochTable() -> impl IntoView {
                             if epochs.is_empty() {
                                 view! {
                                     <tr>
-                                        <td colspan="5" class="quiet">"The first one is under way."</td>
+                                        <td colspan="5" class="quiet">"No epoch has ended yet."</td>
                                     </tr>
                                 }
                                     .into_any()
@@ -283,5 +295,45 @@ fn EpochTable() -> impl IntoView {
                 </table>
             </div>
         </section>
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wasm_bindgen_test::wasm_bindgen_test;
+
+    use super::*;
+
+    #[wasm_bindgen_test]
+    fn the_epoch_that_is_said_to_be_kept_is_kept() {
+        for share in [0.0, 0.2] {
+            for best_epoch in [false, true] {
+                for patience in [0, 2] {
+                    for rows in [0, 1, CHOOSING_ROWS - 1, CHOOSING_ROWS] {
+                        let recipe = Recipe {
+                            validation_share: share,
+                            best_epoch,
+                            patience,
+                            ..Recipe::default()
+                        };
+                        let words = kept(&recipe, rows);
+                        let best = words.starts_with("The epoch that does best");
+                        assert_eq!(best, chooses(&recipe, rows), "{words}");
+                        assert_ne!(best, words.starts_with("The last epoch is kept"), "{words}");
+                        assert!(best || recipe.best_epoch != words.contains("is off"), "{words}");
+                    }
+                }
+            }
+        }
+        assert!(!about_epochs(0).contains("F1") && about_epochs(1).contains("validation rows"));
+    }
+
+    #[wasm_bindgen_test]
+    fn what_is_under_way_is_what_is_said() {
+        let scoring =
+            |what: &str| Training { scoring: Some((what.to_owned(), 1, 2)), ..Training::default() };
+        assert!(doing(&Training::default()).contains("compiling GPU kernels"));
+        assert!(doing(&scoring("zero-shot")).contains("untrained"));
+        assert!(doing(&scoring("testing")).contains("test rows"));
     }
 }

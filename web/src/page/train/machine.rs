@@ -28,21 +28,21 @@ pub fn Machine(setup: Setup) -> impl IntoView {
             tell("max_tokens", None);
             app.spec.update(|spec| spec.max_tokens = tokens);
         }
-        _ => tell("max_tokens", Some("a whole number from 1 to 8192 is needed here")),
+        _ => tell("max_tokens", Some("enter a whole number from 1 to 8192")),
     };
     let memory = move |typed: String| match typed.trim().replace(',', ".").parse::<f64>() {
         Ok(gigabytes) if gigabytes > 0.0 && gigabytes <= 1000.0 => {
             tell("memory", None);
             app.memory.set((gigabytes * 1e9).round() as u64);
         }
-        _ => tell("memory", Some("a number above 0 is needed here, such as 4")),
+        _ => tell("memory", Some("enter a number above 0 and up to 1000, such as 4")),
     };
     let gigabytes = move || ((app.memory.get() as f64 / 1e7).round() / 100.0).to_string();
     let chat = move || {
         if app.model().is_some_and(|model| model.instruct) {
-            "This model was tuned to chat: it may understand the question better in that form."
+            "This model is instruction-tuned: it may understand the question better in this form."
         } else {
-            "For models that were tuned to chat, whose names end in -it. This one was not."
+            "For instruction-tuned models, whose names end in -it. The loaded model is a base model."
         }
     };
     view! {
@@ -50,8 +50,8 @@ pub fn Machine(setup: Setup) -> impl IntoView {
                 <div class="with-wrong">
     <Field
                     id="field-max_tokens"
-                    label="Longest prompt"
-                    hint="In tokens. Longer texts are cut; the question and the answer stay whole."
+                    label="Maximum prompt length"
+                    hint="In tokens. Longer texts are truncated; the question and the answer are kept in full."
                 >
                     <input
                         id="field-max_tokens"
@@ -67,8 +67,8 @@ pub fn Machine(setup: Setup) -> impl IntoView {
                 <div class="with-wrong">
     <Field
                     id="field-memory"
-                    label="Memory that it may take"
-                    hint="In GB, on the graphics processor. With less, the model computes more often what it could have kept."
+                    label="GPU memory limit"
+                    hint="In GB. With less memory, training recomputes more and takes longer."
                 >
                     <input
                         id="field-memory"
@@ -83,8 +83,8 @@ pub fn Machine(setup: Setup) -> impl IntoView {
     </div>
                 <Field
                     id="field-separator"
-                    label="Between question, text and answer"
-                    hint="Plain text that occurs in none of your rows."
+                    label="Separator"
+                    hint="Stands between question, text and answer. Use plain text that occurs in none of your rows."
                 >
                     <input
                         id="field-separator"
@@ -110,7 +110,7 @@ pub fn Machine(setup: Setup) -> impl IntoView {
                                 app.spec.update(|spec| spec.chat = chat);
                             }
                         />
-                        "As a turn of a chat"
+                        "Chat template"
                     </label>
                     <p class="hint" id="field-chat-hint">{chat}</p>
                 </div>

@@ -16,13 +16,10 @@ use crate::{
 /// Parts of the memory as people know them.
 fn part_name(name: &str) -> &str {
     match name {
-        "weights" => "the model",
-        "adapter and optimizer" => "what is learned, and how it moves",
-        "activations" => "a layer at work",
-        "layer inputs" => "what is kept for the way back",
-        "input rows" => "the words' rows",
-        "gradients" => "the way back",
-        "logits" => "the answers",
+        "weights" => "model weights",
+        "activations" => "activations of a layer",
+        "layer inputs" => "stored layer inputs",
+        "input rows" => "token embeddings",
         other => other,
     }
 }
@@ -38,22 +35,23 @@ pub fn Plan() -> impl IntoView {
     };
     let time = figure(|plan| match plan.minutes {
         Some(minutes) => format!("about {}", duration(minutes * 60.0)),
-        None => "?".to_owned(),
+        None => "–".to_owned(),
     });
     let time_note = Signal::derive(move || {
         let known = app.plan.with(|plan| plan.as_ref().is_some_and(|p| p.minutes.is_some()));
-        if known { "by this machine's speed" } else { "told after the first steps" }.to_owned()
+        if known { "estimated from this GPU's speed" } else { "known after the first steps" }
+            .to_owned()
     });
     let allowed = Signal::derive(move || format!("of {} allowed", bytes(app.memory.get())));
     let none = Signal::derive(String::new);
     view! {
         <section aria-labelledby="plan-title">
-            <h2 id="plan-title">"What it will take"</h2>
+            <h2 id="plan-title">"Time and memory"</h2>
             <div data-test="plan" class="plan">
                 <dl class="stats">
                     <Stat name="Time".to_owned() value=time note=time_note test="plan-time" />
                     <Stat
-                        name="Memory".to_owned()
+                        name="GPU memory".to_owned()
                         value=figure(|plan| bytes(plan.memory.total()))
                         note=allowed
                         test="plan-memory"
@@ -91,10 +89,10 @@ fn Memory() -> impl IntoView {
     };
     view! {
         <details class="more">
-            <summary>"The memory, part by part"</summary>
+            <summary>"GPU memory by part"</summary>
             <div class="table more-table">
                 <table class="bars">
-                    <caption class="unseen">"Memory on the graphics processor by part"</caption>
+                    <caption class="unseen">"GPU memory by part"</caption>
                     <tbody>
                         {move || {
                             let parts = parts.get();
@@ -124,11 +122,11 @@ pub fn Start(setup: Setup) -> impl IntoView {
     let name = RwSignal::new(String::new());
     let hindered = Memo::new(move |_| {
         if setup.prompt_error.with(Option::is_some) {
-            "Mend the question or its words first."
+            "Fix the question or the answer words first."
         } else if setup.wrong.with(|wrong| !wrong.is_empty()) {
-            "Mend the marked settings first."
+            "Fix the marked settings first."
         } else if app.plan_error.with(Option::is_some) {
-            "It cannot start like this; what is in the way stands above."
+            "Training cannot start: see the problem above."
         } else {
             ""
         }
@@ -140,7 +138,7 @@ pub fn Start(setup: Setup) -> impl IntoView {
     };
     view! {
         <section class="start" aria-label="Start">
-            <Field id="run-name" label="Name of this run" hint="To find it again among others.">
+            <Field id="run-name" label="Run name" hint="To find this run again among others.">
                 <input
                     id="run-name"
                     data-test="run-name"
@@ -159,7 +157,7 @@ pub fn Start(setup: Setup) -> impl IntoView {
                     disabled=move || !hindered.get().is_empty()
                     on:click=start
                 >
-                    "Start the training"
+                    "Start training"
                 </button>
                 <button
                     type="button"
@@ -167,7 +165,7 @@ pub fn Start(setup: Setup) -> impl IntoView {
                     disabled=move || setup.prompt_error.with(Option::is_some) || app.busy.with(Option::is_some)
                     on:click=move |_| actions::zero_shot(app)
                 >
-                    "Only measure it untrained"
+                    "Evaluate untrained"
                 </button>
                 <span class="quiet" aria-live="polite">{hindered}</span>
             </div>

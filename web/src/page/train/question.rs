@@ -22,11 +22,11 @@ pub fn Question(setup: Setup) -> impl IntoView {
     let app = App::here();
     view! {
         <section aria-labelledby="question-title">
-            <h2 id="question-title">"Your question"</h2>
+            <h2 id="question-title">"Question and answer words"</h2>
             <p>
-                "This decides more than any setting further down. The model reads your question before each text. Ask as you would ask a careful person who has never heard of your task."
+                "The model reads the question before each text. It matters more than any setting below: ask as you would ask a careful person who has never heard of your task."
             </p>
-            <Field id="question" label="What do you ask about each text?">
+            <Field id="question" label="Question">
                 <textarea
                     id="question"
                     data-test="question"
@@ -74,7 +74,7 @@ fn Words() -> impl IntoView {
         view! {
             <div class="field">
                 <label for=id.clone()>
-                    {class.clone()} {positive.then(|| view! { <span class="role">"to find"</span> })}
+                    {class.clone()} {positive.then(|| view! { <span class="role">"positive class"</span> })}
                 </label>
                 <input
                     id=id
@@ -90,9 +90,9 @@ fn Words() -> impl IntoView {
     };
     view! {
         <fieldset>
-            <legend>"The word it answers with"</legend>
+            <legend>"Answer words"</legend>
             <p class="hint words-hint">
-                "Short words that answer your question: Yes and No, or the name of the desk. Words that the model knows well teach it faster than codes like 0 and 1."
+                "The word for each class: Yes and No, or the name of a department. Training is faster with words that the model knows well than with codes like 0 and 1."
             </p>
             {move || {
                 let mut all: Vec<_> = classes.get().0.into_iter().enumerate().collect();
@@ -151,7 +151,7 @@ fn YesOrNo(classes: Memo<(Vec<String>, Option<usize>)>) -> impl IntoView {
                 .then(|| {
                     view! {
                         <button type="button" data-test="yes-or-no" disabled=asked on:click=ask>
-                            "Ask for yes or no"
+                            "Use Yes and No"
                         </button>
                     }
                 })
@@ -181,11 +181,11 @@ fn Filled(setup: Setup) -> impl IntoView {
     view! {
         <div class="filled">
             <div class="filled-head">
-                <h3>"As the model reads it"</h3>
+                <h3>"Prompt preview"</h3>
                 <span class="quiet number" data-test="prompt-row">{place}</span>
                 <span class="filled-steps">
                     <button type="button" data-test="prompt-previous" on:click=move |_| go(true)>
-                        "Row before"
+                        "Previous row"
                     </button>
                     <button type="button" data-test="prompt-next" on:click=move |_| go(false)>
                         "Next row"
@@ -196,7 +196,7 @@ fn Filled(setup: Setup) -> impl IntoView {
                 class="prompt"
                 role="region"
                 tabindex="0"
-                aria-label="The filled prompt"
+                aria-label="Prompt preview"
                 data-test="prompt"
                 class:old=move || setup.prompt_error.with(Option::is_some)
             >
@@ -230,11 +230,14 @@ fn text(app: App, prompt: &FilledPrompt) -> impl IntoView + use<> {
 fn facts(app: App, prompt: &FilledPrompt) -> String {
     let limit = app.spec.with(|spec| spec.max_tokens);
     let mut all = vec![format!(
-        "{} of at most {limit}; the marked word is the answer that it learns to give.",
+        "{} of at most {limit}; the marked answer is what the model is trained to give.",
         of(prompt.tokens, "token", "tokens"),
     )];
     if prompt.cut {
-        all.push("The text was too long and is cut; question and answer stay whole.".to_owned());
+        all.push(
+            "The text is too long and is truncated; question and answer are kept in full."
+                .to_owned(),
+        );
     }
     let words = app.report.with(|report| {
         let classes = report.as_ref().map(|r| r.classes.clone()).unwrap_or_default();
@@ -242,8 +245,8 @@ fn facts(app: App, prompt: &FilledPrompt) -> String {
     });
     if words.len() == prompt.answers.len() && words != prompt.answers {
         all.push(
-            "Your words are more than one token each for this model, so it answers with letters; \
-             the prompt says which letter stands for what."
+            "Your answer words are more than one token each for this model, so it answers with letters; \
+             the prompt says which letter stands for which class."
                 .to_owned(),
         );
     }

@@ -53,22 +53,22 @@ pub fn HowItLearns(setup: Setup) -> impl IntoView {
     let preset = Memo::new(move |_| app.recipe.with(fields::preset));
     let options = move || {
         let mut all = vec![
-            ("default".to_owned(), "Hearth's own: learns fast, measured on real data".to_owned()),
-            ("codelab".to_owned(), "as in Google's codelab, to compare".to_owned()),
+            ("default".to_owned(), "Hearth's default, measured on real data".to_owned()),
+            ("codelab".to_owned(), "Google's codelab, for comparison".to_owned()),
         ];
         if preset.get() == "own" {
-            all.push(("own".to_owned(), "changed by you".to_owned()));
+            all.push(("own".to_owned(), "custom".to_owned()));
         }
         all
     };
     view! {
         <section aria-labelledby="recipe-title">
-            <h2 id="recipe-title">"How it learns"</h2>
+            <h2 id="recipe-title">"Training settings"</h2>
             {move || {
                 view! {
                     <Select
                         id="preset"
-                        label="Recipe"
+                        label="Preset"
                         options=options()
                         chosen=Signal::derive(move || preset.get().to_owned())
                         on_choose=move |name: String| {
@@ -91,9 +91,9 @@ pub fn HowItLearns(setup: Setup) -> impl IntoView {
                     prop:checked=move || app.zero_shot.get()
                     on:change=move |event| app.zero_shot.set(event_target_checked(&event))
                 />
-                "Measure the model before it learns, too, to see what the training is worth"
+                "Also evaluate the untrained model, for comparison"
             </label>
-            <More summary="Advanced: every setting">
+            <More summary="Advanced: the whole recipe">
                 {GROUPS
                     .map(|(title, settings)| {
                         view! {
@@ -106,7 +106,7 @@ pub fn HowItLearns(setup: Setup) -> impl IntoView {
                             </div>
                         }
                     })}
-                <h3>"The prompt and this machine"</h3>
+                <h3>"Prompt and memory"</h3>
                 <machine::Machine setup=setup />
             </More>
         </section>
@@ -153,8 +153,8 @@ fn Epochs(setup: Setup) -> impl IntoView {
             <div class="with-wrong">
     <Field
                 id="epochs"
-                label="Times through the rows"
-                hint="Called epochs. More learn more, until it knows the rows by heart and nothing else."
+                label="Epochs"
+                hint="Passes over the training rows. More epochs learn more; too many lead to overfitting."
             >
                 <input
                     id="epochs"
@@ -167,7 +167,7 @@ fn Epochs(setup: Setup) -> impl IntoView {
                         set(app, setup, "epochs", fields::parse(Kind::Whole, &value_of(&event)));
                     }
                 />
-                <Quick label="Usual numbers of epochs" all=all chosen=epochs on_choose=choose />
+                <Quick label="Common numbers of epochs" all=all chosen=epochs on_choose=choose />
                 </Field>
     <Wrong setup=setup name="epochs" id="epochs-wrong" />
     </div>
@@ -190,7 +190,7 @@ fn Rows() -> impl IntoView {
             };
             report.as_ref().map_or_else(String::new, |report| {
                 format!(
-                    "{} to learn from, {} to choose by, {} to measure on.",
+                    "{} training rows, {} validation rows, {} test rows.",
                     count(rows(&report.train) as u64),
                     count(rows(&report.validation) as u64),
                     count(rows(&report.test) as u64)
@@ -205,12 +205,12 @@ fn Rows() -> impl IntoView {
     };
     view! {
         <div class="field">
-            <span class="field-name">"Rows to learn from"</span>
+            <span class="field-name">"Training rows"</span>
             {move || {
                 let mut buttons = vec![("rows-all".to_owned(), 0, "all".to_owned())];
                 let fewer = ROWS.into_iter().filter(|rows| *rows < all.get());
                 buttons.extend(fewer.map(|rows| (format!("rows-{rows}"), rows, rows.to_string())));
-                view! { <Quick label="Rows to learn from" all=buttons chosen=chosen on_choose=choose /> }
+                view! { <Quick label="Training rows" all=buttons chosen=chosen on_choose=choose /> }
             }}
             <p class="hint number" data-test="rows-used">{used}</p>
         </div>

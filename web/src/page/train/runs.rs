@@ -24,7 +24,7 @@ pub fn Unfinished() -> impl IntoView {
                 .then(|| {
                     view! {
                         <section class="unfinished" aria-labelledby="unfinished-title" data-test="unfinished">
-                            <h2 id="unfinished-title">"Not finished yet"</h2>
+                            <h2 id="unfinished-title">"Unfinished runs"</h2>
                             <ul class="cards">
                                 {runs.into_iter().map(|run| view! { <Run run=run /> }).collect_view()}
                             </ul>
@@ -42,7 +42,7 @@ fn started(run: &RunRecord) -> String {
 
 /// How far it came, where this tab saw it.
 fn standing(app: App, run: &RunRecord) -> String {
-    let state = if run.state == RunState::Paused { "Paused" } else { "Broken off" };
+    let state = if run.state == RunState::Paused { "Paused" } else { "Interrupted" };
     let place = app.training.with_untracked(|now| {
         let seen = now.progress.as_ref().filter(|at| at.key == run.key);
         seen.map(|at| format!(" at step {} of {}", at.step, at.steps))
@@ -60,9 +60,12 @@ fn Run(run: RunRecord) -> impl IntoView {
     let hindered = Memo::new(move |_| match app.model() {
         Some(loaded) if loaded.identity == identity => String::new(),
         Some(loaded) => {
-            format!("It began with {model}, and {} is loaded: load {model} to go on.", loaded.name)
+            format!(
+                "This run was started with {model}, but {} is loaded. Load {model} to resume it.",
+                loaded.name
+            )
         }
-        None => format!("It began with {model}: load that model to go on."),
+        None => format!("This run was started with {model}. Load that model to resume it."),
     });
     let blocked = move || hindered.with(|why| !why.is_empty());
     let sure = RwSignal::new(false);
@@ -76,15 +79,15 @@ fn Run(run: RunRecord) -> impl IntoView {
         }
     };
     let keep = if run.recipe.chooses_epoch(run.rows[1]) {
-        "End it and keep the best epoch"
+        "End and keep the best epoch"
     } else {
-        "End it and keep the last epoch"
+        "End and keep the last epoch"
     };
     let about = format!(
-        "{}. {}, {} to learn from, begun {}.",
+        "{}. {}, {}, started {}.",
         standing(app, &run),
         run.data,
-        of(run.rows[0], "row", "rows"),
+        of(run.rows[0], "training row", "training rows"),
         started(&run)
     );
     view! {
@@ -93,7 +96,7 @@ fn Run(run: RunRecord) -> impl IntoView {
             <p class="quiet number">{about}</p>
             {(!run.kept)
                 .then(|| {
-                    view! { <p class="warn-text">"This browser keeps nothing: the run ends with this tab."</p> }
+                    view! { <p class="warn-text">"This browser stores no files for this page: closing this tab loses the run."</p> }
                 })}
             {move || {
                 blocked()
@@ -102,7 +105,7 @@ fn Run(run: RunRecord) -> impl IntoView {
                             <p class="run-blocked">
                                 {hindered} " "
                                 <button type="button" class="quiet-button" on:click=move |_| app.screen.set(Screen::Model)>
-                                    "Go to the models"
+                                    "Go to Model"
                                 </button>
                             </p>
                         }
@@ -133,7 +136,7 @@ fn Run(run: RunRecord) -> impl IntoView {
                     on:click=delete_now
                     on:blur=move |_| sure.set(false)
                 >
-                    {move || if sure.get() { "Really delete it?" } else { "Delete" }}
+                    {move || if sure.get() { "Really delete?" } else { "Delete" }}
                 </button>
             </div>
         </li>
