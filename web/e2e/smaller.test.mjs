@@ -37,12 +37,12 @@ const kept = (page) => page.evaluate(async () => {
 /** What the model writes on, the likeliest word each time. */
 async function writes(page) {
   await go(page, "use");
-  await page.getByText("How it writes").click();
+  await page.getByText("Generation settings").click();
   await part(page, "write-temperature").fill("0");
   await part(page, "write-tokens").fill("12");
   await part(page, "write-tokens").blur();
   await part(page, "write-start").click();
-  await page.getByText("tokens a second").waitFor();
+  await page.getByText("tokens per second").waitFor();
   return part(page, "written").textContent();
 }
 

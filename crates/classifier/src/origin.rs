@@ -86,7 +86,7 @@ impl ThresholdFrom {
             Self::Validation(rows) => format!("chosen on {rows} validation rows"),
             Self::Other(rows) => format!("chosen on {rows} rows of another table"),
             Self::Test(rows) => format!(
-                "chosen on the {rows} test rows that these figures are of, so they look a little better than they will on other rows"
+                "chosen on the {rows} test rows of these figures, so they look slightly better than they will on other rows"
             ),
         }
     }

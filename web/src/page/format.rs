@@ -40,10 +40,10 @@ pub fn of(number: usize, one: &str, many: &str) -> String {
     format!("{} {}", count(number as u64), if number == 1 { one } else { many })
 }
 
-/// `84 %`; `0.4 %` where less than one would read as none.
+/// `84%`; `0.4%` where less than one would read as none.
 pub fn percent(share: f64) -> String {
     let value = share * 100.0;
-    if value > 0.0 && value < 1.0 { format!("{value:.1} %") } else { format!("{value:.0} %") }
+    if value > 0.0 && value < 1.0 { format!("{value:.1}%") } else { format!("{value:.0}%") }
 }
 
 /// `0.843`, or a dash.
@@ -94,7 +94,7 @@ mod tests {
         assert_eq!(count(1_234_567), "1,234,567");
         assert_eq!(count(999), "999");
         assert_eq!(of(1, "row", "rows"), "1 row");
-        assert_eq!(percent(0.004), "0.4 %");
+        assert_eq!(percent(0.004), "0.4%");
         assert_eq!(figure(None), "–");
     }
 

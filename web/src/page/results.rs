@@ -56,7 +56,7 @@ fn about_rows(shown: &Shown) -> String {
         format!("Measured on {rows} of {name}: the test rows, which were kept out of training.")
     } else if !test.training_known {
         format!(
-            "Measured on {rows} of {name}. This classifier does not say which rows it was trained on: if these are among them, the figures are too good."
+            "Measured on {rows} of {name}. This classifier does not record which rows it was trained on: if these are among them, the figures are too optimistic."
         )
     } else if test.left_out > 0 {
         format!(
@@ -97,7 +97,7 @@ pub fn ResultsScreen() -> impl IntoView {
                             data-test="next-use"
                             on:click=move |_| app.screen.set(Screen::Using)
                         >
-                            "Next: use it"
+                            "Next: Use"
                         </button>
                     </div>
                 }
@@ -108,18 +108,56 @@ pub fn ResultsScreen() -> impl IntoView {
     }
 }
 
+/// What to do where no results are open. The classifier in use may have none, and finished runs may be listed below.
+fn nothing(in_use: Option<&str>, runs: bool) -> String {
+    let below = if runs { " Or choose “Use” at a run below to see its results." } else { "" };
+    match in_use {
+        Some(name) => format!(
+            "There are no results of the classifier in use, {name}: evaluate it under Use.{below}"
+        ),
+        None if runs => "No classifier is in use. Choose “Use” at a run below to see its results, or open a saved classifier.".to_owned(),
+        None => "There are no results yet. Train a classifier, or open a saved one and evaluate it on a labeled table.".to_owned(),
+    }
+}
+
 #[component]
 fn Nothing() -> impl IntoView {
     let app = App::here();
+    let words = move || {
+        let in_use = app.classifier.with(|c| c.as_ref().map(|classifier| classifier.name.clone()));
+        nothing(in_use.as_deref(), !runs::finished(app).is_empty())
+    };
+    let button = move || {
+        if app.classifier.with(Option::is_some) { "Go to Use" } else { "Open a classifier" }
+    };
     view! {
-        <p>"Nothing is measured yet. Train a classifier, or open one and measure it on your data."</p>
+        <p data-test="results-none">{words}</p>
         <div class="actions">
             <button type="button" class="primary" on:click=move |_| app.screen.set(Screen::Train)>
                 "Train"
             </button>
             <button type="button" on:click=move |_| app.screen.set(Screen::Using)>
-                "Open a classifier"
+                {button}
             </button>
         </div>
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wasm_bindgen_test::wasm_bindgen_test;
+
+    use super::*;
+
+    #[wasm_bindgen_test]
+    fn an_empty_screen_contradicts_no_run_and_no_classifier() {
+        for runs in [false, true] {
+            for in_use in [None, Some("moods")] {
+                let words = nothing(in_use, runs);
+                assert_eq!(words.contains("below"), runs, "{words}");
+                assert_eq!(words.contains("moods"), in_use.is_some(), "{words}");
+                assert_eq!(words.contains("no results yet"), !runs && in_use.is_none(), "{words}");
+            }
+        }
     }
 }

@@ -41,7 +41,7 @@ impl Screen {
             Self::Data => "Data",
             Self::Train => "Train",
             Self::Results => "Results",
-            Self::Using => "Use it",
+            Self::Using => "Use",
         }
     }
 

@@ -101,7 +101,7 @@ fn tags(html: &str) -> Vec<&str> {
 #[test]
 fn the_rows_that_chose_the_threshold_are_said() {
     let html = report("x").to_html().unwrap();
-    assert!(html.contains("chosen on the 3 test rows that these figures are of"));
+    assert!(html.contains("chosen on the 3 test rows of these figures"));
     assert!(!html.contains("Threshold and temperature are never chosen on test rows"));
 }
 

@@ -15,9 +15,9 @@ use crate::{
 
 /// Texts and the classes that a trained model would put them in; made up.
 const EXAMPLE: [(&str, &str, &str); 3] = [
-    ("“The second kettle arrived cracked as well.”", "complaint", "97 %"),
-    ("“My mother loves the roses. Thank you!”", "praise", "95 %"),
-    ("“Nobody answers the phone, and I need a new lid.”", "complaint", "88 %"),
+    ("“The second kettle arrived cracked as well.”", "complaint", "97%"),
+    ("“My mother loves the roses. Thank you!”", "praise", "95%"),
+    ("“Nobody answers the phone, and I need a new lid.”", "complaint", "88%"),
 ];
 
 /// Which of its faces the panel shows; it is drawn anew only when that changes.

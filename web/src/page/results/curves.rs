@@ -29,9 +29,9 @@ pub fn Curves(page: Page) -> impl IntoView {
         view! {
             <Curve
                 test="roc"
-                title="ROC"
-                across="False alarms"
-                up="Found (recall)"
+                title="ROC curve"
+                across="False positive rate"
+                up="True positive rate (recall)"
                 points=roc
                 diagonal=true
                 at=at_roc
@@ -39,8 +39,8 @@ pub fn Curves(page: Page) -> impl IntoView {
             />
             <Curve
                 test="pr"
-                title="Precision and recall"
-                across="Found (recall)"
+                title="Precision-recall curve"
+                across="Recall"
                 up="Precision"
                 points=pr
                 diagonal=false
@@ -54,12 +54,12 @@ pub fn Curves(page: Page) -> impl IntoView {
             [plots::roc(&test), plots::precision_recall(&test)].map(Result::unwrap_or_default);
         view! {
             <div class="curve" data-test="roc">
-                <h3>"ROC"</h3>
+                <h3>"ROC curves"</h3>
                 <Plot svg=roc label="ROC curve of each class against the rest" />
             </div>
             <div class="curve" data-test="pr">
-                <h3>"Precision and recall"</h3>
-                <Plot svg=pr label="Precision and recall of each class against the rest" />
+                <h3>"Precision-recall curves"</h3>
+                <Plot svg=pr label="Precision-recall curve of each class against the rest" />
             </div>
         }
     });
@@ -68,12 +68,12 @@ pub fn Curves(page: Page) -> impl IntoView {
             <h2 id="curves-name">"Curves"</h2>
             <div class="plots">
                 {moving} {several} <div class="curve" data-test="histogram">
-                    <h3>"How sure it is"</h3>
-                    <Plot svg=histogram label="How many rows of each class got which probability" />
+                    <h3>"Distribution of scores"</h3>
+                    <Plot svg=histogram label="Histogram of predicted probabilities by actual class" />
                 </div>
                 <div class="curve" data-test="calibration">
-                    <h3>"How often it is right when it is that sure"</h3>
-                    <Plot svg=calibration label="How often the model is right where it says how sure it is" />
+                    <h3>"Calibration"</h3>
+                    <Plot svg=calibration label="Observed frequency by predicted probability" />
                 </div>
             </div>
         </section>
@@ -128,7 +128,7 @@ fn Curve(
         let now = at.get().map_or_else(String::new, |(x, y)| {
             format!(" At the threshold: {across} {x:.2}, {up} {y:.2}.")
         });
-        format!("{title}, area {area}.{now}")
+        format!("{title}, area under it {area}.{now}")
     };
     let turned = format!("rotate(-90 {:.0} {height:.0})", left - 34.0);
     view! {

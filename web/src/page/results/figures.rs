@@ -39,12 +39,12 @@ pub fn Headline(page: Page) -> impl IntoView {
     let about = shown.run.as_ref().map(|run| {
         let [train, validation, measured] = run.rows;
         format!(
-            "{} on {}: {} learned, {} watched, {} measured; trained in {}.",
+            "{} on {}: {}, {}, {}; trained in {}.",
             run.model,
             run.data,
-            of(train, "row", "rows"),
-            validation,
-            measured,
+            of(train, "training row", "training rows"),
+            of(validation, "validation row", "validation rows"),
+            of(measured, "test row", "test rows"),
             duration(run.seconds)
         )
     });
@@ -55,8 +55,8 @@ pub fn Headline(page: Page) -> impl IntoView {
             {about.map(|about| view! { <p class="quiet">{about}</p> })}
             <dl class="stats">{stats.collect_view()}</dl>
             <p class="hint">
-                "Small numbers: 95 of 100 other samples of as many rows would give a figure between the two. "
-                {of(test.rows, "row", "rows")} " measured. " {constant}
+                "Small print: the 95% confidence interval. Measured on "
+                {of(test.rows, "row", "rows")} ". " {constant}
             </p>
             {zero.map(|zero| view! { <Compared zero=zero trained=test.clone() /> })}
         </section>
@@ -69,7 +69,7 @@ fn constant_answer(test: &Evaluation) -> String {
     let most = rows.iter().enumerate().max_by_key(|(_, rows)| **rows);
     most.filter(|_| test.rows > 0).map_or_else(String::new, |(class, rows)| {
         format!(
-            "Always answering “{}” would be right in {}.",
+            "Always predicting “{}” has an accuracy of {}.",
             test.classes[class],
             percent(*rows as f64 / test.rows as f64)
         )
@@ -90,7 +90,7 @@ fn Compared(zero: Evaluation, trained: Evaluation) -> impl IntoView {
         }
     };
     view! {
-        <h2>"Before and after"</h2>
+        <h2>"Before and after training"</h2>
         <div class="table" data-test="zero-shot" tabindex="0" role="region" aria-label="Before and after training">
             <table>
                 <thead>
@@ -132,8 +132,8 @@ pub fn PerClass(page: Page) -> impl IntoView {
     let head = ["Rows", "Precision", "Recall", "F1", "ROC-AUC"];
     view! {
         <section aria-labelledby="classes-name">
-            <h2 id="classes-name">"Class by class"</h2>
-            <div class="table" tabindex="0" role="region" aria-label="Table of the classes">
+            <h2 id="classes-name">"Results by class"</h2>
+            <div class="table" tabindex="0" role="region" aria-label="Results by class">
                 <table>
                     <thead>
                         <tr>
@@ -146,7 +146,7 @@ pub fn PerClass(page: Page) -> impl IntoView {
             </div>
             <p class="hint">
                 {(test.classes.len() == 2).then(|| format!("At the threshold {:.3}.", test.threshold))}
-                " Precision: how much of what is called so is so. Recall: how much of what is so is called so."
+                " Precision: the share of the rows predicted as a class that belong to it. Recall: the share of the rows of a class that are predicted as it."
             </p>
         </section>
     }

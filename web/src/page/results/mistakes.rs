@@ -24,7 +24,7 @@ pub fn RowList(page: Page, rows: Vec<usize>) -> impl IntoView {
                 <td class="number">{row.row}</td>
                 <td class="row-text">
                     {if row.text.is_empty() {
-                        view! { <span class="quiet">"not kept: a kept run has no texts"</span> }.into_any()
+                        view! { <span class="quiet">"not stored: saved runs contain no texts"</span> }.into_any()
                     } else {
                         row.text.clone().into_any()
                     }}
@@ -47,8 +47,8 @@ pub fn RowList(page: Page, rows: Vec<usize>) -> impl IntoView {
                             "Row"
                         </th>
                         <th scope="col">"Text"</th>
-                        <th scope="col">"Is"</th>
-                        <th scope="col">"Called"</th>
+                        <th scope="col">"Actual"</th>
+                        <th scope="col">"Predicted"</th>
                         <th scope="col" class="number">
                             "Probability"
                         </th>
@@ -77,6 +77,18 @@ pub fn RowList(page: Page, rows: Vec<usize>) -> impl IntoView {
     .into_any()
 }
 
+/// How many there are, and what to make of them. Only two classes have a threshold.
+fn summary(wrong: usize, binary: bool) -> String {
+    let at = if binary { " at this threshold" } else { "" };
+    match wrong {
+        0 => format!("Every row is classified correctly{at}."),
+        _ => format!(
+            "{} misclassified{at}. Confident mistakes are often wrong labels.",
+            of(wrong, "row is", "rows are")
+        ),
+    }
+}
+
 #[component]
 pub fn Mistakes(page: Page) -> impl IntoView {
     let wrong = Memo::new(move |_| {
@@ -84,12 +96,27 @@ pub fn Mistakes(page: Page) -> impl IntoView {
     });
     view! {
         <section aria-labelledby="mistakes-name" data-test="mistakes">
-            <h2 id="mistakes-name">"Mistakes, the surest first"</h2>
+            <h2 id="mistakes-name">"Mistakes, most confident first"</h2>
             <p class="hint">
-                {move || of(wrong.with(Vec::len), "row is", "rows are")}
-                " called wrongly at this threshold. Sure mistakes are often labels worth a second look."
+                {move || summary(wrong.with(Vec::len), page.binary())}
             </p>
             {move || view! { <RowList page=page rows=wrong.get() /> }}
         </section>
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wasm_bindgen_test::wasm_bindgen_test;
+
+    use super::*;
+
+    #[wasm_bindgen_test]
+    fn mistakes_and_thresholds_are_named_where_there_are_some() {
+        assert_eq!(summary(0, true), "Every row is classified correctly at this threshold.");
+        assert!(
+            !summary(0, false).contains("threshold") && !summary(3, false).contains("threshold")
+        );
+        assert!(summary(1, true).starts_with("1 row is misclassified at this threshold."));
     }
 }

@@ -16,7 +16,7 @@ use crate::{
     protocol::{RunRecord, RunState},
 };
 
-fn finished(app: App) -> Vec<RunRecord> {
+pub fn finished(app: App) -> Vec<RunRecord> {
     app.runs
         .with(|runs| runs.iter().filter(|run| run.state == RunState::Finished).cloned().collect())
 }
@@ -43,7 +43,7 @@ pub fn Runs() -> impl IntoView {
                 .then(|| {
                     view! {
                         <section aria-labelledby="runs-name">
-                            <h2 id="runs-name">"Your trainings"</h2>
+                            <h2 id="runs-name">"Runs"</h2>
                             <Table runs=all.clone() />
                             {(all.len() > 1).then(|| view! { <Plots runs=all /> })}
                         </section>
@@ -60,10 +60,10 @@ fn Plots(runs: Vec<RunRecord>) -> impl IntoView {
         .map(|what| plots::sweep(&points, what).unwrap_or_default());
     view! {
         <div class="plots" data-test="sweep-plots">
-            <Plot svg=f1 label="F1 of your trainings by training rows and epochs" />
-            <Plot svg=auc label="ROC-AUC of your trainings by training rows and epochs" />
+            <Plot svg=f1 label="F1 of the runs by training rows and epochs" />
+            <Plot svg=auc label="ROC-AUC of the runs by training rows and epochs" />
         </div>
-        <p class="hint">"Compare trainings on the same table only; the plots do not know the difference."</p>
+        <p class="hint">"Compare only runs on the same table: the plots do not tell tables apart."</p>
     }
 }
 
@@ -134,13 +134,13 @@ fn Table(runs: Vec<RunRecord>) -> impl IntoView {
             </tr>
         }
     };
-    let head = ["Learned", "Epochs", "F1", "ROC-AUC", "Time"];
+    let head = ["Training rows", "Epochs", "F1", "ROC-AUC", "Time"];
     view! {
-        <div class="table" data-test="runs-table" tabindex="0" role="region" aria-label="Table of your trainings">
+        <div class="table" data-test="runs-table" tabindex="0" role="region" aria-label="Finished runs">
             <table>
                 <thead>
                     <tr>
-                        <th scope="col">"Training"</th>
+                        <th scope="col">"Run"</th>
                         {head.map(|name| view! { <th scope="col" class="number">{name}</th> }).collect_view()}
                         <td />
                     </tr>

@@ -15,7 +15,7 @@ use crate::page::{
 pub fn Matrix(page: Page) -> impl IntoView {
     view! {
         <section aria-labelledby="matrix-name">
-            <h2 id="matrix-name">"Right and wrong"</h2>
+            <h2 id="matrix-name">"Confusion matrix"</h2>
             {page.binary().then(|| view! { <Slider page=page /> })}
             <Cells page=page />
             <Opened page=page />
@@ -88,8 +88,8 @@ fn Slider(page: Page) -> impl IntoView {
         </dl>
         <div class="actions">
             {goal("Best F1", "goal-f1", Goal::BestF1)}
-            {goal("Precision of 90 %", "goal-precision", Goal::Precision(0.9))}
-            {goal("Recall of 90 %", "goal-recall", Goal::Recall(0.9))}
+            {goal("Precision 90%", "goal-precision", Goal::Precision(0.9))}
+            {goal("Recall 90%", "goal-recall", Goal::Recall(0.9))}
             <button
                 type="button"
                 data-test="use-threshold"
@@ -101,7 +101,7 @@ fn Slider(page: Page) -> impl IntoView {
         </div>
         <p class="quiet number" data-test="threshold-in-use">{in_use}</p>
         <p class="hint">
-            "A threshold chosen on these rows looks a little better here than it will be on others."
+            "A threshold chosen on these rows looks slightly better here than it will on others."
         </p>
     }
 }
@@ -124,7 +124,7 @@ fn Cells(page: Page) -> impl IntoView {
         let open = move || page.cell.get() == Some((truth, said));
         let label = move || {
             names.with_value(|names| {
-                format!(" of {} called {}: show the rows", names[truth], names[said])
+                format!(": actual {}, predicted {}; show the rows", names[truth], names[said])
             })
         };
         let toggle = move |_| {
@@ -163,7 +163,7 @@ fn Cells(page: Page) -> impl IntoView {
     view! {
         <div class="table matrix" data-test="confusion" tabindex="0" role="region" aria-label="Confusion matrix">
             <table>
-                <caption class="hint">"Down: what the row is. Across: what the model says. Open a number to see its rows."</caption>
+                <caption class="hint">"Rows: actual class. Columns: predicted class. Select a number to see its rows."</caption>
                 <thead>
                     <tr>
                         <td />
@@ -192,7 +192,7 @@ fn Opened(page: Page) -> impl IntoView {
                 rows.get()
                     .map(|(truth, said, found)| {
                         let names = page.scores.with_value(|scores| scores.classes.clone());
-                        let title = format!("{} called {}", names[truth], names[said]);
+                        let title = format!("Actual {}, predicted {}", names[truth], names[said]);
                         view! {
                             <h3>{title}</h3>
                             <RowList page=page rows=found />

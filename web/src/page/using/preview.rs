@@ -34,8 +34,7 @@ fn about_text(preview: &FilePreview) -> (&'static str, String) {
     let Some(trained) = &preview.trained else {
         return (
             "warn-text",
-            "This classifier does not say which column its texts came from: the one below is guessed. Check it."
-                .to_owned(),
+            "This classifier does not record its text column: check the guess below.".to_owned(),
         );
     };
     if preview.missing.is_empty() {
@@ -45,7 +44,7 @@ fn about_text(preview: &FilePreview) -> (&'static str, String) {
     (
         "warn-text",
         format!(
-            "The classifier was trained on {}, and this table has no column {}. Choose the column with the texts, or correct how the file is read.",
+            "The classifier was trained on {}, and this table has no column {}. Choose the text column, or correct how the file is read.",
             trained.words(),
             missing.join(", ")
         ),
@@ -96,13 +95,13 @@ fn Preview(waiting: ToClassify) -> impl IntoView {
     };
     let used: Vec<usize> = text.as_ref().map(TextSource::columns).unwrap_or_default();
     let shown = match used.as_slice() {
-        [] => "No column is chosen yet.".to_owned(),
+        [] => "Choose the text column.".to_owned(),
         columns => {
             let names: Vec<&str> = columns
                 .iter()
                 .filter_map(|&c| preview.columns.get(c).map(String::as_str))
                 .collect();
-            format!("To be classified: {}.", names.join(" and "))
+            format!("Text column: {}.", names.join(" and "))
         }
     };
     let rows = of(preview.rows, "row", "rows");

@@ -12,25 +12,25 @@ const FILES: [(Export, &str, &str, &str); 4] = [
         Export::Bundle,
         "export-bundle",
         "Classifier",
-        "One file with everything but the model: opens on this screen and on the command line, and answers the same. It holds none of the training texts, only a keyed hash of each: whoever has the file can tell whether a text that they know already was among them.",
+        "One file with everything but the base model; it gives the same results on this screen and on the command line. It contains no training texts, only a keyed hash of each: anyone who has the file can check whether a text that they already know was among them.",
     ),
     (
         Export::Report,
         "export-report",
         "Report",
-        "The figures and plots as one page that opens offline. It shows the worst mistakes, with their texts.",
+        "Figures and plots in one page that opens offline. It shows the worst mistakes, with their texts.",
     ),
     (
         Export::Peft,
         "export-peft",
         "PEFT adapter",
-        "Two files for Python: Hugging Face PEFT reads them and gives the same scores.",
+        "Two files for Hugging Face PEFT in Python, with the same scores.",
     ),
     (
         Export::Gguf,
         "export-gguf",
         "GGUF adapter",
-        "For llama.cpp and what builds on it, as a LoRA file.",
+        "A LoRA file for llama.cpp and programs built on it.",
     ),
 ];
 
@@ -63,7 +63,7 @@ pub fn Downloads() -> impl IntoView {
         };
     view! {
         <section aria-labelledby="downloads-name">
-            <h2 id="downloads-name">"Take it along"</h2>
+            <h2 id="downloads-name">"Export"</h2>
             <ul class="downloads">{FILES.into_iter().map(item).collect_view()}</ul>
         </section>
     }

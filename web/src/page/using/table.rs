@@ -24,13 +24,13 @@ pub fn Tables() -> impl IntoView {
     let measurable = Memo::new(move |_| app.report.with(Option::is_some));
     view! {
         <section aria-labelledby="tables-name">
-            <h2 id="tables-name">"Sort a whole table"</h2>
+            <h2 id="tables-name">"Classify a table"</h2>
             <fieldset disabled=move || learning.get() || busy.get()>
-                <legend class="unseen">"A table to sort"</legend>
+                <legend class="unseen">"A table to classify"</legend>
                 <FileDrop
                     id="classify-drop"
-                    label="Drop a table to sort, or pick one"
-                    hint="You see first how it is read. It comes back with the class and its probabilities in columns of their own, and its texts unchanged."
+                    label="Drop a table to classify, or choose a file"
+                    hint="First you see how it is read. Then you download the same table with columns added for the predicted class and its probabilities."
                     accept=".csv,.tsv,.txt,.jsonl,.ndjson"
                     on_files=open
                 />
@@ -41,17 +41,17 @@ pub fn Tables() -> impl IntoView {
                         prop:checked=move || app.for_spreadsheets.get()
                         on:change=move |event| app.for_spreadsheets.set(event_target_checked(&event))
                     />
-                    "For a spreadsheet: put an apostrophe before cells that it would run as formulas"
+                    "For spreadsheets: put an apostrophe before cells that would run as formulas"
                 </label>
             </fieldset>
             <super::preview::Waiting />
-            <h3>"Measure it on the loaded data"</h3>
+            <h3>"Evaluate on the loaded table"</h3>
             <p>
                 {move || {
                     if measurable.get() {
-                        "The test rows of the table under Data are scored by this classifier. Rows that it was trained on are left out."
+                        "Scores the test rows of the table under Data. Rows that the classifier was trained on are left out."
                     } else {
-                        "Load a table with labels under Data, and this classifier can be measured on it."
+                        "Load a labeled table under Data to evaluate this classifier on it."
                     }
                 }}
             </p>
@@ -62,10 +62,10 @@ pub fn Tables() -> impl IntoView {
                     disabled=move || !measurable.get() || learning.get() || busy.get()
                     on:click=move |_| actions::evaluate(app)
                 >
-                    "Measure"
+                    "Evaluate"
                 </button>
                 <button type="button" class="quiet-button" on:click=move |_| app.screen.set(Screen::Data)>
-                    "To the data"
+                    "Go to Data"
                 </button>
             </div>
         </section>

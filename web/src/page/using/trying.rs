@@ -61,8 +61,8 @@ pub fn Trying() -> impl IntoView {
     };
     view! {
         <section aria-labelledby="try-name">
-            <h2 id="try-name">"Try a sentence"</h2>
-            <Field id="try-text" label="Your text" hint="The answer follows as you type.">
+            <h2 id="try-name">"Classify a text"</h2>
+            <Field id="try-text" label="Your text" hint="The prediction follows as you type.">
                 <textarea
                     id="try-text"
                     data-test="try-text"
@@ -79,7 +79,7 @@ pub fn Trying() -> impl IntoView {
                     .then(|| {
                         view! {
                             <p class="hint" id="examples-name">
-                                "Or one of the rows that measured it:"
+                                "Or try one of the test rows:"
                             </p>
                             <ul class="examples" aria-labelledby="examples-name">
                                 {texts.into_iter().map(example).collect_view()}
@@ -129,10 +129,10 @@ fn Answer(result: RwSignal<Option<Classified>>) -> impl IntoView {
     };
     let words = move || {
         result.with(|result| {
-            let Some(result) = result else { return "Nothing typed yet.".to_owned() };
+            let Some(result) = result else { return "No text yet.".to_owned() };
             let class = result.classes.get(result.predicted).cloned().unwrap_or_default();
             let cut = if result.cut {
-                " The text is longer than the model reads; its end was left out."
+                " The text is longer than the prompt allows and was truncated."
             } else {
                 ""
             };

@@ -44,8 +44,8 @@ pub fn Writer() -> impl IntoView {
     };
     view! {
         <section aria-labelledby="write-name">
-            <h2 id="write-name">"Ask the base model"</h2>
-            <p>"The model without what you taught it: it continues any text, and knows nothing of your classes."</p>
+            <h2 id="write-name">"Generate text"</h2>
+            <p>"The base model without your training: it continues any text and does not know your classes."</p>
             <Field id="write-prompt" label="Text to continue">
                 <textarea
                     id="write-prompt"
@@ -54,7 +54,7 @@ pub fn Writer() -> impl IntoView {
                     on:input=move |event| prompt.set(event_target_value(&event))
                 />
             </Field>
-            <More summary="How it writes">
+            <More summary="Generation settings">
                 <Settings how=how />
             </More>
             <div class="actions">
@@ -64,7 +64,7 @@ pub fn Writer() -> impl IntoView {
                     disabled=move || blocked.get() || prompt.with(|text| text.trim().is_empty())
                     on:click=start
                 >
-                    "Write"
+                    "Generate"
                 </button>
                 <button
                     type="button"
@@ -77,7 +77,7 @@ pub fn Writer() -> impl IntoView {
                     "Stop"
                 </button>
                 <span class="quiet number" role="status">
-                    {move || speed.get().map(|rate| format!("{rate:.1} tokens a second"))}
+                    {move || speed.get().map(|rate| format!("{rate:.1} tokens per second"))}
                 </span>
             </div>
             {move || {
@@ -85,7 +85,7 @@ pub fn Writer() -> impl IntoView {
                     .get()
                     .map(|text| {
                         view! {
-                            <pre class="written" data-test="written" tabindex="0" aria-label="What the model wrote">
+                            <pre class="written" data-test="written" tabindex="0" aria-label="Generated text">
                                 <span class="quiet">{prompt.get_untracked()}</span>
                                 {text}
                             </pre>
@@ -131,7 +131,7 @@ fn Settings(how: RwSignal<Writing>) -> impl IntoView {
         <div class="fields">
             {number(
                 "write-tokens",
-                "Longest answer, in tokens",
+                "Maximum length in tokens",
                 "A token is about three quarters of a word.",
                 [1.0, MOST as f64, 1.0],
                 |how| how.max_tokens as f64,
@@ -140,23 +140,23 @@ fn Settings(how: RwSignal<Writing>) -> impl IntoView {
             {number(
                 "write-temperature",
                 "Temperature",
-                "0 always takes the likeliest token; higher is bolder.",
+                "0 always takes the most probable token; higher is more random.",
                 [0.0, 2.0, 0.1],
                 |how| (f64::from(how.temperature) * 100.0).round() / 100.0,
                 |how, value| how.temperature = value as f32,
             )}
             {number(
                 "write-top-k",
-                "Top k",
-                "Draw from so many of the likeliest tokens; 0: from all.",
+                "Top-k",
+                "Samples from this many of the most probable tokens; 0 for all.",
                 [0.0, 1000.0, 1.0],
                 |how| how.top_k as f64,
                 |how, value| how.top_k = value as usize,
             )}
             {number(
                 "write-top-p",
-                "Top p",
-                "Draw from the likeliest tokens that reach this probability together; 1: from all.",
+                "Top-p",
+                "Samples from the most probable tokens that add up to this probability; 1 for all.",
                 [0.01, 1.0, 0.01],
                 |how| (f64::from(how.top_p) * 100.0).round() / 100.0,
                 |how, value| how.top_p = value as f32,
@@ -164,7 +164,7 @@ fn Settings(how: RwSignal<Writing>) -> impl IntoView {
             {number(
                 "write-seed",
                 "Seed",
-                "The same seed draws the same text again.",
+                "The same seed generates the same text.",
                 [0.0, 4_294_967_295.0, 1.0],
                 |how| how.seed as f64,
                 |how, value| how.seed = value as u64,
@@ -177,7 +177,7 @@ fn Settings(how: RwSignal<Writing>) -> impl IntoView {
                 prop:checked=move || how.with(|how| how.chat)
                 on:change=move |event| how.update(|how| how.chat = event_target_checked(&event))
             />
-            "Ask as in a chat (for instruct models)"
+            "Use the chat template (for instruction-tuned models)"
         </label>
     }
 }
