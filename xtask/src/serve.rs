@@ -85,7 +85,8 @@ pub fn build(path: &OsStr) -> Result<PathBuf> {
     Ok(dist())
 }
 
-fn dist() -> PathBuf {
+/// Where the page is built.
+pub fn dist() -> PathBuf {
     root().join("dist")
 }
 

@@ -28,6 +28,12 @@ pub struct Options {
     /// Only what runs in the browser
     #[arg(long)]
     browser_only: bool,
+    /// Only the page's end-to-end tests
+    #[arg(long, conflicts_with_all = ["native_only", "browser_only", "packages"])]
+    page_only: bool,
+    /// Test the page as it was built last (`trunk build --release`), without building it again
+    #[arg(long)]
+    built: bool,
     /// Only this package, with or without the leading `hearth-`; may be repeated
     #[arg(short, long = "package", value_name = "PACKAGE")]
     packages: Vec<String>,
@@ -49,23 +55,25 @@ pub fn test(options: &Options) -> Result<ExitCode> {
     }
     let skipped = std::env::temp_dir().join(format!("hearth-skipped-{}", std::process::id()));
     std::fs::create_dir_all(&skipped).context("no folder for temporary files")?;
-    steps.run("format", cargo().args(["fmt", "--all", "--check"]));
-    if !options.browser_only {
-        native(&mut steps, &packages, options.real, &skipped);
-    }
-    if !options.native_only {
-        in_browser(&mut steps, &packages);
-        if packages.iter().any(|package| package.name == WEB) {
-            let mut native = flags(packages.iter().filter(|package| package.name != WEB));
-            if native.is_empty() {
-                native = ["--package", "hearth-cli"].map(str::to_owned).into();
-            }
-            page(&mut steps, &native, options.real);
+    if !options.page_only {
+        steps.run("format", cargo().args(["fmt", "--all", "--check"]));
+        if !options.browser_only {
+            native(&mut steps, &packages, options.real, &skipped);
         }
+        if !options.native_only {
+            in_browser(&mut steps, &packages);
+        }
+    }
+    if !options.native_only && packages.iter().any(|package| package.name == WEB) {
+        let mut native = flags(packages.iter().filter(|package| package.name != WEB));
+        if native.is_empty() {
+            native = ["--package", "hearth-cli"].map(str::to_owned).into();
+        }
+        page(&mut steps, &native, options);
     }
     let lines = lines_in(&skipped)?;
     std::fs::remove_dir_all(&skipped).context("cannot remove a temporary folder")?;
-    if !options.browser_only && hearth_testing::find_real_model().is_none() {
+    if !(options.browser_only || options.page_only) && hearth_testing::find_real_model().is_none() {
         println!("\nThe real model is not on this machine: `cargo xtask test --real` fetches it");
     }
     Ok(steps.finish(&lines))
@@ -204,16 +212,18 @@ fn browser_test(program: &Path, path: &OsStr) -> Command {
 }
 
 /// Builds the page as it is released and walks through it in headless Chromium.
-fn page(steps: &mut Steps, native_packages: &[String], real: bool) {
+fn page(steps: &mut Steps, native_packages: &[String], options: &Options) {
     let requests = std::env::temp_dir().join(format!("hearth-requests-{}", std::process::id()));
     let mut addresses = Vec::new();
     let ready = steps.attempt("the page, built and served", || {
-        let page = serve::build(&tools::for_page()?)?;
+        tools::for_browser_tests()?;
+        let path = tools::for_page()?;
+        let page = if options.built { serve::dist() } else { serve::build(&path)? };
         // one for all tests; one whose requests are counted, for the test that does so alone; and one that shows
         // what it is that keeps requests in
         for (without_policy, log) in [(false, None), (false, Some(&requests)), (true, None)] {
             let mut models = vec![serve::Offer::fixture()?];
-            if real {
+            if options.real {
                 models.push(serve::Offer::real()?);
             }
             let plan = serve::Plan {
@@ -243,7 +253,7 @@ fn page(steps: &mut Steps, native_packages: &[String], real: bool) {
             .env("HEARTH_URL_COUNTED", &addresses[1])
             .env("HEARTH_URL_WITHOUT_POLICY", &addresses[2])
             .env("HEARTH_REQUESTS", &requests)
-            .env("HEARTH_REAL", if real { "1" } else { "0" })
+            .env("HEARTH_REAL", if options.real { "1" } else { "0" })
             .env("HEARTH_BIN", hearth())
             .envs(hearth_testing::find_real_model().map(|model| ("HEARTH_MODEL", model)))
             .env("CHROMIUM", tools::browser().unwrap_or_default());
