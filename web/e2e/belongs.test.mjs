@@ -236,11 +236,11 @@ test("a running training is not disturbed, and says which epoch it keeps", async
   };
   await go(page, "model");
   await part(page, "load-tiny-gemma3").click();
-  await told("Another model can be loaded when the training has ended.");
+  await told("Another model can be loaded when the run has ended.");
   const remove = part(page, "delete-tiny-gemma3");
   await remove.click();
   await remove.click();
-  await told("A model can be deleted when the training has ended.");
+  await told("A model can be deleted when the run has ended.");
   await go(page, "use");
   await go(page, "data");
   await drop(page.locator('[data-test="data-drop"]'), "other.csv");

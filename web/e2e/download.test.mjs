@@ -194,7 +194,7 @@ test("a host that cannot go on in the middle gives it from the start", () =>
     hub.release();
     await ready(page);
     assert.deepEqual(answers(hub), ["200 whole", `200 bytes=${PIECE}-`]);
-    const cannot = "model.gguf: the host cannot go on in the middle of a file; it is fetched from the start.";
+    const cannot = "model.gguf: the host cannot resume in the middle of a file; it is downloaded from the start.";
     await whole(page, cannot);
   }));
 
@@ -204,7 +204,7 @@ test("a file that changed on the way is not put together with the old one", () =
     await answering(hub);
     hub.become("changed");
     hub.release();
-    await told(page, /model\.gguf: the file on the host has changed since; it is fetched from the start/);
+    await told(page, /model\.gguf: the file on the host has changed; it is downloaded from the start/);
     await told(page, /model\.gguf: this is no model that Hearth reads.*delete it under/);
     assert.deepEqual(answers(hub), ["200 whole", `206 bytes=${PIECE}-`, "200 whole"]);
     assert.equal(await kept(page), sha256(large.map((byte) => byte ^ 0xff)));
@@ -241,7 +241,7 @@ test("a busy host is asked again", () =>
 test("a host that no policy names, or that lets nobody read, is given up after five tries", async () => {
   const refusing = (behaviour, statuses) => offered({ behaviour, bytes: tiny }, async ({ hub, page }) => {
     await begin(page);
-    await told(page, /The connection broke.*try again/);
+    await told(page, /The connection was lost.*Resume the download/);
     assert.deepEqual(hub.requests.map(({ status }) => status), Array(5).fill(statuses).flat());
     await loadModel(page);
   });
@@ -264,7 +264,7 @@ test("a byte that turned over in storage costs one piece", () =>
       const piece = Math.floor(at / PIECE);
       const end = Math.min((piece + 1) * PIECE, large.length);
       assert.deepEqual(answers(hub), [`206 bytes=${piece * PIECE}-${end - 1}`]);
-      const damaged = `Piece ${piece} of model.gguf was damaged in storage and is fetched again.`;
+      const damaged = `Piece ${piece} of model.gguf was damaged in storage and is downloaded again.`;
       await whole(page, damaged);
     }
   }));

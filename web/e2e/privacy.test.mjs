@@ -122,7 +122,7 @@ test("a newer build takes over an empty page, and is announced to a busy one", a
   version = 2;
   const visitor = await context.newPage();
   await visitor.goto(host.address);
-  await part(page, "notice").getByText("A newer Hearth is here.").waitFor();
+  await part(page, "notice").getByText("A new version is available.").waitFor();
   assert.match((await kept()).sort().join(), /-1,.*-2$/);
   await context.close();
   await host.close();

@@ -97,7 +97,7 @@ const engine = (page) => page.workers().find((worker) => worker.url().includes("
 const fullFrom = (page, plan) => engine(page).evaluate((plan) => { globalThis.fullFrom = plan; }, plan);
 const planted = (page) => engine(page).evaluate(() => globalThis.planted);
 const notices = async (page) => (await part(page, "notice").allTextContents()).join(" ");
-const NOT_KEPT = /not kept in this browser: the browser's storage is full.*Download the classifier/;
+const NOT_KEPT = /not stored in this browser: the browser's storage is full.*Export the classifier/;
 
 let host;
 before(async () => { host = await tampered("worker_loader.js", fillable); });
@@ -137,14 +137,14 @@ async function endsUnkept(context, page) {
 test("storage is full at a run's first write", async () => {
   const { context, page } = await ready({ file: "run", writes: 0 });
   await begin(page);
-  await part(page, "notice").getByText("The run starts all the same").waitFor();
+  await part(page, "notice").getByText("The run starts anyway").waitFor();
   await endsUnkept(context, page);
 });
 
 test("storage is full when the table is kept", async () => {
   const { context, page } = await ready({ file: "data", writes: 0 });
   await begin(page);
-  await part(page, "notice").getByText("The run starts all the same").waitFor();
+  await part(page, "notice").getByText("The run starts anyway").waitFor();
   await endsUnkept(context, page);
 });
 
@@ -183,6 +183,6 @@ test("a run that is kept in the end does not say that it is not", async () => {
   const { context, page } = await ready(undefined);
   await begin(page);
   await outcome(page);
-  assert.doesNotMatch(await notices(page), /not kept|storage is full/);
+  assert.doesNotMatch(await notices(page), /not stored|storage is full/);
   await context.close();
 });

@@ -87,7 +87,7 @@ test("a browser that keeps nothing", async () => {
   const { context, page } = await open(browser, {}, host.address);
   await loadModel(page);
   await works(page);
-  assert.match((await part(page, "notice").allTextContents()).join(), /keep|kept/);
+  assert.match((await part(page, "notice").allTextContents()).join(), /stores no files/);
   await context.close();
   await host.close();
 });
@@ -99,7 +99,7 @@ test("no room left for the model", async () => {
   await devtools.send("Storage.overrideQuotaForOrigin", { origin: new URL(page.url()).origin, quotaSize: 1000 });
   await loadModel(page);
   await works(page);
-  assert.match((await part(page, "notice").allTextContents()).join(), /keep|kept|room|space/);
+  assert.match((await part(page, "notice").allTextContents()).join(), /storage is full|memory only/);
   await context.close();
 });
 
@@ -143,7 +143,7 @@ test("the graphics processor is lost while it trains", async () => {
   const { context, page } = await open(browser, {}, host.address);
   await startTraining(page);
   await engine(page).evaluate(() => globalThis.planted.destroy());
-  await told(page, /graphics processor was lost/);
+  await told(page, /GPU was lost/);
   await go(page, "train");
   await page.locator('[data-test^="resume-"]:enabled').click();
   await part(page, "screen-results").waitFor();

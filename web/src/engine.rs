@@ -60,8 +60,8 @@ pub fn start() {
 fn watch_panics() {
     std::panic::set_hook(Box::new(|info| {
         let failure = Failure {
-            what: format!("The engine broke down: {info}"),
-            advice: "It is started anew; a training goes on from its last snapshot.".to_owned(),
+            what: format!("The engine crashed: {info}"),
+            advice: "It restarts.".to_owned(),
             fatal: true,
             piece: None,
         };

@@ -63,9 +63,7 @@ impl<T> Envelope<T> {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ProtocolError {
     /// Page and worker are of different builds.
-    #[error(
-        "the page is of build {here}, its worker of build {there}: reload the page; a running training was saved"
-    )]
+    #[error("the page is of build {here}, its worker of build {there}: reload the page")]
     OtherBuild {
         /// The reader's build.
         here: String,
@@ -73,7 +71,7 @@ pub enum ProtocolError {
         there: String,
     },
     /// No message at all.
-    #[error("a message that is none: {0}")]
+    #[error("not a message: {0}")]
     NotAMessage(String),
 }
 

@@ -23,15 +23,17 @@ pub const COPY: u64 = 4 << 20;
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum StorageError {
     /// The browser gives this site none.
-    #[error("the browser keeps nothing for this page (a private window, or a setting): {0}")]
+    #[error("the browser stores no files for this page (a private window, or a setting): {0}")]
     Blocked(String),
     /// The disk or the site's share of it is full.
     #[error(
-        "the browser's storage is full while writing {0}; free some under Models, or on the disk"
+        "the browser's storage is full while writing {0}; delete models under Model, or free space on the disk"
     )]
     Full(String),
     /// Another tab has the file open.
-    #[error("{0} is open in another tab of Hearth; close that tab, or go on there")]
+    #[error(
+        "{0} is in use by this tab or another tab of Hearth; wait until that is done, or close the other tab"
+    )]
     Busy(String),
     /// Anything else.
     #[error("the browser's storage, {name}: {what}")]

@@ -47,10 +47,10 @@ pub fn unpack<T: DeserializeOwned>(
         .ok_or_else(|| ProtocolError::NotAMessage("it has no text".to_owned()))?;
     let list: Array = field("blobs")?
         .dyn_into()
-        .map_err(|_| ProtocolError::NotAMessage("its blobs are no list".to_owned()))?;
+        .map_err(|_| ProtocolError::NotAMessage("its blobs are not a list".to_owned()))?;
     let blobs = list.iter().map(|blob| blob.dyn_into::<Blob>()).collect::<Result<_, _>>();
     let blobs =
-        blobs.map_err(|_| ProtocolError::NotAMessage("what rides along is no file".to_owned()))?;
+        blobs.map_err(|_| ProtocolError::NotAMessage("an attachment is not a file".to_owned()))?;
     Ok((from_text(&text)?, blobs))
 }
 

@@ -91,7 +91,7 @@ impl BlobSource {
             self.fault(
                 from,
                 to - from,
-                format!("the file cannot be read any more ({said}); pick it again"),
+                format!("the file can no longer be read ({said}); choose it again"),
             )
         };
         self.bytes_read.set(self.bytes_read.get() + to - from);
@@ -133,7 +133,7 @@ impl BlobSource {
                     from,
                     to - from,
                     format!(
-                        "piece {} of {} is damaged; it has to be fetched again",
+                        "piece {} of {} is damaged; download it again",
                         index + 1,
                         hashes.sha256.len()
                     ),

@@ -53,16 +53,16 @@ pub async fn read_table(
     let total = blob.size() as u64;
     if total > LARGEST {
         return Err(Problem::new(
-            format!("The file has {} MB; at most {} are read.", total >> 20, LARGEST >> 20),
-            "Split it, or keep the text and label columns only.",
+            format!("The file has {} MB; the limit is {} MB.", total >> 20, LARGEST >> 20),
+            "Split it, or keep only the text and label columns.",
         ));
     }
     let in_file = |error: TableError| Problem::new(format!("{name}: {error}"), "");
     let unreadable = |e| {
         let said = crate::wire::words(&e);
         Problem::new(
-            format!("The file cannot be read any more: {said}."),
-            "It was moved or changed; pick it again.",
+            format!("The file can no longer be read: {said}."),
+            "It was moved or changed; choose it again.",
         )
     };
     // the file is read twice: first to see how it is written
@@ -220,7 +220,8 @@ impl Data {
 
     /// The rows as they are prepared.
     pub fn prepared(&self) -> Result<&Rc<Prepared>, Problem> {
-        let none = || first("The columns are not chosen yet.", "Choose text and label under Data.");
+        let none =
+            || first("The text and label columns are not chosen yet.", "Choose them under Data.");
         self.prepared.as_ref().ok_or_else(none)
     }
 
@@ -254,14 +255,14 @@ impl Data {
         }
         if cut > 0 {
             warnings.push(format!(
-                "{cut} of the {} texts in use are longer than the limit of {} tokens and are cut; the question and the answer stay whole",
+                "{cut} of the {} texts in use exceed the limit of {} tokens and are truncated; the question and the answer are kept in full",
                 summary.rows_in_use(),
                 spec.max_tokens
             ));
         }
         if !prepared.duplicates.is_empty() {
             warnings.push(format!(
-                "{} test rows have the same text as a training row: the figures flatter",
+                "{} test rows have the same text as a training row: the figures are too optimistic",
                 prepared.duplicates.len()
             ));
         }

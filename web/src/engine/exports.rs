@@ -51,7 +51,7 @@ impl Session<'_> {
             ),
             (peft::WEIGHTS_FILE.to_owned(), blob(&adapter.to_safetensors()?, BINARY)?),
         ];
-        file(files, "put both files into one folder: PeftModel.from_pretrained reads it")
+        file(files, "put both files into one folder for PeftModel.from_pretrained")
     }
 
     /// The adapter as llama.cpp reads it.
@@ -64,7 +64,9 @@ impl Session<'_> {
 
     fn adapter(&mut self, base_model: &str) -> Result<peft::Adapter, Problem> {
         let adapter = self.in_use()?.classifier.to_peft(base_model);
-        adapter.ok_or_else(|| first("This classifier is not trained.", "Train it first."))
+        adapter.ok_or_else(|| {
+            first("The untrained model has no adapter to export.", "Train a classifier first.")
+        })
     }
 
     /// The report.
@@ -72,8 +74,8 @@ impl Session<'_> {
         let using = self.in_use()?;
         let none = || {
             first(
-                "There is no report of this classifier: it was not trained in this browser, or an earlier version of the page kept it without one.",
-                "Use the report that was downloaded with it, or train here.",
+                "This classifier has no report: it was not trained in this browser, or an older version of the page stored it without one.",
+                "Use the report that was exported with it, or train again here.",
             )
         };
         let mut report = using.report.clone().ok_or_else(none)?;
@@ -92,8 +94,8 @@ impl Session<'_> {
         let size = bundle.size() as u64;
         if size > MAX_BYTES as u64 {
             return Err(Problem::new(
-                format!("A file of {} MB is no classifier.", size >> 20),
-                "Pick a file that ends in .hearth.",
+                format!("A file of {} MB is too large to be a classifier.", size >> 20),
+                "Choose a .hearth file.",
             ));
         }
         let bytes = read_blob(bundle, 0, size).await?.to_vec();

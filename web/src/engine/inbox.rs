@@ -77,11 +77,7 @@ impl Inbox {
                 say(request.id, &FromEngine::Done, &[]);
             }
             ToEngine::Pause | ToEngine::Stop if !state.training.get() => {
-                say(
-                    request.id,
-                    &FromEngine::Failed(Failure::new("No training is running.", "")),
-                    &[],
-                );
+                say(request.id, &FromEngine::Failed(Failure::new("No run is training.", "")), &[]);
             }
             ToEngine::Pause => self.wish_for(request.id, Wish::Pause),
             ToEngine::Stop => self.wish_for(request.id, Wish::Stop),

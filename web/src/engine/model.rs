@@ -59,7 +59,7 @@ pub async fn load(
     blobs: Vec<Blob>,
 ) -> Result<Loaded, Problem> {
     let ToEngine::LoadModel { name, files, weights } = body else {
-        return Err(Problem::new("This request loads no model.", ""));
+        return Err(Problem::new("This request does not load a model.", ""));
     };
     let bad = Rc::new(RefCell::new(None));
     let loaded = load_files(base, ask, name, &files, weights, blobs, &bad).await;
@@ -67,7 +67,7 @@ pub async fn load(
     match (loaded, piece) {
         (Err(Problem::Failed(mut failure)), Some(piece)) => {
             failure.piece = Some(piece);
-            failure.advice = "The damaged piece is fetched again; the rest is kept.".to_owned();
+            failure.advice = "The damaged piece is downloaded again; the rest is kept.".to_owned();
             Err(Problem::Failed(failure))
         }
         (loaded, _) => loaded,
@@ -85,7 +85,7 @@ async fn load_files(
 ) -> Result<Loaded, Problem> {
     let start = Instant::now();
     if files.is_empty() || files.len() != blobs.len() {
-        return Err(Problem::new("The model came without its files.", "Pick them again."));
+        return Err(Problem::new("The model's files are missing.", "Choose them again."));
     }
     let gpu = gpu(base).await?;
     let before = gpu.account().in_use();
@@ -119,9 +119,9 @@ async fn load_files(
     if tokens > vocabulary {
         return Err(Problem::new(
             format!(
-                "The tokenizer has {tokens} tokens, the model {vocabulary}: they do not belong together."
+                "The tokenizer has {tokens} tokens but the model has {vocabulary}: they do not belong together."
             ),
-            "Pick the files of one model.",
+            "Choose files of the same model.",
         ));
     }
     let lower = name.to_lowercase();
@@ -160,8 +160,8 @@ async fn tokenizer(
     }
     let missing = || {
         Problem::new(
-            "These files have no tokenizer.json: without it there is no text.",
-            "Drop the model's whole folder, tokenizer.json included.",
+            "These files have no tokenizer.json, which is needed to read text.",
+            "Choose all files of the model, including tokenizer.json.",
         )
     };
     let file = sources.iter().find(|s| s.name() == "tokenizer.json").ok_or_else(missing)?;

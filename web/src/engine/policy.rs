@@ -11,9 +11,9 @@ use crate::{storage::scope, wire::words};
 /// A host that cannot exist (RFC 2606): should no policy stand in the way, nobody is reached.
 const NOBODY: &str = "https://hearth.invalid/";
 
-const REFUSAL: &str = "The engine does not start: nothing would keep it from sending your texts elsewhere. Its file \
-     came without the policy that binds it to this site. Start Hearth with `cargo xtask serve`, or, on a static \
-     host, reload the page once so that its service worker can add the policy.";
+const REFUSAL: &str = "The engine does not start: nothing would keep it from sending your texts elsewhere, as its file \
+     came without a Content Security Policy. Reload the page once, so that its service worker can add the \
+     policy. If that does not help, the server of this page must send it.";
 
 /// Tries to leave, and says which rule was in the way.
 ///

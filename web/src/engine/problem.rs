@@ -38,10 +38,9 @@ impl From<GpuError> for Problem {
         match error {
             GpuError::Lost(_) => Self::Failed(Failure {
                 what:
-                    "The graphics processor was lost: its driver was reset, or it slept too long."
+                    "The GPU was lost: its driver was reset, or the computer was asleep too long."
                         .to_owned(),
-                advice: "The engine is started anew; a training goes on from its last snapshot."
-                    .to_owned(),
+                advice: "The engine restarts.".to_owned(),
                 fatal: true,
                 piece: None,
             }),
@@ -50,9 +49,9 @@ impl From<GpuError> for Problem {
                 "Choose a smaller model, a lower rank or shorter texts, or close other programs and tabs.",
             ),
             GpuError::NoAdapter(_) => Self::new(
-                "This browser offers no graphics processor to compute on.",
+                "This browser offers no GPU.",
                 "Use a current Chrome or Edge (113 or newer), Firefox 141 or newer, or Safari 26 or newer, and \
-                 see that hardware acceleration is on. On Linux, Chrome may need chrome://flags/#enable-unsafe-webgpu.",
+                 check that hardware acceleration is on. On Linux, Chrome may need chrome://flags/#enable-unsafe-webgpu.",
             ),
             _ => Self::new(what, ""),
         }

@@ -161,23 +161,23 @@ impl Session<'_> {
         if using.id != classifier {
             return Err(Problem::new(
                 format!(
-                    "This threshold was chosen on results of another classifier; {:?} is in use now.",
+                    "This threshold was chosen for another classifier; {:?} is in use now.",
                     using.name
                 ),
-                "Choose the classifier under Results, and the threshold again.",
+                "Choose that classifier under Results, then set the threshold again.",
             ));
         }
         if using.measured.is_none() && using.own.is_none() {
             return Err(Problem::new(
-                "There are no results to choose a threshold on.",
-                "Measure the classifier on a table with labels first.",
+                "There are no results to set a threshold for.",
+                "Evaluate the classifier on a labeled table first.",
             ));
         }
         using.move_threshold(ask, threshold).await?;
         if let Err(problem) = self.keep_threshold().await {
             let Problem::Failed(failure) = problem else { return Err(problem) };
             ask.warn(format!(
-                "The threshold is in use but could not be kept: {}. Download the classifier to keep it.",
+                "The threshold is in use but could not be stored: {}. Export the classifier to keep it.",
                 failure.what.trim_end_matches('.')
             ));
         }

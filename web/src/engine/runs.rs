@@ -56,10 +56,10 @@ impl KeptRun {
     /// What to tell once it is finished, where it does not outlive the tab; nothing where it does.
     pub fn farewell(&self) -> Option<String> {
         (!self.record.kept).then(|| {
-            let why = self.not_kept.as_deref().unwrap_or("the browser keeps nothing for this page");
+            let why = self.not_kept.as_deref().unwrap_or("the browser stores no files for this page");
             let why = why.trim_end_matches('.');
             format!(
-                "The finished run is not kept in this browser: {why}. Download the classifier before you close this tab."
+                "The finished run is not stored in this browser: {why}. Export the classifier before you close this tab."
             )
         })
     }
@@ -88,7 +88,7 @@ async fn find(base: &Base, key: &str) -> Result<(KeptRun, Shelf), Problem> {
             return Ok((run, shelf.clone()));
         }
     }
-    Err(Problem::new("This run is not kept any more.", "Start a new one."))
+    Err(Problem::new("This run is no longer stored.", "Start a new one."))
 }
 
 /// All runs, newest first. What cannot be read is left out, with a warning.
@@ -100,7 +100,7 @@ pub async fn list(ask: &Ask, base: &Base) -> Result<Vec<RunRecord>, Problem> {
                 Ok(Some(run)) => runs.push(run.record),
                 Ok(None) if shelf.get(&key, RECORD).await?.is_some() => {
                     ask.warn(
-                        "A run was kept by another version of Hearth and cannot be read here.",
+                        "A run was stored by another version of Hearth and cannot be read here.",
                     );
                 }
                 // killed between making the folder and writing the record: nothing is in it
@@ -108,7 +108,7 @@ pub async fn list(ask: &Ask, base: &Base) -> Result<Vec<RunRecord>, Problem> {
                     StorageError::Busy(_) => Ok(()),
                     other => Err(other),
                 })?,
-                Err(error) => ask.warn(format!("A kept run cannot be read: {error}")),
+                Err(error) => ask.warn(format!("A stored run cannot be read: {error}")),
             }
         }
     }
@@ -186,7 +186,7 @@ impl Session<'_> {
             }
             if let Problem::Failed(failure) = problem {
                 ask.warn(format!(
-                    "{}. The run starts all the same, but closing the tab would lose it.",
+                    "{}. The run starts anyway, but closing the tab would lose it.",
                     failure.what.trim_end_matches('.')
                 ));
                 self.move_to_memory(&mut run, MemoryStore::default(), failure.what).await?;
@@ -224,20 +224,20 @@ impl Session<'_> {
         let (run, shelf) = find(self.base, key).await?;
         let model = self.loaded()?;
         if run.record.state == RunState::Finished {
-            return Err(Problem::new("This run is finished.", "Open its classifier instead."));
+            return Err(Problem::new("This run has finished.", "Open its classifier instead."));
         }
         if run.record.model_identity != model.summary.identity {
             return Err(Problem::new(
                 format!(
-                    "This run trains {}, and {} is loaded.",
+                    "This run trains {}, but {} is loaded.",
                     run.record.model, model.summary.name
                 ),
-                "Load that model first, then go on.",
+                "Load that model, then resume the run.",
             ));
         }
         let lost = || {
             Problem::new(
-                "The run's data are not kept: the browser cleared them, or it broke off before they were.",
+                "The run's table is not stored: the browser deleted it, or the run was interrupted too early.",
                 "Start a new run.",
             )
         };
@@ -256,7 +256,8 @@ impl Session<'_> {
     /// Takes a finished run's classifier into use.
     pub async fn open_run(&mut self, key: &str) -> Result<InUse, Problem> {
         let (run, shelf) = find(self.base, key).await?;
-        let none = || Problem::new("This run has no classifier yet.", "Let it train to its end.");
+        let none =
+            || Problem::new("This run has no classifier yet.", "Resume it and let it finish.");
         let bundle = shelf.get(key, CLASSIFIER).await?.ok_or_else(none)?;
         let results = KeptResults::read(&shelf, key).await?;
         self.open_bundle(&bundle, Some(&run.record.name)).await?;

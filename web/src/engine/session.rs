@@ -57,7 +57,7 @@ pub async fn serve(inbox: Inbox) {
     let (shelf, blocked) = Shelf::open().await;
     let nothing_kept = blocked.map(|why| {
         format!(
-            "{why}. Everything works, but closing the tab loses trainings that are not downloaded."
+            "{why}. Everything works, but closing the tab loses classifiers that are not exported."
         )
     });
     let memory = Shelf::in_memory();
@@ -116,8 +116,7 @@ impl<'m> Session<'m> {
         blobs: Vec<Blob>,
     ) -> Result<Answer, Problem> {
         let file = || {
-            let none =
-                || Problem::new("The request came without its file.", "Pick the file again.");
+            let none = || Problem::new("The file is missing.", "Choose it again.");
             blobs.first().cloned().ok_or_else(none)
         };
         let message = match body {
@@ -212,11 +211,11 @@ impl<'m> Session<'m> {
 
     /// The model.
     pub fn loaded(&self) -> Result<&'m Loaded, Problem> {
-        self.model.ok_or_else(|| first("No model is loaded.", "Load one under Model first."))
+        self.model.ok_or_else(|| first("No model is loaded.", "Load a model under Model first."))
     }
 }
 
 /// There is no table.
 pub fn no_data() -> Problem {
-    first("There is no data yet.", "Drop a CSV file under Data first.")
+    first("No table is loaded.", "Load a table under Data first.")
 }

@@ -114,7 +114,7 @@ impl Session<'_> {
                     Some(trained) => trained.find(&table).map_err(|missing| {
                         Problem::new(
                             format!("{name} has no column {}.", missing.join(", ")),
-                            "Choose the text's column.",
+                            "Choose the text column.",
                         )
                     })?,
                     None => {
@@ -130,10 +130,7 @@ impl Session<'_> {
             }
         };
         if text.columns().into_iter().any(|c| c >= table.columns.len()) {
-            return Err(Problem::new(
-                "There is no such column.",
-                "Choose the text's column again.",
-            ));
+            return Err(Problem::new("There is no such column.", "Choose the text column again."));
         }
         let roles = Roles { text, label: None, split: None, id: None };
         check_texts(&table, &roles)?;
@@ -142,7 +139,7 @@ impl Session<'_> {
         }
         let (texts, bad) = texts(&table, &roles);
         if bad.empty_text.len() == texts.len() {
-            return Err(Problem::new("No row has a text.", "Choose another column for the text."));
+            return Err(Problem::new("No row has any text.", "Choose another text column."));
         }
         let names = classifier.classes().to_vec();
         let mut parts = Vec::new();
@@ -192,7 +189,7 @@ impl Session<'_> {
         let skipped = bad.empty_text.len();
         let note = match skipped {
             0 => format!("{} rows", table.rows.len()),
-            n => format!("{} rows; {n} have no text and no prediction", table.rows.len()),
+            n => format!("{} rows; {n} without text have no prediction", table.rows.len()),
         };
         let names = vec![format!("{stem}-classified.csv")];
         Ok((FromEngine::File { names, note }, vec![join(&parts)?]))

@@ -189,7 +189,7 @@ impl<'m> Session<'m> {
         let unreadable = |what: String| Problem::new(what, "Start the run again.");
         let snapshots = slots.into_memory().map_err(unreadable)?;
         ask.warn(format!(
-            "{refused}. The paused run is in this tab only; closing it would lose it."
+            "{refused}. The paused run is in this tab only: closing the tab would lose it."
         ));
         self.move_to_memory(run, snapshots, refused).await
     }
@@ -229,7 +229,7 @@ impl<'m> Session<'m> {
                 told.see(ask, &record.key, progress, gpu.account().in_use());
                 if let Some(error) = full.borrow_mut().take() {
                     ask.warn(format!(
-                        "{error}. The training goes on, but closing the tab would lose what comes from now on."
+                        "{error}. Training continues, but closing the tab would lose everything from now on."
                     ));
                 }
                 !ask.is_cancelled() && ask.inbox().wish() == Wish::GoOn
@@ -374,7 +374,7 @@ pub async fn measure(
     rows: &[Labelled<'_>],
 ) -> Result<(Measured, f64), Problem> {
     if rows.is_empty() {
-        return Err(Problem::new("No row measures.", "Choose another split under Data."));
+        return Err(Problem::new("There are no test rows.", "Choose another split under Data."));
     }
     let texts: Vec<&str> = rows.iter().map(|row| row.0).collect();
     let start = Instant::now();

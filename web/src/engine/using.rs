@@ -73,7 +73,7 @@ impl Using<'_> {
 impl<'m> Session<'m> {
     /// The classifier in use.
     pub fn in_use(&mut self) -> Result<&mut Using<'m>, Problem> {
-        let none = || first("No classifier is in use.", "Train one, or open a classifier's file.");
+        let none = || first("No classifier is in use.", "Train one, or open a .hearth file.");
         self.using.as_mut().ok_or_else(none)
     }
 
@@ -101,7 +101,7 @@ impl<'m> Session<'m> {
             recipe: Recipe::default(),
             spec: spec.clone(),
             evaluation,
-            note: Some("This is the model before any training.".to_owned()),
+            note: Some("This is the untrained model.".to_owned()),
             report: None,
             origin,
             own: Some(test),
@@ -118,11 +118,11 @@ impl<'m> Session<'m> {
         if using.classifier.classes() != prepared.data.classes {
             return Err(Problem::new(
                 format!(
-                    "The classifier knows the classes {}, the data have {}.",
+                    "The classifier has the classes {}, but the table has {}.",
                     using.classifier.classes().join(", "),
                     prepared.data.classes.join(", ")
                 ),
-                "Choose the label column and the positive class as they were in training.",
+                "Choose the label column and the positive class as in training.",
             ));
         }
         let examples = &prepared.data.examples;
@@ -134,7 +134,7 @@ impl<'m> Session<'m> {
         if places.is_empty() {
             return Err(Problem::new(
                 format!(
-                    "All {left_out} test rows of {} were used in training, so there is none to measure on.",
+                    "All {left_out} test rows of {} were used in training, so none are left to evaluate on.",
                     prepared.summary.file
                 ),
                 "Load a table with other texts under Data.",
@@ -185,7 +185,7 @@ impl<'m> Session<'m> {
             prompt.to_owned()
         };
         if tokenizer.has_own_bos(&prompt, Special::Parse) {
-            ask.warn("the text begins with its own <bos>: no second one is put in front");
+            ask.warn("the text already begins with <bos>, so no second one is added");
         }
         let ids = tokenizer.encode_with_bos(&prompt, Special::Parse);
         let max = model.max_positions();

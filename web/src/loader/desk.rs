@@ -74,8 +74,8 @@ impl Desk {
                 Stop::Paused => FromLoader::Paused { key: String::new(), done: 0 },
                 Stop::Failed(failure) => FromLoader::Failed(failure),
                 Stop::Broken(why) => FromLoader::Failed(Failure::new(
-                    format!("The connection broke: {why}."),
-                    "What is there is kept: try again when the network is back.",
+                    format!("The connection was lost: {why}."),
+                    "Resume the download when the network is back.",
                 )),
             };
             (message, Vec::new())
@@ -117,9 +117,8 @@ impl Desk {
                 blobs,
             ));
         }
-        let missing = || {
-            Stop::Failed(Failure::new("This model is not here, or not whole.", "Load it again."))
-        };
+        let missing =
+            || Stop::Failed(Failure::new("This model is not stored completely.", "Load it again."));
         let (about, files, blobs) = kept::open(key).await?.ok_or_else(missing)?;
         Ok((FromLoader::Files { key: key.to_owned(), name: about.name, files, kept: true }, blobs))
     }
@@ -136,7 +135,7 @@ impl Desk {
 
     fn begin(&self, key: &str) -> Result<(), Stop> {
         if self.running.borrow().contains_key(key) {
-            return Err(Stop::Failed(Failure::new("This model is being loaded already.", "")));
+            return Err(Stop::Failed(Failure::new("This model is already being downloaded.", "")));
         }
         self.running.borrow_mut().insert(key.to_owned(), Wish::GoOn);
         Ok(())
@@ -158,7 +157,7 @@ impl Desk {
             Ok(folder) => Ok(Some(folder)),
             Err(error @ (StorageError::Blocked(_) | StorageError::Full(_))) => {
                 let what = format!(
-                    "{error}. The model is held in memory and has to be loaded again next time."
+                    "{error}. The model is in memory only and must be downloaded again next time."
                 );
                 say(id, &FromLoader::Warning { what }, &[]);
                 Ok(None)
@@ -276,10 +275,7 @@ impl Desk {
         weights: WeightsAs,
     ) -> Result<Answer, Stop> {
         if about.files.is_empty() || about.files.len() != blobs.len() {
-            return Err(Stop::Failed(Failure::new(
-                "The files did not come along.",
-                "Pick them again.",
-            )));
+            return Err(Stop::Failed(Failure::new("The files are missing.", "Choose them again.")));
         }
         self.begin(&key)?;
         let result = self.import_all(id, &key, &about, &blobs, weights).await;
@@ -339,12 +335,12 @@ impl Desk {
 
     async fn refetch_piece(&self, key: &str, file: &str, piece: u64) -> Result<Answer, Stop> {
         let again = |what: String| {
-            Stop::Failed(Failure::new(what, "Delete the model under Model and load it again."))
+            Stop::Failed(Failure::new(what, "Delete the model under Model, then load it again."))
         };
         let folder = kept::model(key).await?;
         let about = kept::about(&folder).await?;
         let remote = about.and_then(|a| a.remote?.files.into_iter().find(|f| f.name == file));
-        let none = || again(format!("{file} is damaged, and it is not known where it came from."));
+        let none = || again(format!("{file} is damaged, and its source is not known."));
         let remote = remote.ok_or_else(none)?;
         let target = Target::kept(&folder, file).await?;
         let total = target.pieces.total.ok_or_else(none)?;
@@ -355,7 +351,7 @@ impl Desk {
             return Err(Stop::Cancelled);
         }
         if sha256(&bytes).await? != *expected {
-            return Err(again(format!("{file}: the file on the host has changed since.")));
+            return Err(again(format!("{file}: the file on the host has changed.")));
         }
         target.mend(piece, &bytes)?;
         drop(target);
@@ -386,8 +382,8 @@ async fn check_hash(
     }
     Err(Stop::Failed(Failure::new(
         format!(
-            "{name}: its sha256 is {found}, expected {expected}: it is another file, or damaged on the way."
+            "{name}: its sha256 is {found}, expected {expected}: it is a different file, or was damaged on the way."
         ),
-        "It was deleted. Load it again; if this repeats, the host has replaced the file.",
+        "It was deleted. Load it again; if this happens again, the host has replaced the file.",
     )))
 }

@@ -74,16 +74,16 @@ fn refusal(file: &RemoteFile, status: u16) -> Stop {
     match status {
         401 | 403 => Stop::Failed(Failure::new(
             format!(
-                "{name}: the host gives this file only to people who are signed in and have accepted its terms."
+                "{name}: the host requires you to be signed in and to have accepted its terms."
             ),
-            "Hearth asks for no account. Download the file yourself, then open it here from your disk.",
+            "Hearth never asks for an account. Download the file yourself, then open it here from your disk.",
         )),
         404 | 410 => Stop::Failed(Failure::new(
             format!("{name}: there is no such file on the host."),
             "Choose another model, or open a file from your disk.",
         )),
-        500..=599 | 429 | 408 => Stop::Broken(format!("the host answers {status}")),
-        _ => Stop::Failed(Failure::new(format!("{name}: the host answers {status}."), "")),
+        500..=599 | 429 | 408 => Stop::Broken(format!("the host answered {status}")),
+        _ => Stop::Failed(Failure::new(format!("{name}: the host answered {status}."), "")),
     }
 }
 
@@ -101,7 +101,10 @@ pub async fn fetch(
     let etag = target.pieces.etag.clone();
     let mut answer = request(&file.url, range, etag.as_deref()).await?;
     if answer.response.status() == 416 {
-        watch.warn(format!("{}: it is shorter now; it is fetched from the start.", file.name));
+        watch.warn(format!(
+            "{}: the file on the host is shorter now; it is downloaded from the start.",
+            file.name
+        ));
         target.begin(None, None).await?;
         from = 0;
         answer = request(&file.url, None, None).await?;
@@ -118,7 +121,7 @@ pub async fn fetch(
             if moved || changed || resized {
                 drop(answer);
                 watch.warn(format!(
-                    "{}: the file on the host has changed since; it is fetched from the start.",
+                    "{}: the file on the host has changed; it is downloaded from the start.",
                     file.name
                 ));
                 target.begin(None, None).await?;
@@ -130,11 +133,11 @@ pub async fn fetch(
         200 => {
             if from > 0 {
                 let why = if etag.is_some() && new_etag.is_some() && etag != new_etag {
-                    "the file on the host has changed since"
+                    "the file on the host has changed"
                 } else {
-                    "the host cannot go on in the middle of a file"
+                    "the host cannot resume in the middle of a file"
                 };
-                watch.warn(format!("{}: {why}; it is fetched from the start.", file.name));
+                watch.warn(format!("{}: {why}; it is downloaded from the start.", file.name));
             }
             let length = answer.header("Content-Length").and_then(|t| t.parse().ok());
             // a length of packed bytes says nothing about the file's
@@ -154,7 +157,7 @@ fn check_size(file: &RemoteFile, found: Option<u64>) -> Result<(), Stop> {
     match (file.bytes, found) {
         (Some(expected), Some(found)) if expected != found => Err(Stop::Failed(Failure::new(
             format!("{}: the host's file has {found} bytes, expected {expected}.", file.name),
-            "The file is another one than this model's; choose another model, or open a file from your disk.",
+            "The file is not this model's; choose another model, or open a file from your disk.",
         ))),
         _ => Ok(()),
     }
@@ -168,7 +171,7 @@ async fn receive(
     from: u64,
     total: Option<u64>,
 ) -> Result<(), Stop> {
-    let nothing = || Stop::Broken("the host's answer is empty".to_owned());
+    let nothing = || Stop::Broken("the host's response is empty".to_owned());
     let body = answer.response.body().ok_or_else(nothing)?;
     let reader: ReadableStreamDefaultReader = body.get_reader().unchecked_into();
     let room = Uint8Array::new_with_length(PIECE as u32);
@@ -202,7 +205,7 @@ async fn receive(
 async fn add(target: &mut Target, watch: &mut dyn Watch, bytes: &Uint8Array) -> Result<(), Stop> {
     if let Some(full) = target.add(bytes).await? {
         watch.warn(format!(
-            "{full}. The model goes on in memory, and has to be fetched again next time."
+            "{full}. The model is in memory only and must be downloaded again next time."
         ));
     }
     Ok(())
@@ -226,7 +229,7 @@ pub async fn fetch_piece(file: &RemoteFile, piece: u64, total: u64) -> Result<Ui
     if status != 206 && status != 200 {
         return Err(refusal(file, status));
     }
-    let nothing = || Stop::Broken("the host's answer is empty".to_owned());
+    let nothing = || Stop::Broken("the host's response is empty".to_owned());
     let body = answer.response.body().ok_or_else(nothing)?;
     let reader: ReadableStreamDefaultReader = body.get_reader().unchecked_into();
     let bytes = Uint8Array::new_with_length((to - from) as u32);

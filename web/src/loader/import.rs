@@ -16,7 +16,7 @@ pub async fn import(blob: &Blob, target: &mut Target, watch: &mut dyn Watch) -> 
         let end = (at + PIECE).min(total);
         let piece = read_blob(blob, at, end).await?;
         if let Some(full) = target.add(&piece).await? {
-            watch.warn(format!("{full}. The model is used from your file and not kept."));
+            watch.warn(format!("{full}. The model is used from your file and not stored."));
         }
         at = end;
     }

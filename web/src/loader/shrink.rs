@@ -51,7 +51,7 @@ impl Desk {
         let mut teller = self.teller(id, key, &[]);
         teller.bits = Some(smaller.bits());
         if let Some(full) = smaller.make(&folder, &name, &mut teller).await? {
-            teller.warn(format!("{full}. The model stays as large as it is."));
+            teller.warn(format!("{full}. The model is not quantized in storage."));
             return Ok(answer);
         }
         let old = std::mem::replace(&mut about.files, vec![name]);
@@ -86,7 +86,7 @@ impl Desk {
         match smaller.make(&folder, &name, &mut teller).await? {
             None => self.open(key).await.map(Some),
             Some(full) => {
-                teller.warn(format!("{full}. The model is used from your files and not kept."));
+                teller.warn(format!("{full}. The model is used from your files and not stored."));
                 kept::models().await?.remove(key).await?;
                 Ok(None)
             }

@@ -150,17 +150,31 @@ fn from_engine(app: App, tries: StoredValue<u32>, message: FromEngine) {
         }),
         FromEngine::Traffic(more) => count_traffic(app, more),
         FromEngine::Warning { what } => tell(app, NoticeKind::Warning, &what, ""),
-        FromEngine::Failed(failure) => {
+        FromEngine::Failed(mut failure) => {
+            let restarts = tries.get_value() < TRIES;
+            if failure.fatal {
+                failure.advice = after_crash(restarts).to_owned();
+            }
             fail(app, &failure);
-            if failure.fatal && tries.get_value() < TRIES {
+            if failure.fatal && restarts {
                 tries.update_value(|tries| *tries += 1);
                 restart_engine(app);
             } else if failure.fatal {
-                let why = "The engine broke down several times; reload the page.";
-                app.gpu.set(Gpu::None(why.to_owned()));
+                let why = format!("The engine crashed several times. {}", after_crash(false));
+                app.gpu.set(Gpu::None(why));
             }
         }
         _ => (),
+    }
+}
+
+/// What happens after a crash, or what to do where nothing does. A reload may serve the same damaged files.
+fn after_crash(restarts: bool) -> &'static str {
+    if restarts {
+        "The engine restarts."
+    } else {
+        "It stays off. Reload the page; if that does not help, delete this site's data in the browser's \
+         settings, which also deletes stored models and runs."
     }
 }
 
@@ -170,11 +184,12 @@ pub fn restart_engine(app: App) {
     app.training.update(|training| *training = Training { request: None, ..training.clone() });
     app.busy.set(None);
     app.gpu.set(Gpu::Opening);
-    app.engine.with_value(|engine| engine.start("The engine was started anew."));
+    app.engine.with_value(|engine| engine.start("The engine was restarted."));
     open_gpu(app);
     if was_training {
-        let advice = "Go on with it under Train: from its last snapshot, or from the beginning where there was none yet.";
-        tell(app, NoticeKind::Warning, "The training was broken off.", advice);
+        let advice =
+            "Resume it under Train from its last snapshot. If it had none yet, start it again.";
+        tell(app, NoticeKind::Warning, "The run was interrupted.", advice);
     }
     let loaded = app.stage.with_untracked(|stage| !matches!(stage, ModelStage::None));
     app.stage.set(ModelStage::None);
@@ -199,10 +214,24 @@ fn from_loader(app: App, message: FromLoader) {
                 }
             });
             if failure.fatal {
-                app.loader.with_value(|loader| loader.start("The loader was started anew."));
+                app.loader.with_value(|loader| loader.start("The loader was restarted."));
                 list_models(app);
             }
         }
         _ => (),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wasm_bindgen_test::wasm_bindgen_test;
+
+    use super::*;
+
+    #[wasm_bindgen_test]
+    fn only_an_engine_that_restarts_is_said_to() {
+        assert!(after_crash(true).contains("restarts"));
+        let last = after_crash(false);
+        assert!(!last.contains("restarts") && last.contains("delete this site's data"), "{last}");
     }
 }

@@ -116,7 +116,7 @@ impl<S: Side> Client<S> {
         match self.spawn() {
             Ok(worker) => *self.0.worker.borrow_mut() = Some(worker),
             Err(error) => {
-                let what = format!("A part of this page did not start: {}", words(&error));
+                let what = format!("A worker of this page did not start: {}", words(&error));
                 self.broke(Failure::new(what, "Reload the page."));
             }
         }
@@ -133,8 +133,8 @@ impl<S: Side> Client<S> {
         let client = self.clone();
         let on_error = Closure::<dyn FnMut(ErrorEvent)>::new(move |event: ErrorEvent| {
             event.prevent_default();
-            let what = format!("A part of this page broke down: {}", event.message());
-            client.broke(Failure { fatal: true, ..Failure::new(what, "It is started anew.") });
+            let what = format!("A worker of this page crashed: {}", event.message());
+            client.broke(Failure { fatal: true, ..Failure::new(what, "It restarts.") });
         });
         worker.set_onmessage(Some(on_message.as_ref().unchecked_ref()));
         worker.set_onerror(Some(on_error.as_ref().unchecked_ref()));
@@ -151,7 +151,7 @@ impl<S: Side> Client<S> {
         let (sender, receiver) = unbounded();
         let posted = match (pack(&Envelope::new(id, body), blobs), &*self.0.worker.borrow()) {
             (Err(error), _) => Err(error.to_string()),
-            (_, None) => Err("this part of the page is not running; reload the page".to_owned()),
+            (_, None) => Err("a worker of this page is not running; reload the page".to_owned()),
             (Ok(value), Some(worker)) => match &mut *self.0.early.borrow_mut() {
                 Some(early) => {
                     early.push(value);
@@ -178,7 +178,7 @@ impl<S: Side> Client<S> {
         {
             for request in early {
                 if let Err(error) = worker.post_message(&request) {
-                    let what = format!("A part of this page does not listen: {}", words(&error));
+                    let what = format!("A worker of this page does not respond: {}", words(&error));
                     return self.broke(Failure::new(what, "Reload the page."));
                 }
             }

@@ -160,7 +160,7 @@ fn renew(app: App, container: &ServiceWorkerContainer, worker: &ServiceWorker) {
         // a worker that is gone has been replaced already
         let _ = worker.post_message(&"take over".into());
     } else {
-        let advice = "It takes over when this tab is closed and opened again.";
-        tell(app, NoticeKind::Warning, "A newer Hearth is here.", advice);
+        let advice = "Close this tab and open it again to use it.";
+        tell(app, NoticeKind::Warning, "A new version is available.", advice);
     }
 }

@@ -113,7 +113,7 @@ fn About() -> impl IntoView {
                 || "Predicts the most probable class.".to_owned(),
                 |name| {
                     format!(
-                        "Predicts “{name}” at or above a probability of {:.3}{}.",
+                        "Predicts “{name}” at or above the threshold {:.3}{}.",
                         classifier.threshold,
                         classifier
                             .threshold_from

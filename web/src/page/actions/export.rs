@@ -31,7 +31,7 @@ pub fn export(app: App, what: Export) {
             ToEngine::ExportReport { created: today.get(..10).unwrap_or_default().to_owned() }
         }
     };
-    app.busy.set(Some(Busy::Working("Writing the file …")));
+    app.busy.set(Some(Busy::Working("Writing the file…")));
     ask(app, body, &[], move |message, blobs| {
         app.busy.set(None);
         if let FromEngine::File { names, note } = message {
@@ -44,11 +44,11 @@ pub fn export(app: App, what: Export) {
 pub fn save_files(app: App, names: &[String], blobs: &[Blob], note: &str) {
     for (name, blob) in names.iter().zip(blobs) {
         if save(name, blob).is_none() {
-            let what = format!("The browser did not take {name}.");
+            let what = format!("The browser did not save {name}.");
             return tell(app, NoticeKind::Error, &what, "Allow downloads for this page.");
         }
     }
-    tell(app, NoticeKind::Good, &format!("Saved {}.", names.join(" and ")), note);
+    tell(app, NoticeKind::Good, &format!("Downloaded {}.", names.join(" and ")), note);
 }
 
 fn save(name: &str, blob: &Blob) -> Option<()> {

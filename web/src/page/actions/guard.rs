@@ -11,7 +11,7 @@ use crate::page::state::{App, NoticeKind};
 pub fn refused_while_training(app: App, what: &str) -> bool {
     let training = app.training.with_untracked(|training| training.request.is_some());
     if training {
-        let what = format!("{what} when the training has ended.");
+        let what = format!("{what} when the run has ended.");
         tell(app, NoticeKind::Warning, &what, "Pause or stop it under Train first.");
     }
     training
@@ -27,8 +27,8 @@ pub fn guard_page(app: App) {
         event.prevent_default();
         let files = event.data_transfer().and_then(|transfer| transfer.files());
         if !taken && files.is_some_and(|files| files.length() > 0) {
-            let what = "Nothing was loaded: the file was dropped beside the marked area.";
-            tell(app, NoticeKind::Warning, what, "Drop it on the area with the dashed border.");
+            let what = "Nothing was loaded: the file was dropped outside the marked area.";
+            tell(app, NoticeKind::Warning, what, "Drop it inside the dashed border.");
         }
     });
     // both live as long as the page

@@ -194,8 +194,8 @@ fn from_loader_to_gpu(app: App, wanted: String, body: ToLoader, blobs: &[Blob]) 
         }
         FromLoader::Files { key, name, files, kept } => {
             if !kept {
-                let what = "This browser keeps no files for this page (a private window, or no space): the model \
-                            is in memory only and has to be fetched again next time.";
+                let what = "This browser stores no files for this page (a private window, or no space): the model \
+                            is in memory only and must be downloaded again next time.";
                 tell(app, NoticeKind::Warning, what, "");
             }
             list_models(app);
@@ -289,7 +289,7 @@ fn load(app: App, name: String, files: Vec<ModelFile>, blobs: Vec<Blob>, key: St
                 if kept {
                     // what cannot even be opened would be offered again and again
                     failure.advice = format!(
-                        "{} It is kept here: delete it under “Kept in this browser”, then load it again.",
+                        "{} It is stored here: delete it under “Stored in this browser”, then load it again.",
                         failure.advice
                     );
                 }
@@ -304,7 +304,7 @@ fn load(app: App, name: String, files: Vec<ModelFile>, blobs: Vec<Blob>, key: St
 
 /// Fetches a damaged piece again and loads the model.
 fn mend(app: App, key: String, file: String, piece: u64) {
-    let what = format!("Piece {piece} of {file} was damaged in storage and is fetched again.");
+    let what = format!("Piece {piece} of {file} was damaged in storage and is downloaded again.");
     tell(app, NoticeKind::Warning, &what, "");
     app.stage.set(ModelStage::Fetching(Fetching {
         key: key.clone(),

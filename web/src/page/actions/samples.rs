@@ -34,8 +34,8 @@ pub fn open_sample(app: App, sample: Sample) {
     match File::new_with_u8_array_sequence(&parts, &sample.file) {
         Ok(file) => open_table_as(app, file, Some(sample)),
         Err(_) => {
-            let what = format!("The sample {} cannot be opened.", sample.file);
-            tell(app, NoticeKind::Error, &what, "Drop a file of your own.");
+            let what = format!("The example {} cannot be opened.", sample.file);
+            tell(app, NoticeKind::Error, &what, "Reload the page, or use a file of your own.");
         }
     }
 }

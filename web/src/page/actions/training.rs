@@ -123,13 +123,13 @@ fn follow(app: App, body: ToEngine) {
             app.shown.set(Some(Shown { classifier: classifier.id, run: Some(run), test }));
             app.classifier.set(Some(classifier));
             app.screen.set(Screen::Results);
-            tell(app, NoticeKind::Good, "Trained and measured.", "");
+            tell(app, NoticeKind::Good, "Trained and evaluated.", "");
             list_runs(app);
             list_models(app);
         }
         FromEngine::Paused { .. } => {
             ended(app);
-            tell(app, NoticeKind::Good, "Paused. The run goes on where it stands.", "");
+            tell(app, NoticeKind::Good, "Paused. Resume the run at any time.", "");
             list_runs(app);
         }
         FromEngine::Failed(_) | FromEngine::Cancelled => {
@@ -152,13 +152,13 @@ fn ended(app: App) {
 
 /// Saves a snapshot and stands still.
 pub fn pause(app: App) {
-    app.training.update(|training| training.asked = Some("Pausing …"));
+    app.training.update(|training| training.asked = Some("Pausing…"));
     ask(app, ToEngine::Pause, &[], |_, _| ());
 }
 
 /// Ends the training now and keeps the best so far.
 pub fn stop(app: App) {
-    app.training.update(|training| training.asked = Some("Stopping …"));
+    app.training.update(|training| training.asked = Some("Stopping…"));
     ask(app, ToEngine::Stop, &[], |_, _| ());
 }
 

@@ -17,7 +17,7 @@ pub fn open_bundle(app: App, file: File) {
         return;
     }
     let blob: Blob = file.unchecked_into();
-    app.busy.set(Some(Busy::Working("Opening the classifier …")));
+    app.busy.set(Some(Busy::Working("Opening the classifier…")));
     ask(app, ToEngine::OpenBundle, &[blob], move |message, _| {
         app.busy.set(None);
         if let FromEngine::Classifier(classifier) = message {
@@ -60,7 +60,7 @@ pub fn zero_shot(app: App) {
 }
 
 fn measure(app: App, body: ToEngine) {
-    if refused_while_training(app, "Rows can be measured") {
+    if refused_while_training(app, "A classifier can be evaluated") {
         return;
     }
     app.busy.set(Some(Busy::Scoring { what: "testing".to_owned(), done: 0, of: 0 }));
@@ -96,7 +96,7 @@ pub fn set_threshold(app: App, threshold: f64) {
     else {
         return;
     };
-    app.busy.set(Some(Busy::Working("Measuring at the new threshold …")));
+    app.busy.set(Some(Busy::Working("Evaluating at the new threshold…")));
     ask(app, ToEngine::SetThreshold { threshold, classifier }, &[], move |message, _| {
         if message.ends() {
             app.busy.set(None);
