@@ -11,7 +11,7 @@
 @group(0) @binding(3) var<storage, read> v: array<vec4<f32>>;             // (S, G, D/4)
 @group(0) @binding(4) var<storage, read> tokens_meta: array<vec4<u32>>;   // (T)
 @group(0) @binding(5) var<storage, read_write> o: array<vec4<f32>>;       // (T, H, D/4)
-@group(0) @binding(6) var<storage, read_write> lse: array<f32>;           // (T, H), log-sum-exp of the scores
+@group(0) @binding(6) var<storage, read_write> rows: array<vec2<f32>>;    // (T, H): log-sum-exp of the scores, and a 0
 
 override WG: u32 = 64u;     // invocations and keys per tile, at least D / 4 and HEADS
 override HEADS: u32 = 4u;   // heads per workgroup: 1, 2 or 4, a divisor of H / G
@@ -96,7 +96,7 @@ fn attention(
         }
     }
     if lane < HEADS {
-        lse[row + lane] = maximum[lane] + log(sum[lane]);
+        rows[row + lane] = vec2<f32>(maximum[lane] + log(sum[lane]), 0.0);
     }
     if lane < p.width4 {
         o[q0 + lane] = o0 / sum.x;

@@ -1,5 +1,5 @@
 // d_Q[T,H,D] = d_S · K, `=`, where d_S = P * (d_P - Σ d_O O) * cap'(S) * scale, P = exp(S - lse),
-// d_P = d_O · Vᵀ
+// d_P = d_O · Vᵀ; and Σ d_O O into ROWS[T,H], for attention_backward_dkv
 //
 // Visits the keys as attention.wgsl does, without its maximum: one workgroup takes one token and up to four heads,
 // an invocation computes d_S of one key, then owns four of the D results.
@@ -10,13 +10,14 @@
 @group(0) @binding(3) var<storage, read> v: array<vec4<f32>>;             // (T, G, D/4)
 @group(0) @binding(4) var<storage, read> tokens_meta: array<vec4<u32>>;   // (T)
 @group(0) @binding(5) var<storage, read> d_o: array<vec4<f32>>;           // (T, H, D/4)
-@group(0) @binding(6) var<storage, read> rows: array<vec2<f32>>;          // (T, H): lse, Σ d_O O
-@group(0) @binding(7) var<storage, read_write> d_q: array<vec4<f32>>;     // (T, H, D/4)
+@group(0) @binding(6) var<storage, read> o: array<vec4<f32>>;             // (T, H, D/4)
+@group(0) @binding(7) var<storage, read_write> rows: array<vec2<f32>>;    // (T, H): lse, Σ d_O O
+@group(0) @binding(8) var<storage, read_write> d_q: array<vec4<f32>>;     // (T, H, D/4)
 
-override WG: u32 = 64u;     // invocations and keys per tile, at least D / 4
+override WG: u32 = 64u;     // invocations and keys per tile, a power of two, at least D / 4 and HEADS
 override HEADS: u32 = 4u;   // heads per workgroup: 1, 2 or 4, a divisor of H / G
 
-var<workgroup> d_scores: array<vec4<f32>, WG>;   // of a tile's keys, one component per head
+var<workgroup> d_scores: array<vec4<f32>, WG>;   // of a tile's keys, one component per head; before that, Σ d_O O
 
 @compute @workgroup_size(WG)
 fn attention_backward_dq(
@@ -39,13 +40,32 @@ fn attention_backward_dq(
     let q1 = q0 + p.width4;
     let q2 = q1 + p.width4;
     let q3 = q2 + p.width4;
-    let row0 = rows[row];
-    let row1 = rows[row + min(1u, HEADS - 1u)];
-    let row2 = rows[row + min(2u, HEADS - 1u)];
-    let row3 = rows[row + min(3u, HEADS - 1u)];
-    let lse = vec4<f32>(row0.x, row1.x, row2.x, row3.x);
-    let d_o_o = vec4<f32>(row0.y, row1.y, row2.y, row3.y);
+    let rows_of = vec4<u32>(row) + min(vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(HEADS - 1u));
+    let lse = vec4<f32>(rows[rows_of.x].x, rows[rows_of.y].x, rows[rows_of.z].x, rows[rows_of.w].x);
     let d = min(lane, p.width4 - 1u);
+    var d_o_o = vec4<f32>();
+    if lane < p.width4 {
+        let at = rows_of * p.width4 + lane;
+        d_o_o = vec4<f32>(
+            dot(d_o[at.x], o[at.x]),
+            dot(d_o[at.y], o[at.y]),
+            dot(d_o[at.z], o[at.z]),
+            dot(d_o[at.w], o[at.w]),
+        );
+    }
+    d_scores[lane] = d_o_o;
+    workgroupBarrier();
+    for (var step = WG / 2u; step > 0u; step /= 2u) {
+        if lane < step {
+            d_scores[lane] += d_scores[lane + step];
+        }
+        workgroupBarrier();
+    }
+    d_o_o = d_scores[0];
+    if lane < HEADS {
+        rows[row + lane].y = d_o_o[lane];
+    }
+    workgroupBarrier();
     var d_q0 = vec4<f32>();
     var d_q1 = vec4<f32>();
     var d_q2 = vec4<f32>();

@@ -16,7 +16,6 @@ Kernel = collections.namedtuple("Kernel", "name files entry overrides useful tri
 # For kernels with a fixed number of multiply-adds a turn.
 USEFUL = {
     "attention": 16,
-    "attention_backward_dot": 4,
     "attention_backward_dq": 32,
     "attention_backward_dkv": 32,
     "lora_dz": 64,

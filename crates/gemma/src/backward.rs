@@ -8,8 +8,6 @@ use hearth_gpu::{Commands, Slice};
 use hearth_kernels::{
     attention_backward_dkv,
     attention_backward_dkv::AttentionBackwardDkv,
-    attention_backward_dot,
-    attention_backward_dot::AttentionBackwardDot,
     attention_backward_dq,
     attention_backward_dq::AttentionBackwardDq,
     geglu_backward::{self, GegluBackward},
@@ -242,14 +240,10 @@ impl Model {
         let a = ws.layer(index);
         let shape = self.attention_shape(ws, index);
         let tokens_meta = &ws.meta;
-        let (q, k, v, d_o, rows) = (&a.q, &a.k, &a.v, &g.d_o, &g.attention_rows);
-        attention_backward_dot::record(
-            c,
-            &AttentionBackwardDot { shape, o: &a.o, d_o, lse: &a.lse, rows },
-        );
+        let (q, k, v, d_o, rows) = (&a.q, &a.k, &a.v, &g.d_o, &a.attention_rows);
         attention_backward_dq::record(
             c,
-            &AttentionBackwardDq { shape, q, k, v, tokens_meta, d_o, rows, d_q: &g.d_q },
+            &AttentionBackwardDq { shape, q, k, v, tokens_meta, d_o, o: &a.o, rows, d_q: &g.d_q },
         );
         let (d_k, d_v) = (&g.d_k, &g.d_v);
         attention_backward_dkv::record(

@@ -160,7 +160,15 @@ impl Model {
         let (shape, tokens_meta) = (self.attention_shape(ws, index), &ws.meta);
         attention::record(
             c,
-            &Attention { shape, q: &a.q, k: &k, v: &v, tokens_meta, o: &a.o, lse: &a.lse },
+            &Attention {
+                shape,
+                q: &a.q,
+                k: &k,
+                v: &v,
+                tokens_meta,
+                o: &a.o,
+                rows: &a.attention_rows,
+            },
         );
     }
 

@@ -49,8 +49,9 @@ pub struct LayerActivations<B = Slice> {
     pub k: B,
     /// Values, `(T, G·D)`.
     pub v: B,
-    /// Log-sum-exp of the scores, `(T, H)`.
-    pub lse: B,
+    /// Two numbers of attention's backward for each row, `(T, H, 2)`: the log-sum-exp of the scores, from forward, and
+    /// `Σ dO · O`.
+    pub attention_rows: B,
     /// Attention's output, `(T, H·D)`.
     pub o: B,
     /// Output projection before its norm, `(T, C)`.
@@ -94,8 +95,6 @@ pub struct Gradients<B = Slice> {
     pub d_k: B,
     /// Of the values, `(T, G·D)`.
     pub d_v: B,
-    /// Pairs that the backward pass of attention needs for each row, `(T, H, 2)`.
-    pub attention_rows: B,
     /// Of a group's z, `(T, targets · R)`.
     pub d_z: B,
 }
@@ -191,7 +190,7 @@ impl<B> LayerActivations<B> {
             q: memory.numbers("q", t, q)?,
             k: memory.numbers("k", t, kv)?,
             v: memory.numbers("v", t, kv)?,
-            lse: memory.numbers("lse", t, heads)?,
+            attention_rows: memory.numbers("attention_rows", t, 2 * heads)?,
             o: memory.numbers("o", t, q)?,
             attention_out: memory.numbers("attention_out", post_norm, c)?,
             mid: memory.numbers("mid", t, c)?,
@@ -211,7 +210,7 @@ impl<B> LayerActivations<B> {
 
 impl<B> Gradients<B> {
     fn new<M: Memory<Buffer = B>>(memory: &mut M, widths: &Widths) -> Result<Self, ModelError> {
-        let &Widths { t, m, c, f, q, kv, heads, rank, .. } = widths;
+        let &Widths { t, m, c, f, q, kv, rank, .. } = widths;
         Ok(Self {
             d_x: memory.numbers("d_x", t, c)?,
             d_x_chosen: memory.numbers("d_x_chosen", m, c)?,
@@ -222,7 +221,6 @@ impl<B> Gradients<B> {
             d_q: memory.numbers("d_q", t, q)?,
             d_k: memory.numbers("d_k", t, kv)?,
             d_v: memory.numbers("d_v", t, kv)?,
-            attention_rows: memory.numbers("attention_rows", t, 2 * heads)?,
             d_z: memory.numbers("d_z", t, MOST_PARTS * rank)?,
         })
     }

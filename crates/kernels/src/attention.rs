@@ -177,11 +177,12 @@ pub struct Attention<'a> {
     pub tokens_meta: &'a Slice,
     /// Output, `(T, H, D)`.
     pub o: &'a Slice,
-    /// Output, `(T, H)`: natural log of the sum of exponentials of the scores, for backward.
-    pub lse: &'a Slice,
+    /// Output, pairs `(T, H)`: the natural log of the sum of exponentials of the scores, and the place in which
+    /// backward keeps a number of its own.
+    pub rows: &'a Slice,
 }
 
-/// Records `o =` and `lse =`.
+/// Records `o =` and `rows =`.
 pub fn record(commands: &mut Commands, op: &Attention) {
     let shape = &op.shape;
     let heads = shape.heads_together();
@@ -190,7 +191,7 @@ pub fn record(commands: &mut Commands, op: &Attention) {
             &KERNEL,
             &[("WG", shape.workgroup()), ("HEADS", heads)],
             &shape.params(),
-            &[op.q, op.k, op.v, op.tokens_meta, op.o, op.lse].map(Slice::clone),
+            &[op.q, op.k, op.v, op.tokens_meta, op.o, op.rows].map(Slice::clone),
             grid(shape.tokens * (shape.heads / heads)),
             shape.cost(2),
         )

@@ -32,7 +32,7 @@ pub struct AttentionBackwardDkv<'a> {
     pub tokens_meta: &'a Slice,
     /// Gradient of the output, `(T, H, D)`.
     pub d_o: &'a Slice,
-    /// From [`attention_backward_dot`](crate::attention_backward_dot), `(T, H)`.
+    /// From [`attention_backward_dq`](crate::attention_backward_dq), pairs `(T, H)`.
     pub rows: &'a Slice,
     /// Output, `(T, G, D)`.
     pub d_k: &'a Slice,

@@ -1,4 +1,5 @@
-//! Gradient of attention's queries: `dQ = dS · K`.
+//! Gradient of attention's queries: `dQ = dS · K`; and `Σ dO · O` of every row (a token and a head), which the
+//! gradient of keys and values needs too.
 //!
 //! Source: Dao 2023, "FlashAttention-2", algorithm 2, with the derivative of the soft-cap.
 
@@ -6,7 +7,6 @@ use hearth_gpu::{Commands, Slice};
 
 use crate::{
     attention::{self, Params, Shape, TokenMeta, dot, scores},
-    attention_backward_dot,
     grid::grid,
     shader::kernel,
 };
@@ -14,7 +14,7 @@ use crate::{
 kernel!(
     "attention_backward_dq",
     ["shared/attention"],
-    [Params, Read, Read, Read, Read, Read, Read, Write]
+    [Params, Read, Read, Read, Read, Read, Read, Write, Write]
 );
 
 /// Operands of [`record`]. Nothing is cached in training, so the keys are those of the T tokens.
@@ -31,13 +31,15 @@ pub struct AttentionBackwardDq<'a> {
     pub tokens_meta: &'a Slice,
     /// Gradient of the output, `(T, H, D)`.
     pub d_o: &'a Slice,
-    /// From [`attention_backward_dot`](crate::attention_backward_dot), `(T, H)`.
+    /// Attention's output, `(T, H, D)`.
+    pub o: &'a Slice,
+    /// Pairs `(T, H)`: the log-sum-exp, from forward, and `Σ dO · O`, which is written.
     pub rows: &'a Slice,
     /// Output, `(T, H, D)`.
     pub d_q: &'a Slice,
 }
 
-/// Records `d_q =`.
+/// Records `d_q =`, and the second number of every row.
 pub fn record(commands: &mut Commands, op: &AttentionBackwardDq) {
     let shape = &op.shape;
     let heads = shape.heads_together();
@@ -46,12 +48,18 @@ pub fn record(commands: &mut Commands, op: &AttentionBackwardDq) {
             &KERNEL,
             &[("WG", shape.workgroup()), ("HEADS", heads)],
             &shape.params(),
-            &[op.q, op.k, op.v, op.tokens_meta, op.d_o, op.rows, op.d_q].map(Slice::clone),
+            &[op.q, op.k, op.v, op.tokens_meta, op.d_o, op.o, op.rows, op.d_q].map(Slice::clone),
             grid(shape.tokens * (shape.heads / heads)),
-            shape.cost(3),
+            shape.cost(3) + 2 * u64::from(shape.tokens * shape.heads * shape.head_dim),
         )
         .split(Params::split((0, 0)))
-        .serial(shape.turns(shape.pairs.longest, 1));
+        .serial(shape.turns(shape.pairs.longest, 1) + shape.workgroup().ilog2());
+}
+
+/// `Σ dO · O` on the CPU in f64, `(T, H)`; `o` and `d_o` are `(T, H, D)`.
+fn row_dots(o: &[f64], d_o: &[f64], head_dim: u32) -> Vec<f64> {
+    let heads = |x| <[f64]>::chunks_exact(x, head_dim as usize);
+    heads(o).zip(heads(d_o)).map(|(o, d_o)| dot(o, d_o)).collect()
 }
 
 /// One token and head with one key that it attends to.
@@ -77,7 +85,7 @@ pub(crate) fn pairs(
     d_o: &[f64],
 ) -> Vec<Pair> {
     let (o, lse) = attention::reference(shape, meta, q, k, v);
-    let d_o_o = attention_backward_dot::reference(&o, d_o, shape.head_dim);
+    let d_o_o = row_dots(&o, d_o, shape.head_dim);
     let [heads, kv_heads, d] = [shape.heads, shape.kv_heads, shape.head_dim].map(|n| n as usize);
     let (scale, cap) = (f64::from(shape.scale), f64::from(shape.softcap));
     let mut pairs = Vec::new();

@@ -9,7 +9,6 @@
 pub mod adamw;
 pub mod attention;
 pub mod attention_backward_dkv;
-pub mod attention_backward_dot;
 pub mod attention_backward_dq;
 pub mod cross_entropy;
 pub mod cross_entropy_backward;

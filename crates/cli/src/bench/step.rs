@@ -1,5 +1,7 @@
 //! One text scored and one training step, with the memory that they took compared with the plan.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Result, bail};
 use hearth_formats::checkpoint::Checkpoint;
 use hearth_gemma::{
@@ -59,6 +61,15 @@ pub struct Recorded {
     pub operations: u64,
     /// Of the host, the batch's upload included, the best of five.
     pub recording_seconds: f64,
+    /// The first two counts by kernel.
+    pub kernels: BTreeMap<&'static str, Counts>,
+}
+
+/// What a kernel has of a step's counts.
+#[derive(Debug, Default, Serialize)]
+pub struct Counts {
+    dispatches: usize,
+    critical_iterations: u64,
 }
 
 impl Recorded {
@@ -74,8 +85,20 @@ impl Recorded {
         let (bound_bytes, operations) = commands.traffic();
         let (dispatches, critical_iterations) =
             (commands.dispatches(), commands.critical_iterations());
-        let counted =
-            Self { dispatches, critical_iterations, bound_bytes, operations, recording_seconds };
+        let mut kernels = BTreeMap::<_, Counts>::new();
+        for launch in commands.launches() {
+            let counts = kernels.entry(launch.kernel.label).or_default();
+            counts.dispatches += 1;
+            counts.critical_iterations += launch.serial;
+        }
+        let counted = Self {
+            dispatches,
+            critical_iterations,
+            bound_bytes,
+            operations,
+            recording_seconds,
+            kernels,
+        };
         Ok((counted, commands))
     }
 

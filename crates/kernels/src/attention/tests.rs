@@ -4,7 +4,6 @@ use super::*;
 use crate::testing::{Numbers, assert_close, for_each_profile, gpu_test, relative, wide};
 use crate::{
     attention_backward_dkv::{self, AttentionBackwardDkv},
-    attention_backward_dot::{self, AttentionBackwardDot},
     attention_backward_dq::{self, AttentionBackwardDq},
 };
 
@@ -80,7 +79,8 @@ impl Case {
             [&self.q, &self.k, &self.v].map(|x| gpu.buffer_from("test", x).unwrap().all());
         let tokens_meta = gpu.buffer_from("test", &self.meta).unwrap().all();
         let o = gpu.buffer("test", q.bytes()).unwrap().all();
-        let lse = gpu.buffer("test", q.bytes() / u64::from(self.shape.head_dim)).unwrap().all();
+        let rows =
+            gpu.buffer("test", 2 * q.bytes() / u64::from(self.shape.head_dim)).unwrap().all();
         let mut commands = Commands::new();
         let op = Attention {
             shape: self.shape,
@@ -89,31 +89,29 @@ impl Case {
             v: &v,
             tokens_meta: &tokens_meta,
             o: &o,
-            lse: &lse,
+            rows: &rows,
         };
         record(&mut commands, &op);
         gpu.run_in_parts(&commands, self.operations).await.unwrap();
-        (gpu.read(o).await.unwrap(), gpu.read(lse).await.unwrap())
+        let rows: Vec<[f32; 2]> = gpu.read(rows).await.unwrap();
+        (gpu.read(o).await.unwrap(), rows.iter().map(|row| row[0]).collect())
     }
 
     /// d_q, d_k and d_v.
     pub(crate) async fn gradients(&self, gpu: &Gpu) -> [Vec<f32>; 3] {
         let (o, lse) = self.run(gpu).await;
-        let [q, k, v, d_o, o, lse] = [&self.q, &self.k, &self.v, &self.d_o, &o, &lse]
+        let rows: Vec<f32> = lse.iter().flat_map(|lse| [*lse, f32::NAN]).collect();
+        let [q, k, v, d_o, o, rows] = [&self.q, &self.k, &self.v, &self.d_o, &o, &rows]
             .map(|x| gpu.buffer_from("test", x).unwrap().all());
         let tokens_meta = gpu.buffer_from("test", &self.meta).unwrap().all();
         let empty = |bytes| gpu.buffer("test", bytes).unwrap().all();
-        let [rows, d_q, d_k, d_v] = [2 * lse.bytes(), q.bytes(), k.bytes(), v.bytes()].map(empty);
+        let [d_q, d_k, d_v] = [q.bytes(), k.bytes(), v.bytes()].map(empty);
         let (shape, tokens_meta) = (self.shape, &tokens_meta);
-        let (q, k, v, d_o, rows) = (&q, &k, &v, &d_o, &rows);
+        let (q, k, v, d_o, o, rows) = (&q, &k, &v, &d_o, &o, &rows);
         let mut c = Commands::new();
-        attention_backward_dot::record(
-            &mut c,
-            &AttentionBackwardDot { shape, o: &o, d_o, lse: &lse, rows },
-        );
         attention_backward_dq::record(
             &mut c,
-            &AttentionBackwardDq { shape, q, k, v, tokens_meta, d_o, rows, d_q: &d_q },
+            &AttentionBackwardDq { shape, q, k, v, tokens_meta, d_o, o, rows, d_q: &d_q },
         );
         attention_backward_dkv::record(
             &mut c,
