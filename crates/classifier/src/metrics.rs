@@ -185,6 +185,34 @@ pub fn confusion(
     counts
 }
 
+/// Rows of one class that were predicted as another.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Confusion {
+    /// The class that they have.
+    pub actual: usize,
+    /// The class predicted.
+    pub predicted: usize,
+    /// How many there are.
+    pub rows: usize,
+    /// Their share of the rows of `actual`.
+    pub share: f64,
+}
+
+/// Which classes are taken for which, the most rows first; of equals, the larger share first.
+pub fn confusions(counts: &[Vec<usize>]) -> Vec<Confusion> {
+    let mut found = Vec::new();
+    for (actual, row) in counts.iter().enumerate() {
+        let all: usize = row.iter().sum();
+        for (predicted, &rows) in row.iter().enumerate() {
+            if rows > 0 && actual != predicted {
+                found.push(Confusion { actual, predicted, rows, share: rows as f64 / all as f64 });
+            }
+        }
+    }
+    found.sort_by(|a, b| b.rows.cmp(&a.rows).then(b.share.total_cmp(&a.share)));
+    found
+}
+
 /// Figures of one class against the others.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ClassFigures {

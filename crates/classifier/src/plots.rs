@@ -3,6 +3,7 @@
 //! Widths follow the page, colours follow [`STYLE`], every label is escaped, and nothing in a picture
 //! runs or loads anything.
 
+mod many;
 mod svg;
 
 use plotters::prelude::*;
@@ -12,7 +13,7 @@ use thiserror::Error;
 use crate::calibration::CalibrationBin;
 use crate::columns::TokenHistogram;
 use crate::history::{History, SweepPoint};
-use crate::metrics::Evaluation;
+use crate::metrics::{ClassFigures, Evaluation};
 use svg::{Area, FONT, SMALL, colour, picture, short};
 
 /// A failure to draw a plot.
@@ -114,27 +115,21 @@ pub fn loss_curve(history: &History) -> Result<String, PlotError> {
     line_plot("Loss by training step", &axes, &lines)
 }
 
-/// ROC curves: of the positive class, or of each class (at most five) against the rest.
+/// ROC curves: of the positive class, or of each class against the rest. Of more than five classes, the
+/// mean stands out: the true positive rate at each false positive rate, as in macro-averaging.
 pub fn roc(evaluation: &Evaluation) -> Result<String, PlotError> {
-    let lines: Vec<Line> = shown_classes(evaluation)
-        .map(|(class, color)| {
-            let figures = &evaluation.per_class[class];
-            let points = figures.roc.iter().map(|p| (p.false_positive_rate, p.true_positive_rate));
-            line(&short(&figures.class, 24), points.collect(), color, false, false)
-        })
-        .collect();
+    let points = |figures: &ClassFigures| {
+        figures.roc.iter().map(|p| (p.false_positive_rate, p.true_positive_rate)).collect()
+    };
+    let lines = class_lines(evaluation, points, many::height_of_roc);
     line_plot("ROC curve", &Axes::unit("false positive rate", "true positive rate", true), &lines)
 }
 
-/// Precision-recall curves, for the same classes.
+/// Precision-recall curves, likewise: the mean is of the best precision at each recall or more.
 pub fn precision_recall(evaluation: &Evaluation) -> Result<String, PlotError> {
-    let lines: Vec<Line> = shown_classes(evaluation)
-        .map(|(class, color)| {
-            let figures = &evaluation.per_class[class];
-            let points = figures.pr.iter().map(|p| (p.recall, p.precision));
-            line(&short(&figures.class, 24), points.collect(), color, false, false)
-        })
-        .collect();
+    let points =
+        |figures: &ClassFigures| figures.pr.iter().map(|p| (p.recall, p.precision)).collect();
+    let lines = class_lines(evaluation, points, many::height_of_precision);
     line_plot("Precision-recall curve", &Axes::unit("recall", "precision", false), &lines)
 }
 
@@ -207,15 +202,18 @@ pub enum SweepFigure {
     Auc,
 }
 
-/// Scores of the rows of each true class (at most five classes).
+/// Scores of the rows of each true class; of more than five classes, of all rows.
 pub fn score_histogram(evaluation: &Evaluation) -> Result<String, PlotError> {
-    let series: Vec<(String, &[usize])> = evaluation
-        .classes
-        .iter()
-        .zip(&evaluation.score_histogram)
-        .take(colour::SERIES.len())
-        .map(|(class, bars)| (short(class, 24), bars.as_slice()))
+    let bars = &evaluation.score_histogram;
+    let all: Vec<usize> = (0..bars.first().map_or(0, Vec::len))
+        .map(|bar| bars.iter().filter_map(|bars| bars.get(bar)).sum())
         .collect();
+    let series: Vec<(String, &[usize])> = if has_many(evaluation) {
+        vec![("rows".into(), all.as_slice())]
+    } else {
+        let named = evaluation.classes.iter().zip(bars);
+        named.map(|(class, bars)| (short(class, 24), bars.as_slice())).collect()
+    };
     let what = match evaluation.positive.and_then(|p| evaluation.classes.get(p)) {
         Some(class) => format!("Histogram of the probability of {}", short(class, 24)),
         None => "Histogram of the likeliest class's probability".into(),
@@ -229,13 +227,26 @@ pub fn token_lengths(histogram: &TokenHistogram) -> Result<String, PlotError> {
     bar_plot(WIDE, "Prompt lengths", &[("rows".into(), &histogram.bars)], end, "tokens", true)
 }
 
-/// Classes shown, with a colour each: the positive one, or the first five.
-fn shown_classes(evaluation: &Evaluation) -> impl Iterator<Item = (usize, RGBColor)> {
-    let classes = match evaluation.positive {
-        Some(positive) => positive..positive + 1,
-        None => 0..evaluation.per_class.len().min(colour::SERIES.len()),
-    };
-    classes.zip(colour::SERIES)
+/// More classes than there are colours, and none of them the positive one.
+fn has_many(evaluation: &Evaluation) -> bool {
+    evaluation.positive.is_none() && evaluation.per_class.len() > colour::SERIES.len()
+}
+
+/// A line for the positive class, or for each class.
+fn class_lines(
+    evaluation: &Evaluation,
+    points: impl Fn(&ClassFigures) -> Vec<(f64, f64)>,
+    height: impl Fn(&[(f64, f64)], f64) -> f64,
+) -> Vec<Line> {
+    let classes = &evaluation.per_class;
+    if has_many(evaluation) {
+        return many::lines(classes, points, height);
+    }
+    let shown = evaluation.positive.map_or(&classes[..], |positive| &classes[positive..=positive]);
+    let named = shown.iter().zip(colour::SERIES);
+    named
+        .map(|(class, color)| line(&short(&class.class, 24), points(class), color, false, false))
+        .collect()
 }
 
 fn line(label: &str, points: Vec<(f64, f64)>, color: RGBColor, marked: bool, thin: bool) -> Line {
@@ -291,8 +302,10 @@ fn line_plot(what: &str, axes: &Axes, lines: &[Line]) -> Result<String, PlotErro
                 chart.draw_series(line.points.iter().map(dot)).map_err(PlotError::of)?;
             }
         }
-        let names =
-            lines.iter().filter(|l| !l.points.is_empty()).map(|l| (l.label.as_str(), l.color));
+        let names = lines
+            .iter()
+            .filter(|l| !l.points.is_empty() && !l.label.is_empty())
+            .map(|l| (l.label.as_str(), l.color));
         legend(area, names)
     })
 }
@@ -365,20 +378,17 @@ fn legend<'l>(
     Ok(())
 }
 
-/// With more classes than this, the cells are too small to read.
-const CONFUSION_CLASSES: usize = 12;
+/// With more classes than this, numbers do not fit into the cells of a confusion matrix.
+pub const CONFUSION_CLASSES: usize = 12;
 
-/// The confusion matrix: rows are the truth, columns the prediction; darker is more of its row. Of many
-/// classes, the largest.
+/// The confusion matrix: rows are the truth, columns the prediction; darker is more of its row. Of more
+/// than [`CONFUSION_CLASSES`], a heat map without numbers.
 pub fn confusion(evaluation: &Evaluation) -> Result<String, PlotError> {
-    let support = |class: usize| evaluation.confusion[class].iter().sum::<usize>();
-    let mut shown: Vec<usize> = (0..evaluation.confusion.len()).collect();
-    if shown.len() > CONFUSION_CLASSES {
-        shown.sort_by_key(|&c| std::cmp::Reverse(support(c)));
-        shown.truncate(CONFUSION_CLASSES);
-        shown.sort_unstable();
+    if evaluation.confusion.len() > CONFUSION_CLASSES {
+        return many::heat_map(evaluation);
     }
-    let n = shown.len().max(1) as i32;
+    let support = |class: usize| evaluation.confusion[class].iter().sum::<usize>();
+    let n = evaluation.confusion.len().max(1) as i32;
     let (left, top, side) = (120, 64, (i32::min(120, 560 / n)).max(24));
     let size = ((left + side * n + 12) as u32, (top + side * n + 12) as u32);
     let text = |color: &RGBColor, h, v| (FONT, SMALL).into_font().color(color).pos(Pos::new(h, v));
@@ -389,21 +399,20 @@ pub fn confusion(evaluation: &Evaluation) -> Result<String, PlotError> {
         let centre = left + side * n / 2;
         put("predicted".into(), (centre, 8), text(&colour::MUTED, HPos::Center, VPos::Top))?;
         put("true".into(), (8, top - 12), text(&colour::MUTED, HPos::Left, VPos::Center))?;
-        for (i, &truth) in shown.iter().enumerate() {
-            let y = top + side * i as i32;
+        for truth in 0..evaluation.confusion.len() {
+            let y = top + side * truth as i32;
             let name = |class: usize, limit| {
                 short(evaluation.classes.get(class).map_or("?", |c| c), limit)
             };
             let middle = (left - 10, y + side / 2);
             put(name(truth, 14), middle, text(&colour::INK, HPos::Right, VPos::Center))?;
-            let above = (left + side * i as i32 + side / 2, top - 12);
+            let above = (left + side * truth as i32 + side / 2, top - 12);
             let room = (side as usize / 8).max(3);
             put(name(truth, room), above, text(&colour::INK, HPos::Center, VPos::Center))?;
-            for (j, &predicted) in shown.iter().enumerate() {
-                let x = left + side * j as i32;
-                let count = evaluation.confusion[truth][predicted];
+            for (predicted, &count) in evaluation.confusion[truth].iter().enumerate() {
+                let x = left + side * predicted as i32;
                 let share = count as f64 / support(truth).max(1) as f64;
-                let color = if i == j { colour::PINE } else { colour::EMBER };
+                let color = if truth == predicted { colour::PINE } else { colour::EMBER };
                 let cell = Rectangle::new(
                     [(x, y), (x + side - 3, y + side - 3)],
                     color.mix(0.06 + 0.44 * share).filled(),

@@ -209,3 +209,12 @@ fn thinned_curves_keep_their_ends() {
     assert!(thin.len() <= 101 && whole.len() == 1001);
     assert_eq!((thin.first(), thin.last()), (whole.first(), whole.last()));
 }
+
+#[test]
+fn confusions_come_most_frequent_first() {
+    let found = confusions(&[vec![5, 2, 0], vec![2, 0, 0], vec![1, 0, 9]]);
+    let pairs: Vec<_> = found.iter().map(|c| (c.actual, c.predicted, c.rows)).collect();
+    assert_eq!(pairs, [(1, 0, 2), (0, 1, 2), (2, 0, 1)], "of equals, the larger share");
+    assert!((found[2].share - 0.1).abs() < 1e-12);
+    assert!(confusions(&[vec![3, 0], vec![0, 4]]).is_empty());
+}

@@ -131,9 +131,25 @@ fn many_classes_fit() {
         threshold: 0.5,
     };
     let evaluation = evaluate(&scored, &[]).unwrap();
-    assert!(check(confusion(&evaluation)).len() < 100_000);
-    check(roc(&evaluation));
-    check(score_histogram(&evaluation));
+    let heat = check(confusion(&evaluation));
+    // one cell per class that occurs, and a frame: everything is predicted as the first class
+    assert_eq!(heat.matches("<rect").count(), classes + 1, "{heat}");
+    for plot in [check(roc(&evaluation)), check(precision_recall(&evaluation))] {
+        assert!(plot.contains("mean of 40 classes"));
+        assert_eq!(plot.matches("stroke-width=\"3\"").count(), 1, "the mean alone is thick");
+        assert_eq!(plot.matches("each class").count(), 1);
+    }
+    assert!(!check(score_histogram(&evaluation)).contains("<circle"), "no legend of one series");
+}
+
+#[test]
+fn a_mean_curve_is_the_mean_of_heights() {
+    let step = [(0.0, 0.0), (0.0, 0.5), (0.5, 0.5), (1.0, 1.0)];
+    let heights = [0.0, 0.25, 0.5, 0.75, 1.0].map(|x| many::height_of_roc(&step, x));
+    assert_eq!(heights, [0.5, 0.5, 0.5, 0.75, 1.0]);
+    let pr = [(0.0, 1.0), (0.5, 0.5), (0.5, 0.4), (1.0, 0.6)];
+    let heights = [0.0, 0.1, 0.5, 0.9].map(|x| many::height_of_precision(&pr, x));
+    assert_eq!(heights, [1.0, 0.6, 0.6, 0.6]);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::{DataSummary, Mistake, Report};
 use crate::columns::ClassCount;
-use crate::metrics::{Evaluation, Figure};
+use crate::metrics::{Evaluation, Figure, confusions};
 use crate::plots::{self, PlotError, SweepFigure};
 
 /// Nothing may load or run; styles stand in this file.
@@ -151,9 +151,29 @@ fn quality(test: &Evaluation, report: &Report) -> Result<Markup, PlotError> {
                 (figure(plots::precision_recall(test), "Precision and recall.")?)
                 (figure(plots::calibration(report.calibration_before.as_deref(), &test.calibration), "Calibration: on the dashed line, predicted probabilities equal observed frequencies.")?)
             }
+            @if test.confusion.len() > plots::CONFUSION_CLASSES { (confused(test)) }
             (figure(plots::score_histogram(test), "Scores by true class: the less they overlap, the better.")?)
         }
     })
+}
+
+/// Confusions listed in a report.
+const CONFUSIONS: usize = 20;
+
+/// The most frequent confusions, where the matrix has no numbers.
+fn confused(test: &Evaluation) -> Markup {
+    let found = confusions(&test.confusion);
+    let name = |class: usize| test.classes.get(class).map_or("?", String::as_str);
+    html! {
+        h3 { "Most frequent confusions" }
+        p { "The first " (found.len().min(CONFUSIONS)) " of " (found.len()) " pairs." }
+        div.table { table {
+            thead { tr { th scope="col" { "Actual" } th scope="col" { "Predicted" } th.n scope="col" { "Rows" } th.n scope="col" { "Share of the actual class" } } }
+            tbody { @for found in found.iter().take(CONFUSIONS) { tr {
+                td { (name(found.actual)) } td { (name(found.predicted)) }
+                td.n { (found.rows) } td.n { (format!("{:.0}%", found.share * 100.0)) } } } }
+        } }
+    }
 }
 
 fn mistakes(mistakes: &[Mistake]) -> Markup {
