@@ -483,8 +483,8 @@ FAULTS = [
         [
             (
                 "crates/gemma/src/backward.rs",
-                "z_first, tokens, rank, scale });",
-                "z_first, tokens, rank, scale: 1.0 });",
+                "z_first, tokens, rank, scale };",
+                "z_first, tokens, rank, scale: 1.0 };",
             )
         ],
         [

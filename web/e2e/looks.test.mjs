@@ -17,6 +17,8 @@ const looks = [
   { scheme: "dark", width: 390, height: 844 },
   { scheme: "light", width: 390, height: 844 },
 ];
+/** A tablet, and the wide screen at 200 % zoom: nothing sticks out there either. */
+const between = [{ width: 768, height: 1024 }, { width: 720, height: 450 }];
 
 let browser;
 before(async () => {
@@ -54,6 +56,10 @@ async function look(page, name, wrong) {
     const where = `${name}, ${scheme}, ${width} px`;
     wrong.push(...[...(await objections(page)), ...(await overhang(page))].map((what) => `${where}: ${what}`));
     await page.screenshot({ path: join(folder, `${name}-${width}-${scheme}.png`), fullPage: true });
+  }
+  for (const size of between) {
+    await page.setViewportSize(size);
+    wrong.push(...(await overhang(page)).map((what) => `${name}, ${size.width} px: ${what}`));
   }
   await page.setViewportSize(looks[0]);
 }

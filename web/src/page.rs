@@ -2,12 +2,14 @@
 //!
 //! ```text
 //! client   a worker, asked in requests        actions  what a click sets off, in several requests
+//! address  the screen in the address bar
 //! offline  the page kept for times without a network
 //! state    what the page knows                shell    header, steps, notices
 //! model, data, train, results, using          the five screens
 //! ```
 
 mod actions;
+mod address;
 mod client;
 mod data;
 mod format;
@@ -29,6 +31,7 @@ pub fn start() {
         let app = state::App::new();
         provide_context(app);
         actions::begin(app);
+        address::keep(app);
         view! { <shell::Shell /> }
     });
 }

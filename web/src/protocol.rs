@@ -14,7 +14,7 @@ use thiserror::Error;
 
 pub use data::{
     ClassifierSummary, DataChoices, DataPreview, DataReport, FilePreview, FilledPrompt, GpuSummary,
-    InUse, ModelFile, ModelSummary, PieceHashes, PlanReport, WeightsAs,
+    InUse, ModelFile, ModelSummary, PieceHashes, PlanReport, TimePlan, WeightsAs,
 };
 pub use engine::{BadPiece, Failure, FromEngine, ToEngine, Writing};
 pub use hearth_classifier::prepare::SplitChoice;

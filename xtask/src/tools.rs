@@ -186,6 +186,13 @@ fn cargo_tool(
     if right(Some(&bin)) {
         return Ok(Some(bin));
     }
+    // two runs that begin together share one installation: the later one waits, and finds the programs
+    fs::create_dir_all(&home).with_context(|| format!("cannot make {}", home.display()))?;
+    let lock = fs::File::create(home.join(".lock")).context("cannot make a lock file")?;
+    lock.lock().context("cannot lock the tool's folder")?;
+    if right(Some(&bin)) {
+        return Ok(Some(bin));
+    }
     println!("installing {package} {version} into {}", home.display());
     // built once and run briefly: what counts is the time to build it
     let mut install = cargo();

@@ -199,7 +199,12 @@ impl<'m> TextClassifier<'m> {
 
     /// The prompts of labelled texts.
     pub fn rows(&self, rows: &[Labelled<'_>]) -> Vec<Row> {
-        rows.iter().map(|&(text, class)| Row { ids: self.prompter.row(text).ids, class }).collect()
+        rows.iter().map(|&row| self.row(row)).collect()
+    }
+
+    /// The prompt of a labelled text.
+    pub fn row(&self, (text, class): Labelled<'_>) -> Row {
+        Row { ids: self.prompter.row(text).ids, class }
     }
 
     /// ln p of every class for every text, `[N, C]`, neither calibrated nor thresholded. `progress` gets the
@@ -329,14 +334,13 @@ impl<'m> TextClassifier<'m> {
     /// As [`fit::plan`].
     pub fn plan(
         &self,
-        train: &[Labelled<'_>],
+        train: &[Row],
         recipe: &Recipe,
         memory: u64,
     ) -> Result<fit::TrainingPlan, ClassifierError> {
-        let train = self.rows(train);
         let prompt = self.prompt_json();
         let task = Task {
-            train: &train,
+            train,
             validation: &[],
             class_tokens: self.prompter.class_tokens(),
             positive: self.positive,

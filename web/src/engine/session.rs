@@ -149,8 +149,9 @@ impl<'m> Session<'m> {
                 let data = self.base.data.as_ref().ok_or_else(no_data)?;
                 FromEngine::Prompt(data.fill(&model.tokenizer, &spec.without_own_bos(), row)?)
             }
-            ToEngine::Plan { spec, recipe, memory } => {
-                FromEngine::Planned(self.plan(ask, &spec.without_own_bos(), &recipe, memory).await?)
+            ToEngine::Plan { spec, recipe, memory, zero_shot } => {
+                let spec = spec.without_own_bos();
+                FromEngine::Planned(self.plan(ask, &spec, &recipe, memory, zero_shot).await?)
             }
             ToEngine::ZeroShot { spec } => {
                 FromEngine::Evaluated(self.zero_shot(ask, &spec.without_own_bos()).await?)

@@ -190,10 +190,19 @@ async fn from_a_table_to_a_classifier_and_back_from_its_file() {
     let answer = page.ask(ToEngine::FillPrompt { spec: spec(), row: 1 }).await;
     let FromEngine::Prompt(prompt) = answer else { panic!("{answer:?}") };
     assert!(prompt.text.starts_with("Is this good") && prompt.label == "Yes", "{prompt:?}");
-    let plan = ToEngine::Plan { spec: spec(), recipe: Recipe::default(), memory: 1 << 30 };
+    let plan = ToEngine::Plan {
+        spec: spec(),
+        recipe: Recipe::default(),
+        memory: 1 << 30,
+        zero_shot: true,
+    };
     let answer = page.ask(plan).await;
     let FromEngine::Planned(plan) = answer else { panic!("{answer:?}") };
-    assert!(plan.memory.total() > 0 && plan.tokens > 0 && plan.minutes.is_some());
+    assert!(plan.memory.total() > 0 && plan.tokens > 0);
+    let time = plan.time.expect("the speed was measured");
+    assert!(time.training > 0.0 && time.testing > 0.0);
+    let half = time.with_rows(plan.rows / 2, plan.rows);
+    assert!(half < time.total() && half > time.testing);
 
     let (run, test) = page.trained(page.train()).await;
     let auc = |e: &hearth_classifier::metrics::Evaluation| e.roc_auc.value.unwrap();

@@ -6,7 +6,7 @@ use hearth_classifier::{
     columns::TokenHistogram,
     error::ClassifierError,
     estimator::{Labelled, TextClassifier},
-    fit::{FitOptions, Fitted, MemoryStore, Progress, SnapshotStore},
+    fit::{FitOptions, Fitted, MemoryStore, Progress, Row, SnapshotStore},
     measure::{self, Measured},
     metrics::Scored,
     origin::Origin,
@@ -31,7 +31,7 @@ use super::{
     using::Using,
 };
 use crate::{
-    protocol::{Evaluated, FromEngine, PlanReport, RunState, ScoredRow, TrainProgress},
+    protocol::{Evaluated, FromEngine, PlanReport, RunState, ScoredRow, TimePlan, TrainProgress},
     storage::{StorageError, shelf::Slots},
 };
 
@@ -102,16 +102,22 @@ impl<'m> Session<'m> {
         spec: &PromptSpec,
         recipe: &Recipe,
         memory: u64,
+        zero_shot: bool,
     ) -> Result<PlanReport, Problem> {
         let model = self.loaded()?;
         let prepared = self.prepared()?;
         let mut classifier = untrained(model, &prepared, spec)?;
         let train = prepared.rows(Part::Train);
-        let plan = classifier.plan(&train, recipe, memory)?;
+        let mut rows = Vec::with_capacity(train.len());
+        for &row in &train {
+            rows.push(classifier.row(row));
+            ask.breathe().await;
+            ask.check()?;
+        }
+        let plan = classifier.plan(&rows, recipe, memory)?;
         if self.base.speed.is_none() {
             let texts: Vec<&str> = train.iter().take(PROBES).map(|row| row.0).collect();
-            let tokens: usize =
-                classifier.rows(&train[..texts.len()]).iter().map(|r| r.ids.len()).sum();
+            let tokens: usize = rows[..texts.len()].iter().map(|row| row.ids.len()).sum();
             // the first pass compiles kernels and fills the kept prefix, so the second is timed
             classifier.keep_prefix(false);
             classifier.log_probabilities(&texts, |_| !ask.is_cancelled()).await?;
@@ -120,8 +126,21 @@ impl<'m> Session<'m> {
             let seconds = start.elapsed().as_secs_f64().max(1e-3);
             self.base.speed = Some(tokens as f64 / seconds / STEP_COST);
         }
-        let minutes = self.base.speed.map(|speed| plan.tokens as f64 / speed / 60.0);
-        Ok(PlanReport { memory: plan.memory, steps: plan.steps, tokens: plan.tokens, minutes })
+        // a row is scored without the prefix that all rows share
+        let prefix = classifier.prompter().usual_prefix().len();
+        let own = |row: &Row| row.ids.len().saturating_sub(prefix);
+        let scored = rows.iter().map(own).sum::<usize>() as f64 / rows.len().max(1) as f64;
+        let [validation, test] =
+            [Part::Validation, Part::Test].map(|part| prepared.part(part).len());
+        let time = self.base.speed.map(|speed| {
+            let scoring = |rows: usize| rows as f64 * scored / (speed * STEP_COST) / 60.0;
+            TimePlan {
+                training: plan.tokens as f64 / speed / 60.0 + scoring(validation * recipe.epochs),
+                testing: scoring(test * (1 + usize::from(zero_shot))),
+            }
+        });
+        let rows = train.len() + validation;
+        Ok(PlanReport { memory: plan.memory, steps: plan.steps, tokens: plan.tokens, time, rows })
     }
 
     /// Trains, or goes on, and measures.

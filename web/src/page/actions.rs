@@ -1,5 +1,6 @@
 //! What a click sets off: requests to the workers, and their answers put where the screens see them.
 
+mod awake;
 mod export;
 mod guard;
 mod models;
@@ -8,6 +9,7 @@ mod table;
 mod training;
 mod usage;
 
+pub use awake::*;
 pub use export::*;
 use futures_util::StreamExt;
 pub use guard::*;
@@ -50,6 +52,7 @@ pub fn begin(app: App) {
     watch(move |more| count_traffic(app, more));
     offline::keep(app);
     guard_page(app);
+    watch_visibility();
 }
 
 /// Sends a request to the engine and hands every answer to `answer`. Failures become notices, also where

@@ -1,5 +1,6 @@
 //! The screen "Results": how good the classifier is on rows that it did not learn from.
 
+mod confused;
 mod curves;
 mod figures;
 mod mistakes;

@@ -1,9 +1,9 @@
 //! Around the screens: name, steps, what the engine is doing, what went wrong, what leaves the tab.
 
-use leptos::prelude::*;
+use leptos::{ev, prelude::*};
 
 use super::{
-    actions,
+    actions, address,
     data::DataScreen,
     format::{bytes, count},
     model::ModelScreen,
@@ -20,17 +20,15 @@ use crate::protocol::WEIGHT_HOSTS;
 #[component]
 pub fn Shell() -> impl IntoView {
     let app = App::here();
-    // a screen is read from its top, and a reader of screens is told where it is
-    Effect::new(move |before: Option<Screen>| {
-        let screen = app.screen.get();
-        if before.is_some_and(|before| before != screen) {
-            window().scroll_to_with_x_and_y(0.0, 0.0);
-            document().set_title(&format!("{} · Hearth", screen.title()));
-        }
-        screen
-    });
+    let skip = |event: ev::MouseEvent| {
+        // the fragment of the address names the screen
+        event.prevent_default();
+        address::focus("#screen");
+    };
     view! {
-        <a class="skip" href="#screen">"Skip to content"</a>
+        <a class="skip" href="#screen" on:click=skip>
+            "Skip to content"
+        </a>
         <header class="rail">
             <div class="name">
                 <Mark />

@@ -7,6 +7,7 @@ mod machine;
 mod plan;
 mod question;
 mod recipe;
+mod rows;
 mod runs;
 
 use std::collections::BTreeMap;
@@ -137,6 +138,7 @@ fn Setting() -> impl IntoView {
         app.report.track();
         app.recipe.track();
         app.memory.track();
+        app.zero_shot.track();
         actions::later(plan_timer, move || actions::plan(app));
     });
     view! {

@@ -216,8 +216,31 @@ pub struct PlanReport {
     pub steps: usize,
     /// Tokens of all training rows, all epochs.
     pub tokens: u64,
-    /// Minutes; none before this machine's speed is known.
-    pub minutes: Option<f64>,
+    /// Time; none before this machine's speed is known.
+    pub time: Option<TimePlan>,
+    /// Training and validation rows.
+    pub rows: usize,
+}
+
+/// How long a run takes, in minutes.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct TimePlan {
+    /// Training, and validation after each epoch: in proportion to the rows.
+    pub training: f64,
+    /// Evaluation on the test rows, of the untrained model too where that is asked for.
+    pub testing: f64,
+}
+
+impl TimePlan {
+    /// The whole run.
+    pub fn total(&self) -> f64 {
+        self.training + self.testing
+    }
+
+    /// The whole run, if it had `rows` training and validation rows instead of `of`.
+    pub fn with_rows(&self, rows: usize, of: usize) -> f64 {
+        self.training * rows as f64 / of.max(1) as f64 + self.testing
+    }
 }
 
 /// The classifier in use.

@@ -63,6 +63,8 @@ pub enum ToEngine {
         recipe: Recipe,
         /// Device memory that may be used, in bytes.
         memory: u64,
+        /// Whether the untrained model is evaluated too.
+        zero_shot: bool,
     },
     /// Measure the untrained model on the test rows: [`FromEngine::Scoring`], [`FromEngine::Evaluated`].
     ZeroShot {

@@ -2,10 +2,12 @@
 
 use std::cell::Cell;
 
-use leptos::{prelude::*, task::spawn_local};
+use leptos::prelude::*;
 use web_sys::Blob;
 
-use super::{ask, ask_quietly, cancel, list_models, refused_while_training, take_preview, tell};
+use super::{
+    ask, ask_quietly, cancel, list_models, refused_while_training, stay_awake, take_preview, tell,
+};
 use crate::{
     page::state::{App, NoticeKind, Screen, Shown, Training},
     protocol::{Failure, FilledPrompt, FromEngine, RunState, ToEngine},
@@ -29,6 +31,7 @@ pub fn plan(app: App) {
         spec: app.spec.get_untracked(),
         recipe: app.recipe.get_untracked(),
         memory: app.memory.get_untracked(),
+        zero_shot: app.zero_shot.get_untracked(),
     };
     let id = ask_quietly(app, body, &[], move |message, _| match message {
         FromEngine::Planned(plan) => {
@@ -187,32 +190,4 @@ pub fn delete_run(app: App, key: String) {
 pub fn unfinished(app: App) -> Vec<crate::protocol::RunRecord> {
     app.runs
         .with(|runs| runs.iter().filter(|run| run.state != RunState::Finished).cloned().collect())
-}
-
-thread_local! {
-    static LOCK: std::cell::RefCell<Option<wasm_bindgen::JsValue>> = const { std::cell::RefCell::new(None) };
-}
-
-/// Keeps the screen awake: a machine that sleeps does not train. Browsers without it are left alone.
-fn stay_awake(on: bool) {
-    use js_sys::{Function, Promise, Reflect};
-    use wasm_bindgen::{JsCast, JsValue};
-    let method =
-        |of: &JsValue, name: &str| Reflect::get(of, &name.into()).ok()?.dyn_into::<Function>().ok();
-    if on {
-        let lock = Reflect::get(&window().navigator(), &"wakeLock".into()).ok();
-        let Some(lock) = lock.filter(JsValue::is_object) else { return };
-        let asked = method(&lock, "request").and_then(|f| f.call1(&lock, &"screen".into()).ok());
-        let Some(asked) = asked.and_then(|asked| asked.dyn_into::<Promise>().ok()) else { return };
-        spawn_local(async move {
-            // refused where the battery is low or the tab hidden
-            if let Ok(sentinel) = wasm_bindgen_futures::JsFuture::from(asked).await {
-                LOCK.set(Some(sentinel));
-            }
-        });
-    } else if let Some(sentinel) = LOCK.take()
-        && let Some(release) = method(&sentinel, "release")
-    {
-        let _ = release.call0(&sentinel);
-    }
 }

@@ -3,7 +3,7 @@
 use hearth_classifier::curves::Goal;
 use leptos::prelude::*;
 
-use super::{Page, mistakes::RowList};
+use super::{Page, confused::Confused, mistakes::RowList};
 use crate::page::{
     actions,
     format::{figure, percent},
@@ -17,7 +17,11 @@ pub fn Matrix(page: Page) -> impl IntoView {
         <section aria-labelledby="matrix-name">
             <h2 id="matrix-name">"Confusion matrix"</h2>
             {page.binary().then(|| view! { <Slider page=page /> })}
-            <Cells page=page />
+            {if page.has_many() {
+                view! { <Confused page=page /> }.into_any()
+            } else {
+                view! { <Cells page=page /> }.into_any()
+            }}
             <Opened page=page />
         </section>
     }

@@ -2,7 +2,7 @@
 
 use leptos::prelude::*;
 
-use super::Setup;
+use super::{Setup, rows::Rows};
 use crate::{
     page::{
         actions,
@@ -33,12 +33,12 @@ pub fn Plan() -> impl IntoView {
             app.plan.with(|plan| plan.as_ref().map_or_else(|| "–".to_owned(), of))
         })
     };
-    let time = figure(|plan| match plan.minutes {
-        Some(minutes) => format!("about {}", duration(minutes * 60.0)),
+    let time = figure(|plan| match plan.time {
+        Some(time) => format!("about {}", duration(time.total() * 60.0)),
         None => "–".to_owned(),
     });
     let time_note = Signal::derive(move || {
-        let known = app.plan.with(|plan| plan.as_ref().is_some_and(|p| p.minutes.is_some()));
+        let known = app.plan.with(|plan| plan.as_ref().is_some_and(|p| p.time.is_some()));
         if known { "estimated from this GPU's speed" } else { "known after the first steps" }
             .to_owned()
     });
@@ -60,6 +60,7 @@ pub fn Plan() -> impl IntoView {
                     <Stat name="Tokens".to_owned() value=figure(|plan| count(plan.tokens)) note=none test="plan-tokens" />
                 </dl>
                 <Problem what=app.plan_error test="plan-problem" />
+                <Rows />
                 <Memory />
             </div>
         </section>
