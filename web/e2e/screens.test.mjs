@@ -121,10 +121,11 @@ test("28 classes have a picture and a list of confusions, not a button for each 
   const curves = await part(page, "roc").textContent();
   assert.match(curves, /mean of \d+ classes/);
   assert.doesNotMatch(await page.locator("#screen").textContent(), /[Aa]t (the|this) threshold/);
+  if (process.env.HEARTH_SHOTS) await page.screenshot({ path: `${process.env.HEARTH_SHOTS}/28-classes.png`, fullPage: true });
   for (const width of [390, 768, 1440]) {
     await page.setViewportSize({ width, height: 900 });
     const over = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
-    assert.equal(over, 0, `${width} px`);
+    assert.ok(over <= 0, `${width} px: ${over}`);
   }
   assert.deepEqual(await complaints(page), []);
   assert.deepEqual(errors, []);
@@ -135,8 +136,8 @@ test("77 classes make a prompt as long as they need, and one sentence for all th
   const { context, page } = await open(browser);
   await loadModel(page);
   await openTable(page, topics(77, 8));
-  const rare = await page.locator("#screen").getByText("training rows").allTextContents();
-  assert.ok(rare.length < 8, rare.join("\n"));
+  const rare = await page.locator("#screen").getByText(/has only \d+ training rows|have fewer than/).allTextContents();
+  assert.ok(rare.length > 0 && rare.length < 8, rare.join("\n"));
   await go(page, "train");
   await part(page, "start").and(page.locator(":enabled")).waitFor();
   await part(page, "plan").waitFor();
