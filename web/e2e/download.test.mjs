@@ -205,7 +205,7 @@ test("a file that changed on the way is not put together with the old one", () =
     hub.become("changed");
     hub.release();
     await told(page, /model\.gguf: the file on the host has changed; it is downloaded from the start/);
-    await told(page, /model\.gguf: this is no model that Hearth reads.*delete it under/);
+    await told(page, /model\.gguf: this is not a model that Hearth reads.*delete it under/);
     assert.deepEqual(answers(hub), ["200 whole", `206 bytes=${PIECE}-`, "200 whole"]);
     assert.equal(await kept(page), sha256(large.map((byte) => byte ^ 0xff)));
     await loadModel(page);

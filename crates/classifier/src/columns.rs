@@ -230,7 +230,7 @@ fn usable<'t>(
     let empty = table.rows.len() - all.len();
     if empty > 0 {
         let rows = if empty == 1 { "row is" } else { "rows are" };
-        notes.push(format!("{empty} empty {rows} passed over"));
+        notes.push(format!("{empty} empty {rows} skipped"));
     }
     let (missing, all): (Vec<usize>, Vec<usize>) =
         all.into_iter().partition(|&i| options.labels.is_missing(cell(i)));

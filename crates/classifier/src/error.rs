@@ -38,7 +38,7 @@ pub enum ClassifierError {
     Rows(String),
     /// Three steps in a row were not finite.
     #[error(
-        "training broke down: three steps in a row up to step {step} gave a loss or a gradient that is not a number, \
+        "training diverged: three steps in a row up to step {step} gave a loss or a gradient that is not a number, \
          and were skipped. Usually the learning rate ({rate:e}) is too high: try a tenth of it. If that does not help, \
          check the model with `hearth verify`"
     )]

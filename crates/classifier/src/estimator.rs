@@ -94,7 +94,7 @@ impl<'m> TextClassifier<'m> {
         let vocab = model.config.vocab;
         if tokenizer.vocab_size() > vocab {
             return Err(ModelError::Options(format!(
-                "the tokenizer has {} tokens, the model {vocab}: they do not belong together",
+                "the tokenizer has {} tokens but the model has {vocab}: they do not belong together",
                 tokenizer.vocab_size()
             ))
             .into());
@@ -302,7 +302,7 @@ impl<'m> TextClassifier<'m> {
         evaluation: Option<Evaluation>,
     ) -> Result<Bundle, ClassifierError> {
         let peft = self.to_peft("").ok_or_else(|| {
-            ClassifierError::Rows("the classifier is not trained yet: call fit first".to_owned())
+            ClassifierError::Rows("the classifier is not trained yet: train it first".to_owned())
         })?;
         Ok(Bundle {
             classifier: Classifier {

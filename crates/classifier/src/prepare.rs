@@ -146,7 +146,7 @@ impl Prepared {
         let summary = DataSummary {
             file: file.to_owned(),
             read_as: format!(
-                "{}, {} between columns",
+                "{}, delimiter {}",
                 table.dialect.encoding.encoding.name(),
                 table.dialect.delimiter_name()
             ),
@@ -250,7 +250,8 @@ fn split(
     let labels = data.labels();
     let random = |share: f64| {
         let seed = how.seed;
-        let words = format!("at random, class by class: {share} of the rows test, seed {seed}");
+        let words =
+            format!("random, stratified by class: {share} of the rows are test rows, seed {seed}");
         Ok((Split::stratified(&labels, groups, share, seed)?, words))
     };
     let by_column = |column: usize| {
@@ -258,9 +259,10 @@ fn split(
         Ok((Split::by_column(cells)?, format!("by the column {:?}", table.columns[column])))
     };
     match (&how.split, roles.split) {
-        (SplitChoice::Codelab, _) => {
-            Ok((Split::codelab(&labels)?, "the codelab's 800 and 198".to_owned()))
-        }
+        (SplitChoice::Codelab, _) => Ok((
+            Split::codelab(&labels)?,
+            "the codelab's 800 training and 198 test rows".to_owned(),
+        )),
         (SplitChoice::Share(share), _) => random(*share),
         (SplitChoice::Auto | SplitChoice::Column, Some(column)) => by_column(column),
         (SplitChoice::Column, None) => Err(PrepareError::NoSplitColumn),

@@ -45,7 +45,7 @@ pub enum SplitError {
     },
     /// No rows left to test.
     #[error(
-        "{rows} rows are too few to keep some of them aside for testing: no class has two rows with different texts; add rows, or name the test rows in a split column"
+        "{rows} rows are too few to hold out test rows: no class has two rows with different texts; add rows, or name the test rows in a split column"
     )]
     NothingToTest {
         /// Rows in all.
@@ -53,7 +53,7 @@ pub enum SplitError {
     },
     /// A limit below the number of classes.
     #[error(
-        "limited to {limit} rows to learn from, which are too few for {classes} classes: {classes} are needed at least, one of each"
+        "the limit on training rows is {limit}, but {classes} classes need at least {classes}, one of each"
     )]
     Limit {
         /// The limit.

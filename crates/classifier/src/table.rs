@@ -381,14 +381,14 @@ impl Delimited {
     }
 
     fn told(&self) -> impl Iterator<Item = String> {
-        let returns = "a carriage return stands in a field and is kept, as lines end by line feeds";
-        let header = "the header comes again and is passed over; were several files joined?";
-        let longer = "the line ends with a delimiter too many, which is passed over";
+        let returns = "a carriage return in a field is kept, as lines end with line feeds";
+        let header = "the header is repeated and skipped; were several files joined?";
+        let longer = "the line ends with an extra delimiter, which is ignored";
         [
             self.returns.words(returns, "such lines"),
             self.headers.words(header, "times"),
             self.longer.words(longer, "such lines"),
-            self.rules_drawn.words("the line of dashes is no row and is passed over", "such lines"),
+            self.rules_drawn.words("the line of dashes is not a row and is skipped", "such lines"),
         ]
         .into_iter()
         .flatten()

@@ -83,7 +83,7 @@ fn commas_in_a_file_of_one_column_are_text() {
     // sentences without a name above
     let sentences =
         table((0..9).map(|i| format!("late {i}, as ever\n")).collect::<String>()).unwrap();
-    warned(&sentences, &["a blank follows every comma", "--delimiter none"]);
+    warned(&sentences, &["every comma is followed by a space", "--delimiter none"]);
     let none = TableOptions { delimiter: Some(String::new()), ..TableOptions::default() };
     let read =
         table::read("late, as ever\nfine, so far\nlate, once more\n".as_bytes(), none, &mut |_| {})
@@ -96,7 +96,7 @@ fn ragged_rows_say_what_is_probably_wrong() {
     let returns = rows(",", "\n").replacen("line 3,fine\n", "line 3,fine\r", 1);
     refused(
         format!("text,label\n{returns}"),
-        &["line 5: 3 fields", "a carriage return stands within this line"],
+        &["line 5: 3 fields", "this line contains a carriage return"],
     );
     let curly: String = (0..8).map(|i| format!("\u{201c}late, {i}\u{201d},no\n")).collect();
     refused(format!("text,label\n{curly}"), &["line 2", "curly quotes"]);
@@ -113,7 +113,7 @@ fn a_line_of_dashes_is_no_row() {
 #[test]
 fn damaged_letters_are_told() {
     let twice = format!("text,label\n{}", rows(" \u{c3}\u{a9}t\u{c3}\u{a9},", "\n"));
-    warned(&check(&twice), &["opened as Windows-1252", "line 0 \u{e9}t\u{e9}"]);
+    warned(&check(&twice), &["opened and saved as Windows-1252", "line 0 \u{e9}t\u{e9}"]);
     warned(
         &check(format!("text,label\n{}", rows(" \u{fffd},", "\n"))),
         &["U+FFFD", "16 such lines"],
@@ -173,14 +173,14 @@ fn json_with_faults_names_them() {
     let object = |_: usize, t: &str, l: &str| format!("{{\"text\": {t}, \"label\": {l}}}");
     refused(
         format!("[{},\n]", each(object, ",\n")),
-        &["line 17", "a comma too many stands before the bracket"],
+        &["line 17", "an extra comma before the bracket"],
     );
     refused(each(object, ""), &["line 1", "several values in one line"]);
     let python = each(object, "\n").replace('"', "'");
     refused(python, &["line 1", "double quotes", "json.dumps"]);
     refused(format!("// my rides\n{}", each(object, "\n")), &["line 1: not a JSON object"]);
     let pairs = each(|i, t, l| format!("[{}, {}]", object(i, t, l), object(i, t, l)), "\n");
-    refused(pairs, &["line 1", "every object on a line of its own"]);
+    refused(pairs, &["line 1", "every object on its own line"]);
     // texts that are lists
     let tokens =
         table(each(|_, t, l| format!("{{\"text\": [{t}, {t}], \"label\": {l}}}"), "\n")).unwrap();
@@ -201,7 +201,7 @@ fn words_for_a_missing_value_as_texts_and_labels() {
         data.notes,
         [
             "no row has the label \"nul\", which was to be left out",
-            "2 rows have a usual word for a missing value as text: \"NULL\" (1 row), \"nan\" (1 row)"
+            "2 rows have a text that usually means a missing value: \"NULL\" (1 row), \"nan\" (1 row)"
         ]
     );
 }

@@ -248,7 +248,7 @@ fn line_ends() {
         read.warnings
     );
     assert!(
-        read.warnings.iter().any(|w| w.starts_with("line 22: the header comes again")),
+        read.warnings.iter().any(|w| w.starts_with("line 22: the header is repeated")),
         "{:?}",
         read.warnings
     );
@@ -286,10 +286,10 @@ fn what_spreadsheets_leave_behind() {
     let roles = guess_roles(&read);
     let options = DatasetOptions { positive: Some("yes".into()), ..Default::default() };
     let data = Dataset::from_table(&read, &roles, &options).unwrap();
-    assert_eq!((data.examples.len(), &data.notes[0][..]), (20, "3 empty rows are passed over"));
+    assert_eq!((data.examples.len(), &data.notes[0][..]), (20, "3 empty rows are skipped"));
     let trailing = rows("text,label\n", ",", ",\n", &["no", "yes"]);
     let read = check(trailing.as_bytes(), &["no", "yes"]);
-    assert!(read.warnings[0].contains("ends with a delimiter too many"), "{:?}", read.warnings);
+    assert!(read.warnings[0].contains("ends with an extra delimiter"), "{:?}", read.warnings);
     check(rows("text,label,\n", ",", ",\n", &["no", "yes"]).as_bytes(), &["no", "yes"]);
 }
 
@@ -429,13 +429,13 @@ fn json_that_is_no_table_says_so() {
         "{nan}"
     );
     let comma = error(&line.replace("}\n", "},\n").repeat(3));
-    assert!(comma.starts_with("line 1:") && comma.contains("comma too many"), "{comma}");
+    assert!(comma.starts_with("line 1:") && comma.contains("an extra comma"), "{comma}");
     let half = error(&format!("{line}{{\"text\": \"a \\ud83d b\", \"label\": \"no\"}}\n"));
-    assert!(half.starts_with("line 2:") && half.contains("half a character"), "{half}");
+    assert!(half.starts_with("line 2:") && half.contains("half of a character"), "{half}");
     let chat = "{\"messages\": [{\"role\": \"user\", \"content\": \"late\"}, {\"role\": \"assistant\", \"content\": \"no\"}]}\n";
     assert!(error(&chat.repeat(2)).contains("\"messages\""), "{}", error(chat));
     let cut = error("[{\"text\": \"a\"},\n {\"text\": \"b\"}");
-    assert!(cut.starts_with("line 2:") && cut.contains("cut short"), "{cut}");
+    assert!(cut.starts_with("line 2:") && cut.contains("incomplete"), "{cut}");
     let two = error("{\"a\": [{\"t\": 1}], \"b\": [{\"t\": 1}]}");
     assert!(two.contains("several lists"), "{two}");
     let label = |text: &str| {

@@ -35,10 +35,10 @@ pub struct Bench {
     /// Measure prefill and decode on this model
     #[arg(long, value_name = "FILE", conflicts_with = "synthetic", group = "shaped")]
     model: Option<PathBuf>,
-    /// Measure prefill and decode on made-up weights of this shape
+    /// Measure prefill and decode on synthetic weights of this shape
     #[arg(long, value_enum, group = "shaped")]
     synthetic: Option<Shape>,
-    /// Layouts: of the made-up model, and of the matmuls [default: q4 for a model; all four for matmuls]
+    /// Layouts: of the synthetic model, and of the matmuls [default: q4 for a model; all four for matmuls]
     #[arg(long, value_name = "f32|f16|q8|q4", value_delimiter = ',')]
     layout: Vec<String>,
     /// Tokens of the prompt
@@ -51,16 +51,16 @@ pub struct Bench {
     /// and compare the memory with the plan; the embedding stays in the file
     #[arg(long, value_name = "TOKENS", value_delimiter = ',', requires = "shaped")]
     step: Vec<usize>,
-    /// Count the launches of the step of --step as on a GPU, and run nothing: takes no memory on the device
+    /// Count the launches of the step of --step as on a GPU, without running it: takes no GPU memory
     #[arg(long, requires = "step")]
     outline: bool,
-    /// Write every kernel that is ever chosen, with its constants, for compilers of GPUs that are not here
+    /// Write every kernel that is ever chosen, with its constants, for compilers of other GPUs
     #[arg(long, value_name = "FILE", conflicts_with_all = ["shaped", "step"], hide = true)]
     list_shaders: Option<PathBuf>,
-    /// Device memory that the step may take, in GB
+    /// GPU memory that the step may use, in GB
     #[arg(long, value_name = "GB", default_value_t = 2.5)]
     memory: f64,
-    /// How the weights are held in --step
+    /// Weight precision in --step
     #[arg(long, value_enum, default_value = "exact")]
     weights: WeightsAs,
     /// Measure matmuls as well as a model
@@ -69,10 +69,10 @@ pub struct Bench {
     /// Shapes of matmuls: tokens × outputs × inputs
     #[arg(long, value_name = "TxNxK", value_delimiter = ',', default_value = "256x2048x640", value_parser = shape)]
     shape: Vec<GemmShape>,
-    /// How often each matmul runs; the best counts
+    /// How often each matmul runs; the fastest run counts
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
     repeat: u32,
-    /// Measure everything: limits, ceilings, every tile, training and scoring on made-up models of
+    /// Measure everything: limits, ceilings, every tile, training and scoring on synthetic models of
     /// both sizes. Written to --out after each phase
     #[arg(long, requires = "out", conflicts_with_all = ["model", "step", "gemm"])]
     suite: bool,
@@ -174,7 +174,7 @@ pub async fn run(options: &Options, args: &Bench) -> Result<Outcome> {
         let name = match (&args.model, made_up) {
             (Some(path), _) => path.display().to_string(),
             (None, shape) => {
-                format!("made-up {}", shape.as_ref().map_or("model", |s| s.get_name()))
+                format!("synthetic {}", shape.as_ref().map_or("model", |s| s.get_name()))
             }
         };
         report.model = Some(measure_model(options, args, &gpu, checkpoint, name).await?);

@@ -21,10 +21,10 @@ use crate::{output, reading::Reading, reading_args::ReadingArgs};
 /// The file and its columns.
 #[derive(Args)]
 pub struct TableArgs {
-    /// A CSV, TSV, JSON lines or JSON file; - reads standard input
+    /// A CSV, TSV, JSON Lines or JSON file; - reads standard input
     #[arg(value_name = "DATA")]
     pub data: PathBuf,
-    /// The text's column, or a template such as '{title}: {body}' [default: guessed]
+    /// The text column, or a template such as '{title}: {body}' [default: guessed]
     #[arg(long, value_name = "COL")]
     pub text: Option<String>,
     #[command(flatten)]
@@ -37,27 +37,27 @@ pub struct TableArgs {
 /// How labels become classes.
 #[derive(Args)]
 pub struct LabelArgs {
-    /// The label's column [default: guessed]
+    /// The label column [default: guessed]
     #[arg(long, value_name = "COL")]
     pub label: Option<String>,
-    /// The class to find; F1, ROC-AUC and the threshold are about it
+    /// The positive class: F1, ROC-AUC and the threshold are about it
     #[arg(long, value_name = "LABEL")]
     pub positive: Option<String>,
     #[command(flatten)]
     set: LabelSetArgs,
-    /// Makes a numeric label two classes at its median: ABOVE for the median and more, BELOW for less; a name
-    /// with a comma stands in double quotes
+    /// Turns numeric labels into two classes at their median: ABOVE for the median and more, BELOW for less; a name
+    /// with a comma needs double quotes
     #[arg(long, value_name = "ABOVE,BELOW")]
     median: Option<String>,
-    /// Makes a numeric label two classes at a number; a name with a comma stands in double quotes
+    /// Turns numeric labels into two classes at a number; put double quotes around a name with a comma
     #[arg(long, value_name = "NUMBER,ABOVE,BELOW", conflicts_with = "median")]
     cut: Option<String>,
 }
 
-/// Labels to unite or to leave out; nothing of that is done unasked.
+/// Labels to merge or to leave out, which happens only on request.
 #[derive(Args)]
 pub struct LabelSetArgs {
-    /// Unite labels that look alike (letter case, invisible characters) or are equal in value (1 and 1.0)
+    /// Merge labels that look alike (letter case, invisible characters) or have the same value (1 and 1.0)
     #[arg(long)]
     merge_labels: bool,
     /// Leave out rows with these labels, which stand for a missing one; a label with commas counts as one, and
@@ -87,15 +87,15 @@ impl LabelSetArgs {
 /// Which rows do what.
 #[derive(Args)]
 pub struct SplitArgs {
-    /// A column with train, validation and test; 'codelab' for the public ETHOS file; or the share of rows
-    /// to test [default: the file's split column, or 0.2]
+    /// A column that says train, validation or test; 'codelab' for the public ETHOS file; or the share of test
+    /// rows [default: the file's split column, or 0.2]
     #[arg(long, value_name = "COL|codelab|SHARE")]
     pub split: Option<String>,
-    /// Use only so many training rows, of every class its share
+    /// Use only this many training rows, with the classes in the same proportions
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
     /// Seed of the random split into training and test rows; it stays the same where --seed changes, so that
-    /// trainings are measured on the same rows
+    /// runs are evaluated on the same rows
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub split_seed: u64,
 }
@@ -157,7 +157,7 @@ impl TableArgs {
         };
         let text = trained.find(table).map_err(|missing| {
             anyhow::anyhow!(
-                "{}: the classifier reads the text from the column {}, and there is no column {} among {}; name the text's column with --text",
+                "{}: the classifier reads the text from the column {}, and there is no column {} among {}; set the text column with --text",
                 self.name(),
                 trained.words(),
                 missing.join(", "),
@@ -220,7 +220,7 @@ impl LabelArgs {
             let wanted = "a number and two names: NUMBER,ABOVE,BELOW";
             let [number, above, below] = in_list("--cut", wanted, text)?;
             let threshold = columns::number(&number).ok_or_else(|| {
-                anyhow!("--cut {text:?}: {number:?} is no number; it takes {wanted}")
+                anyhow!("--cut {text:?}: {number:?} is not a number; expected {wanted}")
             })?;
             return Ok(LabelRule::Threshold { threshold, above, below });
         }
@@ -236,12 +236,12 @@ fn in_list<const N: usize>(option: &str, wanted: &str, text: &str) -> Result<[St
     let found = all.len();
     let all = <[String; N]>::try_from(all).map_err(|_| {
         anyhow!(
-            "{option} {text:?}: {found} entries; it takes {wanted}; put double quotes around an entry with a \
+            "{option} {text:?}: {found} entries; expected {wanted}; put double quotes around an entry with a \
              comma in it, such as '\"so, so\",bad'"
         )
     })?;
     if all.iter().any(String::is_empty) || (N > 1 && all[N - 1] == all[N - 2]) {
-        bail!("{option} {text:?}: it takes {wanted}, and the two names differ and are not empty");
+        bail!("{option} {text:?}: expected {wanted}, with two different names that are not empty");
     }
     Ok(all)
 }

@@ -23,7 +23,7 @@ use crate::{
     session::{ModelArgs, Session},
 };
 
-/// Measure a trained classifier on labelled texts
+/// Evaluate a trained classifier on labeled texts
 #[derive(Args)]
 pub struct Eval {
     #[command(flatten)]
@@ -33,12 +33,12 @@ pub struct Eval {
     classifier: PathBuf,
     #[command(flatten)]
     model: ModelArgs,
-    /// The label's column [default: guessed]
+    /// The label column [default: guessed]
     #[arg(long, value_name = "COL")]
     label: Option<String>,
     #[command(flatten)]
     labels: LabelSetArgs,
-    /// Measure only the rows that this column marks as test
+    /// Evaluate only the rows that this column marks as test
     #[arg(long, value_name = "COL")]
     split: Option<String>,
     /// Score again with every prompt computed in full, and compare with the cached prefix
@@ -119,10 +119,10 @@ pub async fn run(options: &Options, args: &Eval) -> Result<Outcome> {
     let rows: Vec<Labelled<'_>> =
         data.iter().filter(is_test).map(|e| (e.text.as_str(), e.label)).collect();
     if let Some(split) = args.split.as_ref().filter(|_| rows.is_empty()) {
-        bail!("{}: the column {split:?} calls no row test", args.table.name());
+        bail!("{}: the column {split:?} marks no row as test", args.table.name());
     }
     if rows.is_empty() {
-        bail!("{}: no row is left to measure on", args.table.name());
+        bail!("{}: no rows are left to evaluate on", args.table.name());
     }
     let (rows, used_in_training) = match &kept.origin.seen {
         Some(seen) => seen.lookup().unseen(rows, |row| row.0),
@@ -130,7 +130,7 @@ pub async fn run(options: &Options, args: &Eval) -> Result<Outcome> {
     };
     if rows.is_empty() {
         bail!(
-            "{}: all {used_in_training} rows were used in training, so there is none to measure on: give a table with other texts",
+            "{}: all {used_in_training} rows were used in training, so none are left to evaluate on: give a table with other texts",
             args.table.name()
         );
     }
@@ -187,7 +187,7 @@ async fn check_prefix(
     });
     let tokens = prefix.len() + tails.sum::<usize>();
     classifier.keep_prefix(false);
-    let whole = measure(options, "measuring whole prompts", classifier, rows).await?;
+    let whole = measure(options, "scoring without the cached prefix", classifier, rows).await?;
     classifier.keep_prefix(true);
     let pairs = kept.probabilities.iter().zip(&whole.probabilities);
     Ok(PrefixCheck {

@@ -40,7 +40,7 @@ impl ModelFiles {
             return Self::in_folder(folder);
         } else if name.ends_with(".json") {
             bail!(
-                "{}: this is no model; give a .gguf or .safetensors file, or the model's folder",
+                "{}: this is not a model; give a .gguf or .safetensors file, or the model's folder",
                 path.display()
             );
         } else if name.ends_with(".gguf") {
@@ -178,7 +178,7 @@ fn shards_of_index(index: &Path) -> Result<Vec<PathBuf>> {
         names.iter().filter(|name| !is_there(name)).map(String::as_str).collect();
     if !missing.is_empty() {
         bail!(
-            "{}: it names {} files, and of these {} not beside it: {}; fetch what is missing",
+            "{}: it names {} files, but {} not beside it: {}; download what is missing",
             index.display(),
             names.len(),
             if missing.len() == 1 { "one is" } else { "several are" },
@@ -311,7 +311,7 @@ mod tests {
             ModelFiles::find(&dir.join("tokenizer.json"))
                 .unwrap_err()
                 .to_string()
-                .contains("no model")
+                .contains("not a model")
         );
         assert!(
             ModelFiles::find(&dir.join("absent")).unwrap_err().to_string().contains("no such file")

@@ -32,13 +32,13 @@ use crate::{
 /// Tokens that the memory need is told for.
 const TOKENS: usize = 512;
 
-/// What a model consists of and what it takes on the GPU, or how a table is read
+/// Show a model's parts and the GPU memory that it needs, or how a table is read
 #[derive(Args)]
 pub struct Inspect {
-    /// .gguf or .safetensors files, indexes or folders: a model each; or tables
+    /// .gguf or .safetensors files, indexes or folders, one model each; or tables
     #[arg(required = true, value_name = "FILE")]
     models: Vec<PathBuf>,
-    /// How weights would be held
+    /// The weight layout to plan for
     #[arg(long, value_enum, default_value = "exact")]
     weights: WeightsAs,
     #[command(flatten)]

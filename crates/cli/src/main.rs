@@ -38,7 +38,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use options::Options;
 
-/// Gemma on any GPU: inspect, generate, score, verify, bench, quantize.
+/// Fine-tune Gemma into text classifiers, and run it, on any GPU.
 #[derive(Parser)]
 #[command(name = "hearth", version, propagate_version = true)]
 struct Cli {

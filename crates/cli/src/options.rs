@@ -13,11 +13,11 @@ pub struct Options {
     /// Device limits: WebGPU's defaults, or the adapter's own
     #[arg(long, global = true, value_enum, default_value = "full")]
     profile: Limits,
-    /// Device memory in GB; a model that needs more is refused before it is loaded [default: on a
-    /// CPU adapter what the machine has free, else what the driver gives]
+    /// GPU memory in GB; a model that needs more is refused before it is loaded [default: on a
+    /// CPU adapter the machine's free memory, otherwise no limit]
     #[arg(long, global = true, env = "HEARTH_GPU_MEMORY", value_name = "GB")]
     gpu_memory: Option<f64>,
-    /// Print one JSON object for machines
+    /// Print one JSON object for other programs
     #[arg(long, global = true)]
     pub json: bool,
     /// Also print times and memory

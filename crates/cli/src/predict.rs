@@ -36,7 +36,7 @@ pub struct Predict {
     /// The file holds one text per line and is not a table
     #[arg(long, conflicts_with_all = ["text", "delimiter", "quote", "escape", "header", "no_header"])]
     lines: bool,
-    /// Prefix cells that a spreadsheet would evaluate as formulas with an apostrophe; such texts are then changed
+    /// Prefix cells that a spreadsheet would run as formulas with an apostrophe; such texts are then changed
     #[arg(long)]
     for_spreadsheets: bool,
     /// The file to write [default: standard output]
@@ -73,7 +73,7 @@ pub async fn run(options: &Options, args: &Predict) -> Result<Outcome> {
     // a row without text gets no prediction
     let full: Vec<usize> = (0..texts.len()).filter(|&i| !texts[i].trim().is_empty()).collect();
     if full.is_empty() {
-        bail!("{}: no row has a text", args.table.name());
+        bail!("{}: no row has any text", args.table.name());
     }
     if full.len() < texts.len() {
         let empty = texts.len() - full.len();

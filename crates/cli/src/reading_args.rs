@@ -10,23 +10,23 @@ pub struct ReadingArgs {
     /// The encoding, such as utf-8, windows-1252, shift_jis, gbk, utf-16 [default: guessed]
     #[arg(long, value_name = "NAME")]
     encoding: Option<String>,
-    /// What stands between columns: a character or several, or tab, comma, semicolon, bar, space, or none
-    /// where there is one column; \t is a tab [default: guessed]
+    /// The delimiter: one or more characters, or tab, comma, semicolon, bar, space, or none
+    /// if there is only one column; \t is a tab [default: guessed]
     #[arg(long, value_name = "CHAR")]
     delimiter: Option<String>,
-    /// The character around fields, or none where quotes are plain characters [default: guessed]
+    /// The quote character around fields, or none if quotes are plain characters [default: guessed]
     #[arg(long, value_name = "none|CHAR", allow_hyphen_values = true)]
     quote: Option<String>,
-    /// The character that takes the next one as it is, such as \ before a quote
+    /// The escape character before a quote inside a field, such as \
     #[arg(long, value_name = "CHAR")]
     escape: Option<String>,
-    /// Whether the first line has the columns' names [default: guessed]
+    /// Whether the first line contains column names [default: guessed]
     #[arg(long, value_name = "yes|no", value_parser = yes_or_no, action = ArgAction::Set)]
     header: Option<bool>,
     /// The first line is data, not column names: the same as --header no
     #[arg(long, conflicts_with = "header")]
     no_header: bool,
-    /// Lines to pass over before the table [default: guessed]
+    /// Lines to skip before the table [default: guessed]
     #[arg(long, value_name = "N")]
     skip_lines: Option<usize>,
 }
@@ -70,7 +70,7 @@ fn delimiter(given: &str) -> Result<String> {
         );
     }
     if named.contains(['\n', '\r', '"']) || named == "\\n" || named == "\\r" {
-        bail!("--delimiter {given:?}: lines and quotes cannot stand between columns");
+        bail!("--delimiter {given:?}: a delimiter cannot contain line breaks or quotes");
     }
     Ok(named.to_owned())
 }
@@ -96,7 +96,9 @@ fn ascii(option: &str, given: &str) -> Result<u8> {
 fn encoding(given: &str) -> Result<TextEncoding> {
     match TextEncoding::named(given) {
         Some(encoding) => Ok(encoding),
-        None => bail!("--encoding {given:?} is not known; there are {}", ENCODINGS.join(", ")),
+        None => {
+            bail!("--encoding {given:?} is not known; expected one of {}", ENCODINGS.join(", "))
+        }
     }
 }
 

@@ -19,7 +19,7 @@ use crate::{
     session::{ModelArgs, Session, Stats},
 };
 
-/// Probabilities of given continuations of given texts
+/// Print the probabilities of given continuations of given texts
 #[derive(Args)]
 pub struct Score {
     #[command(flatten)]
@@ -30,10 +30,10 @@ pub struct Score {
     /// A file with one text per line
     #[arg(long)]
     file: Option<PathBuf>,
-    /// What may follow, with its leading space if it has one; may be given several times
+    /// A continuation, with its leading space if it has one; may be given several times
     #[arg(long, required = true, value_name = "TEXT")]
     continuation: Vec<String>,
-    /// Compare the continuations with each other only: each is one token, and the embedding stays
+    /// Compare the continuations only with each other: each is one token, and the embedding stays
     /// in the file, as when a classifier scores
     #[arg(long)]
     choice: bool,

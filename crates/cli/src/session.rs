@@ -33,7 +33,7 @@ pub struct ModelArgs {
     /// tokenizer.json or a .gguf file [default: beside the model, or in it]
     #[arg(long, value_name = "FILE")]
     pub tokenizer: Option<PathBuf>,
-    /// How weights are held: as in the file, or floats quantized while loading
+    /// Weight precision: as in the file, or floats quantized while loading
     #[arg(long, value_enum, default_value = "exact")]
     pub weights: WeightsAs,
 }
@@ -41,13 +41,13 @@ pub struct ModelArgs {
 /// How weights are held.
 #[derive(Clone, Copy, ValueEnum)]
 pub enum WeightsAs {
-    /// The layout that holds the file's numbers without loss
+    /// As in the file, without loss
     Exact,
-    /// 32-bit floats become 16 bits
+    /// Quantize 32-bit floats to 16 bits
     F16,
-    /// Floats become 8 bits
+    /// Quantize floats to 8 bits
     Q8,
-    /// Floats become 4 bits
+    /// Quantize floats to 4 bits
     Q4,
 }
 
@@ -144,9 +144,7 @@ impl Session {
     /// Warns of a prompt that begins with a `<bos>` of its own: no second one is put in front.
     pub fn note_own_bos(&self, text: &str, special: Special) -> Result<()> {
         if self.tokenizer()?.has_own_bos(text, special) {
-            output::note(
-                "warning: the text begins with its own <bos>: no second one is put in front",
-            );
+            output::note("warning: the text already begins with <bos>, so no second one is added");
         }
         Ok(())
     }
@@ -162,7 +160,7 @@ impl Session {
         let (tokens, vocab) = (tokenizer.vocab_size(), self.model.config.vocab);
         if tokens > vocab {
             bail!(
-                "the tokenizer has {tokens} tokens, the model {vocab}: they do not belong together"
+                "the tokenizer has {tokens} tokens but the model has {vocab}: they do not belong together"
             );
         }
         Ok(tokenizer)

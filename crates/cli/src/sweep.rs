@@ -64,7 +64,7 @@ pub struct Sweep {
     /// Overwrite what is in --out
     #[arg(long, conflicts_with = "resume")]
     force: bool,
-    /// Device memory that training may use, in GB
+    /// GPU memory that training may use, in GB
     #[arg(long, value_name = "GB", default_value_t = 8.0)]
     memory: f64,
 }

@@ -30,39 +30,39 @@ use crate::{Outcome, options::Options, output, synthetic::Shape};
 /// Write a model of the true shape with synthetic weights, for measurements
 #[derive(Args)]
 pub struct Synth {
-    /// The shape
+    /// The model's shape
     #[arg(value_enum)]
     shape: Shape,
-    /// The form
+    /// The file format
     #[arg(long = "as", value_enum)]
     form: Form,
-    /// A file for GGUF, a folder otherwise; it must not be there yet
+    /// A file for GGUF, otherwise a folder; it must not exist yet
     #[arg(value_name = "OUT")]
     out: PathBuf,
     /// A tokenizer.json: its pieces go into a GGUF, otherwise it is copied beside the model
-    /// [default: made-up pieces in a GGUF, none otherwise]
+    /// [default: synthetic pieces in a GGUF, none otherwise]
     #[arg(long, value_name = "FILE")]
     tokenizer: Option<PathBuf>,
-    /// Weights of another seed are other weights
+    /// Seed of the weights
     #[arg(long, default_value_t = 0)]
     seed: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Form {
-    /// What Hugging Face's Transformers saves: bf16 in shards with an index
+    /// As saved by Hugging Face's Transformers: bf16 in shards with an index
     #[value(name = "bf16-sharded")]
     Bf16Sharded,
-    /// What llama-quantize makes: Q4_K and Q6_K
+    /// As written by llama-quantize: Q4_K and Q6_K
     #[value(name = "gguf-q4_k_m")]
     GgufQ4KM,
     /// Q8_0
     #[value(name = "gguf-q8_0")]
     GgufQ8_0,
-    /// What MLX makes: 4 bits in groups of 64
+    /// As written by MLX: 4 bits in groups of 64
     #[value(name = "mlx-4bit")]
     Mlx4,
-    /// What `hearth quantize --to q4` makes
+    /// As written by `hearth quantize --to q4`
     #[value(name = "hearth-q4")]
     HearthQ4,
 }
@@ -120,7 +120,7 @@ pub async fn run(options: &Options, args: &Synth) -> Result<Outcome> {
     let text = args.shape.config();
     let config = Config::from_json(&text.to_string())?;
     if config.family != hearth_gemma::config::Family::Gemma1 {
-        bail!("only Gemma 1 is made up so far: gemma-2b");
+        bail!("only Gemma 1 can be synthesized so far: gemma-2b");
     }
     let tensors = tensors(&config);
     let tokenizer = match &args.tokenizer {
@@ -270,7 +270,7 @@ fn hearth_q4(out: &mut Out, folder: &Path, tensors: &[Tensor], config: &Value) -
             layout: WeightLayout::Q4,
         },
     };
-    let source = "made up by hearth synth".to_owned();
+    let source = "synthesized by hearth synth".to_owned();
     let origin = Origin { source, source_sha256: String::new(), config: config.to_string() };
     let new: Vec<NewTensor> = tensors.iter().map(new).collect();
     let planned = plan("model.safetensors", &origin, &new)?;

@@ -15,7 +15,7 @@ use hearth_gemma::{Config, Projection};
 use hearth_rng::Rng;
 use serde_json::{Value, json};
 
-/// Shapes that can be made up.
+/// Shapes that can be synthesized.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Shape {
     /// Gemma 2B
@@ -56,7 +56,7 @@ impl Shape {
     pub async fn checkpoint(self, layout: WeightLayout) -> Result<Checkpoint> {
         let text = self.config().to_string();
         let config = Config::from_json(&text)?;
-        let origin = Origin { source: "made up".to_owned(), config: text, ..Origin::default() };
+        let origin = Origin { source: "synthetic".to_owned(), config: text, ..Origin::default() };
         let file = plan("synthetic.safetensors", &origin, &tensors(&config, layout))?;
         let patterns = Patterns::new(layout);
         let parts = file.tensors.iter().map(|t| {
@@ -105,7 +105,7 @@ fn tensors(config: &Config, layout: WeightLayout) -> Vec<NewTensor> {
     all
 }
 
-/// What layouts the made-up weights can have.
+/// What layouts synthetic weights can have.
 pub fn layout(name: &str) -> Result<WeightLayout> {
     Ok(match name {
         "f32" => WeightLayout::F32,
@@ -121,7 +121,7 @@ pub fn layout(name: &str) -> Result<WeightLayout> {
                     | WeightLayout::Quant { scale: ScaleForm::F16, .. }
             );
             if !made {
-                bail!("made-up weights have layouts with f16 scales only, not {layout}");
+                bail!("synthetic weights have layouts with f16 scales only, not {layout}");
             }
             layout
         }
@@ -169,7 +169,7 @@ impl Patterns {
     }
 }
 
-/// Rows of made-up weights.
+/// Rows of synthetic weights.
 pub fn rows(layout: WeightLayout, rows: usize, columns: usize) -> Result<PackedRows> {
     let patterns = Patterns::new(layout);
     let words = |pattern: &[u8], count: usize| {

@@ -33,7 +33,7 @@ use crate::{
 /// Number of wrong predictions in the report.
 const MISTAKES: usize = 20;
 
-/// Train a text classifier from a table of labelled texts
+/// Train a text classifier on a table of labeled texts
 #[derive(Args)]
 pub struct Train {
     #[command(flatten)]
@@ -54,17 +54,17 @@ pub struct Train {
     /// Resume the run in --out from its snapshot
     #[arg(long)]
     resume: bool,
-    /// End the run in --out in the state of its snapshot, and keep its best adapter; works with any build, GPU and
+    /// End the run in --out at its snapshot and keep its best adapter; works with any build, GPU and
     /// --weights
     #[arg(long, conflicts_with = "resume")]
     finish: bool,
     /// Overwrite what an earlier run left in --out
     #[arg(long, conflicts_with_all = ["resume", "finish"])]
     force: bool,
-    /// Device memory that training may use, in GB
+    /// GPU memory that training may use, in GB
     #[arg(long, value_name = "GB", default_value_t = 8.0)]
     memory: f64,
-    /// Put an apostrophe before cells of predictions.csv that a spreadsheet would run as formulas
+    /// Prefix cells of predictions.csv that a spreadsheet would run as formulas with an apostrophe
     #[arg(long)]
     for_spreadsheets: bool,
     /// Do not score the test rows with the untrained model for comparison

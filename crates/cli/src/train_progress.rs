@@ -55,7 +55,7 @@ impl Watch {
         for epoch in history.epochs.iter().skip(self.epochs) {
             let figure = |x: Option<f64>| x.map_or("-".to_owned(), |x| format!("{x:.3}"));
             let line = format!(
-                "epoch {:<4} loss {:.3}, validation: loss {}, AUC {}, F1 {}",
+                "epoch {:<4} loss {:.3}, validation: loss {}, ROC-AUC {}, F1 {}",
                 epoch.epoch,
                 epoch.train_loss,
                 figure(epoch.validation_loss),
@@ -79,7 +79,7 @@ fn words(p: &Progress<'_>) -> String {
         return format!("epoch {}/{}, validating {done}/{of}", p.epoch, p.epochs);
     }
     let recent = p.recent().map_or(String::new(), |(loss, accuracy)| {
-        format!("loss {loss:.3}, {:.0} % right, ", 100.0 * accuracy)
+        format!("loss {loss:.3}, accuracy {:.0}%, ", 100.0 * accuracy)
     });
     let left = p.seconds_left.map_or(String::new(), |s| format!(", {} left", time(s)));
     let saved = if p.tokens > 0 {

@@ -23,19 +23,19 @@ use crate::{
     session,
 };
 
-/// Compare with a reference's numbers in a golden folder
+/// Compare with the reference numbers in a golden folder
 #[derive(Args)]
 pub struct Verify {
     /// A golden folder
     #[arg(value_name = "DIR")]
     folder: PathBuf,
-    /// The model, where it is not in the folder
+    /// The model, if it is not in the folder
     #[arg(long, value_name = "FILE")]
     model: Option<PathBuf>,
     /// Only one part
     #[arg(long, value_enum)]
     only: Option<Part>,
-    /// How the weights are held: as in the file (f32 arithmetic throughout), or rounded to fewer
+    /// Weight precision: as in the file (f32 arithmetic throughout), or rounded to fewer
     /// bits while loading; then the probabilities after the last token count, within 0.01
     #[arg(long, value_enum, default_value = "f32")]
     precision: Arithmetic,

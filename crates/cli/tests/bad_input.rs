@@ -80,7 +80,7 @@ fn files_that_are_no_models() {
         refused(&["generate", "--model", &path, "--prompt", "x"], &[name]);
     }
     let path = write("tokenizer.json", b"{}");
-    refused(&["inspect", &path], &["tokenizer.json", "no model"]);
+    refused(&["inspect", &path], &["tokenizer.json", "not a model"]);
     // A whole GGUF, but not of a Gemma.
     refused(&["bench", "--model", &fixture("formats/tests/fixtures/small.gguf")], &["small.gguf"]);
 }

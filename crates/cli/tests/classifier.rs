@@ -258,7 +258,7 @@ fn bad_input_is_refused_with_what_to_do() {
     check(&with("Positive=Yes", "Good=Yes"), &[], &["a word for the class \"Good\""]);
     check(&with("Positive=Yes", "Yes"), &[], &["expected Label=Word"]);
     check(&flags, &["--rank", "0"], &["rank is 0", "1 to 256"]);
-    check(&flags, &["--limit", "1"], &["1 rows", "needed"]);
+    check(&flags, &["--limit", "1"], &["limit on training rows is 1", "need at least 2"]);
     check(&flags, &["--max-tokens", "10"], &["the prompt without any text"]);
     check(&flags, &["--memory", "0.0001"], &["training needs", "are allowed"]);
     check(&with("split", "codelab"), &[], &["Ethos_Dataset_Binary.csv"]);

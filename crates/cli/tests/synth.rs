@@ -98,7 +98,7 @@ fn forms_hold_the_same_weights_and_other_seeds_others() {
 fn nothing_is_replaced() {
     let dir = folder("synth-there");
     let path = synth(&dir, "gguf-q8_0", &[]);
-    refused(&["synth", "tiny", "--as", "gguf-q8_0", &path], &["there already"]);
+    refused(&["synth", "tiny", "--as", "gguf-q8_0", &path], &["it exists already"]);
     let new = dir.join("new").display().to_string();
     refused(
         &["synth", "tiny", "--as", "hearth-q4", &new, "--tokenizer", "absent.json"],

@@ -76,7 +76,7 @@ fn inspect_says_how_a_table_is_read() {
         "format     delimited text, 2 rows",
         "encoding   UTF-8 (every byte fits)",
         "delimiter  semicolon (by the file's first line, sep=)",
-        "header     line 2 (guessed: it has usual names of columns); columns id, Beitrag, label",
+        "header     line 2 (guessed: it has common column names); columns id, Beitrag, label",
         "label      column \"label\" (by its name)",
     ] {
         assert!(ran.out.contains(line), "{line:?} is missing in {}", ran.out);
@@ -111,8 +111,8 @@ fn nothing_is_read_in_silence() {
         &ran,
         &[
             "\"Good\" (4 rows), \"good\" (8 rows)",
-            "--merge-labels unites them",
-            "class \"rare\" has only 1 row in the file: 1 to learn from, 0 to validate, 0 to test",
+            "--merge-labels merges them",
+            "class \"rare\" has only 1 row in the file: 1 for training, 0 for validation, 0 for testing",
             "(3 are needed for one in each part)",
             "--drop-class rare leaves it out",
             "text       column \"text\" (by its name)",
@@ -121,7 +121,7 @@ fn nothing_is_read_in_silence() {
     let more = ["--merge-labels", "--drop-class", "rare", "--positive", "good"];
     let ran = case.train(&table, &more);
     assert_eq!(ran.code, Some(0), "{}", ran.err);
-    said(&ran, &["united labels that look alike", "rows of bad, good", "epoch 1 "]);
+    said(&ran, &["merged labels that look alike", "rows of bad, good", "epoch 1 "]);
     // Mesa's complaint about servers without a display
     let bare = hearth().args(["adapters"]).env_remove("XDG_RUNTIME_DIR").output().unwrap();
     assert!(!String::from_utf8_lossy(&bare.stderr).contains("XDG_RUNTIME_DIR"));
@@ -144,7 +144,9 @@ fn few_rows_train_as_far_as_they_can() {
     assert_eq!(ran.code, Some(0), "{}", ran.err);
     said(
         &ran,
-        &["class \"rare\" has only 2 rows in the file: 1 to learn from, 0 to validate, 1 to test"],
+        &[
+            "class \"rare\" has only 2 rows in the file: 1 for training, 0 for validation, 1 for testing",
+        ],
     );
     // a test part of one class, and why there is no ROC-AUC
     let text = csv("text,label,split\n", 24, &["good", "bad"]);
@@ -266,10 +268,10 @@ fn lists_in_options_keep_labels_with_commas_whole() {
     said(&ran, &["test rows of \"low, rather\", high"]);
     let (model, out) = (case.path("none.gguf"), case.path("run"));
     for (option, value, words) in [
-        ("--median", "high, very,low", "3 entries; it takes two names"),
-        ("--cut", "2,5,high,low", "4 entries; it takes a number and two names"),
-        ("--cut", "two,high,low", "\"two\" is no number"),
-        ("--median", "same,same", "the two names differ"),
+        ("--median", "high, very,low", "3 entries; expected two names"),
+        ("--cut", "2,5,high,low", "4 entries; expected a number and two names"),
+        ("--cut", "two,high,low", "\"two\" is not a number"),
+        ("--median", "same,same", "two different names"),
     ] {
         refused(
             &["train", &numbers, "--model", &model, "--out", &out, option, value],
@@ -327,6 +329,6 @@ fn eval_tells_what_it_leaves_out() {
     );
     refused(
         &["eval", &split, "--classifier", &out, "--model", &model, "--split", "part"],
-        &["the column \"part\" calls no row test"],
+        &["the column \"part\" marks no row as test"],
     );
 }

@@ -163,7 +163,7 @@ fn Privacy() -> impl IntoView {
                 <dd data-test="offline">
                     {move || match app.offline.get() {
                         Offline::Keeping => "Saving the page for offline use…",
-                        Offline::Kept => "Works offline: the page is stored in this browser, and so is every model that you store.",
+                        Offline::Kept => "Works offline: the page is stored in this browser, and stored models need no download.",
                         Offline::Without => "Does not work offline: this browser does not store the page.",
                     }}
                 </dd>

@@ -26,7 +26,7 @@ pub enum ColumnsError {
         why: &'static str,
     },
     /// No label column.
-    #[error("which column holds the label? The columns are {}{}", list(.columns), .hint)]
+    #[error("which column is the label column? The columns are {}{}", list(.columns), .hint)]
     NoLabel {
         /// The names there are.
         columns: Vec<String>,

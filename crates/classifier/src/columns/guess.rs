@@ -130,7 +130,7 @@ pub fn guess_roles_told(table: &Table) -> Guessed {
             .collect();
         if !others.is_empty() {
             warnings.push(format!(
-                "the label is guessed to be in the column {} ({} values); it could be in {}; --label names it",
+                "the label column is guessed to be {} ({} values); it could also be {}; set it with --label",
                 name(chosen),
                 values(chosen),
                 others.join(", ")
@@ -144,7 +144,7 @@ pub fn guess_roles_told(table: &Table) -> Guessed {
         let others: Vec<String> = all.clone().filter(long).map(name).collect();
         if !others.is_empty() {
             warnings.push(format!(
-                "the text is guessed to be in the column {}; it could be in {}; --text names it",
+                "the text column is guessed to be {}; it could also be {}; set it with --text",
                 name(text),
                 others.join(", ")
             ));

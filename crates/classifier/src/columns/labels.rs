@@ -177,10 +177,10 @@ impl LabelFindings {
             let more = if groups.len() > 5 { "; …" } else { "" };
             if groups.is_empty() {
             } else if self.merged {
-                all.push(format!("united labels that {what}: {}{more}", shown.join("; ")));
+                all.push(format!("merged labels that {what}: {}{more}", shown.join("; ")));
             } else {
                 all.push(format!(
-                    "labels {what}, and each is a class of its own: {}{more}; --merge-labels unites them",
+                    "labels {what}, but each is a separate class: {}{more}; --merge-labels merges them",
                     shown.join("; ")
                 ));
             }
@@ -189,11 +189,11 @@ impl LabelFindings {
             &self.alike,
             "look alike (letter case, invisible characters, width, normal form, hyphens, letters of another script)",
         );
-        several(&self.equal, "are equal in value");
+        several(&self.equal, "have the same value");
         if !self.missing.is_empty() {
             let names: Vec<&str> = self.missing.iter().map(|c| c.class.as_str()).collect();
             all.push(format!(
-                "labels that are usual words for a missing value count as classes: {}; --missing {} leaves these rows out",
+                "labels that usually mean a missing value count as classes: {}; --missing {} leaves these rows out",
                 shown(&self.missing),
                 shell_word(&names.join(","))
             ));
@@ -206,7 +206,7 @@ impl LabelFindings {
         }
         if let Some(numbers) = self.numbers {
             all.push(format!(
-                "the labels are {numbers} different numbers, each a class of its own; --median or --cut makes two classes of them"
+                "the labels are {numbers} different numbers, each a separate class; --median or --cut makes two classes of them"
             ));
         }
         all
@@ -230,7 +230,7 @@ pub(super) fn missing_texts<'a>(texts: impl Iterator<Item = &'a str>) -> Option<
     let rows = found.iter().map(|c| c.rows).sum::<usize>();
     (rows > 0).then(|| {
         let have = if rows == 1 { "row has" } else { "rows have" };
-        format!("{rows} {have} a usual word for a missing value as text: {}", shown(&found))
+        format!("{rows} {have} a text that usually means a missing value: {}", shown(&found))
     })
 }
 
@@ -390,7 +390,7 @@ mod tests {
         let found = missing_texts(["nan", "a text", "NULL", "nan"].into_iter()).unwrap();
         assert_eq!(
             found,
-            "3 rows have a usual word for a missing value as text: \"NULL\" (1 row), \"nan\" (2 rows)"
+            "3 rows have a text that usually means a missing value: \"NULL\" (1 row), \"nan\" (2 rows)"
         );
         assert_eq!(missing_texts(["nana", "x"].into_iter()), None);
         assert_eq!(shell_word("nan,NA"), "nan,NA");

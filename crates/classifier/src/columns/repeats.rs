@@ -74,7 +74,11 @@ impl Repeats {
                 0 => String::new(),
                 n => format!(" ({n} of them but for letter case, blanks or normal form)"),
             };
-            let kept = if together { "; equal texts are kept in one part" } else { "" };
+            let kept = if together {
+                "; rows with the same text are kept in the same part of the split"
+            } else {
+                ""
+            };
             all.push(format!("{repeated} {rows} the text of an earlier row{alike}{kept}"));
         }
         if self.contradicting > 0 {

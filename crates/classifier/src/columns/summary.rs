@@ -90,7 +90,7 @@ pub fn part_warnings(
             false => String::new(),
         };
         found.push(format!(
-            "class {:?} has only {all} {only} in the file: {} to learn from, {} to validate, {} to test{lacks}; \
+            "class {:?} has only {all} {only} in the file: {} for training, {} for validation, {} for testing{lacks}; \
              --drop-class {} leaves it out",
             class.class,
             parts[0],

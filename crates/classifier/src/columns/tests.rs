@@ -78,7 +78,7 @@ fn bad_rows_are_told_and_dropped_only_when_asked() {
     assert_eq!(data.examples.iter().map(|e| (e.row, e.line)).collect::<Vec<_>>(), [(1, 2), (5, 6)]);
     assert_eq!(data.dropped, BadRows { empty_text: vec![2, 6], empty_label: vec![3, 6] });
     // a row that is wholly empty is none
-    assert_eq!(data.notes, ["1 empty row is passed over"]);
+    assert_eq!(data.notes, ["1 empty row is skipped"]);
 }
 
 #[test]

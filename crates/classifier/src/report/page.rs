@@ -43,7 +43,7 @@ pub(super) fn page(report: &Report) -> Result<String, PlotError> {
                     (recipe(report))
                     (repeat(report))
                 }
-                footer { "Made on this machine by Hearth. This file loads nothing and runs nothing." }
+                footer { "Made by Hearth. This file loads nothing and runs no scripts." }
             }
         }
     };
@@ -86,7 +86,7 @@ fn headline(test: &Evaluation) -> Markup {
                 div.card {
                     p.name { (name) }
                     p.value { (number(value)) }
-                    p.interval { @if let Some(range) = interval(test, key) { "95 %: " (range) } @else { (test.rows) " test rows" } }
+                    p.interval { @if let Some(range) = interval(test, key) { "95% confidence interval: " (range) } @else { (test.rows) " test rows" } }
                 }
             }
         }
@@ -104,7 +104,7 @@ fn quality(test: &Evaluation, report: &Report) -> Result<Markup, PlotError> {
         ("Brier score", &test.brier, "brier"),
         ("Calibration error", &test.calibration_error, "calibration_error"),
     ];
-    let others = [("before training", &report.zero_shot), ("validation rows", &report.validation)];
+    let others = [("untrained", &report.zero_shot), ("validation rows", &report.validation)];
     let others: Vec<(&str, &Evaluation)> =
         others.iter().filter_map(|(n, e)| Some((*n, e.as_ref()?))).collect();
     let pick = |e: &Evaluation, key: &str| match key {
@@ -124,12 +124,13 @@ fn quality(test: &Evaluation, report: &Report) -> Result<Markup, PlotError> {
             p { "Measured on " (test.rows) " test rows"
                 @if let Some(threshold) = threshold { ", threshold " (format!("{threshold:.3}")) }
                 @if let Some(t) = report.temperature { ", temperature " (format!("{t:.2}")) }
-                ". The temperature is never chosen on test rows."
+                "."
+                @if report.temperature.is_some() { " The temperature was chosen on validation rows." }
                 @if let (Some(_), Some(from)) = (threshold, report.threshold_from) {
                     " The threshold was " (from.words()) "."
                 } }
             div.table { table {
-                thead { tr { th scope="col" { "Figure" } th.n scope="col" { "Test" } th.n scope="col" { "95 % interval" }
+                thead { tr { th scope="col" { "Figure" } th.n scope="col" { "Test" } th.n scope="col" { "95% confidence interval" }
                     @for (name, _) in &others { th.n scope="col" { (name) } } } }
                 tbody { @for (name, value, key) in main { tr {
                     th scope="row" { (name) } td.n { (number(value)) } td.n { (interval(test, key).unwrap_or_default()) }
@@ -146,13 +147,13 @@ fn quality(test: &Evaluation, report: &Report) -> Result<Markup, PlotError> {
                 }
             } }
             div.grid {
-                (figure(plots::confusion(test), "Confusion matrix: rows are the truth, columns the prediction.")?)
+                (figure(plots::confusion(test), "Confusion matrix: rows are the actual class, columns the predicted class.")?)
                 (figure(plots::roc(test), "ROC curve; the dashed line is chance.")?)
-                (figure(plots::precision_recall(test), "Precision and recall.")?)
+                (figure(plots::precision_recall(test), "Precision-recall curve.")?)
                 (figure(plots::calibration(report.calibration_before.as_deref(), &test.calibration), "Calibration: on the dashed line, predicted probabilities equal observed frequencies.")?)
             }
             @if test.confusion.len() > plots::CONFUSION_CLASSES { (confused(test)) }
-            (figure(plots::score_histogram(test), "Scores by true class: the less they overlap, the better.")?)
+            (figure(plots::score_histogram(test), "Scores by actual class: the less they overlap, the better.")?)
         }
     })
 }
@@ -183,7 +184,7 @@ fn mistakes(mistakes: &[Mistake]) -> Markup {
             p { "Check these rows for wrong labels. Open one to see its text." }
             @for m in mistakes {
                 details {
-                    summary { "Row " (m.row) ": " b { (m.truth) } " taken for " b { (m.predicted) } span.p { (format!("{:.1} %", m.probability * 100.0)) } }
+                    summary { "Row " (m.row) ": actual " b { (m.truth) } ", predicted " b { (m.predicted) } " " span.p { (format!("{:.1}%", m.probability * 100.0)) } }
                     p.text { (m.text) }
                 }
             }
@@ -242,7 +243,7 @@ fn data(data: &DataSummary) -> Result<Markup, PlotError> {
                 @if data.cut > 0 { li { (data.cut) " texts were truncated to the prompt's limit." } }
             }
             @if let Some(tokens) = &data.tokens {
-                (figure(plots::token_lengths(tokens), &format!("Prompt lengths: {:.0} tokens on average, 95 % up to {}, the longest {}.", tokens.mean, tokens.p95, tokens.longest))?)
+                (figure(plots::token_lengths(tokens), &format!("Prompt lengths: mean {:.0} tokens, 95th percentile {}, longest {}.", tokens.mean, tokens.p95, tokens.longest))?)
             }
         }
     })
@@ -275,12 +276,12 @@ fn repeat(report: &Report) -> Markup {
     let gigabytes = |bytes: u64| format!("{:.2} GB", bytes as f64 / 1e9);
     html! {
         section {
-            h2 { "Time, memory, and how to repeat it" }
+            h2 { "Time, memory and how to reproduce it" }
             dl {
                 dt { "Training" } dd { (format!("{:.0} s, {:.0} tokens per second", speed.train_seconds, speed.train_tokens_per_second)) }
                 dt { "Scoring" } dd { (format!("{:.1} rows per second", speed.score_rows_per_second)) }
                 dt { "GPU memory" } dd { (gigabytes(speed.gpu_bytes)) }
-                @if let Some(bytes) = speed.host_bytes { dt { "Program memory" } dd { (gigabytes(bytes)) } }
+                @if let Some(bytes) = speed.host_bytes { dt { "CPU memory" } dd { (gigabytes(bytes)) } }
             }
             @if !report.command.is_empty() { pre { (report.command) } }
         }

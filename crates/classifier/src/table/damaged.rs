@@ -10,8 +10,8 @@ pub(super) fn words(text: &str) -> Vec<String> {
         lines(text).filter(|(_, l)| l.contains('\u{FFFD}')).map(|(n, _)| n).collect();
     if let Some(first) = lost.first() {
         all.push(format!(
-            "line {first}: the character U+FFFD (\u{FFFD}) stands where a letter was lost when the file was saved ({} such \
-             lines); take the texts from their source again",
+            "line {first}: the character U+FFFD (\u{FFFD}) marks characters that were lost when the file was saved ({} such \
+             lines); get the texts from their source again",
             lost.len()
         ));
     }
@@ -24,8 +24,8 @@ pub(super) fn words(text: &str) -> Vec<String> {
     if let Some((number, line, fixed)) = twice.first().filter(|_| twice.len() * 2 >= beyond_ascii) {
         let cut = |text: &str| text.chars().take(60).collect::<String>();
         all.push(format!(
-            "line {number}: {:?} looks like UTF-8 that was once opened as Windows-1252 and saved so ({} such lines); it \
-             was probably {:?}: take the texts from their source again",
+            "line {number}: {:?} looks like UTF-8 that was opened and saved as Windows-1252 ({} such lines); it \
+             was probably {:?}: get the texts from their source again",
             cut(line),
             twice.len(),
             cut(fixed)

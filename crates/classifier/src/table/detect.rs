@@ -29,9 +29,9 @@ impl Format {
     pub fn name(self) -> &'static str {
         match self {
             Self::Delimited => "delimited text",
-            Self::JsonLines => "JSON lines",
+            Self::JsonLines => "JSON Lines",
             Self::Json => "one JSON value",
-            Self::Lines => "a text in every line",
+            Self::Lines => "one text per line",
         }
     }
 }
@@ -130,8 +130,8 @@ pub(super) fn detect(
     }
     if sample.lines().take(20).all(|l| l.starts_with("__label__")) {
         return Err(TableError::Other {
-            kind: "a file in fastText's form (one column, each line begins with __label__ and its class)",
-            todo: "write a line of column names and two columns, such as text and label",
+            kind: "a file in fastText format (one column, each line begins with __label__ and its class)",
+            todo: "write a header line and two columns, such as text and label",
         });
     }
     delimited_text(sample, complete, options, encoding)
@@ -201,7 +201,7 @@ fn delimited_text(
                     let name = delimiter_name(Some(&reading.rules.delimiter));
                     warnings.push(format!(
                         "the first line has one cell ({:?}), so the file is read as one column and every {name} as text; \
-                         --delimiter '{}' divides the lines",
+                         --delimiter '{}' splits the lines",
                         reading.rows[0][0],
                         reading.rules.delimiter.escape_default()
                     ));
@@ -211,15 +211,18 @@ fn delimited_text(
                     let unquoted = !rest(skipped).contains('"');
                     if unquoted && looks_like_sentences(&quoted.0) {
                         warnings.push(format!(
-                            "a blank follows every {} as in sentences, and the lines are divided there into {} columns; \
-                             --delimiter none takes every line for one text",
+                            "every {} is followed by a space, as in sentences, and splits the lines into {} columns; \
+                             --delimiter none reads every line as one text",
                             delimiter_name(Some(&quoted.0.rules.delimiter)),
                             quoted.0.width
                         ));
                     }
                     (quoted, why)
                 }
-                None => (whole(""), "no delimiter divides the lines alike".to_owned()),
+                None => (
+                    whole(""),
+                    "no delimiter gives the lines the same number of columns".to_owned(),
+                ),
             }
         }
     };
@@ -231,7 +234,7 @@ fn delimited_text(
             let line = sample.lines().next().unwrap_or_default();
             let shown: String = line.chars().take(60).collect();
             warnings.push(format!(
-                "{} before the table passed over, the first is {shown:?}; --skip-lines 0 reads it as a row",
+                "{} before the table skipped, the first is {shown:?}; --skip-lines 0 reads it as a row",
                 if before == 1 { "a line is".to_owned() } else { format!("{before} lines are") }
             ));
             skipped = before;
@@ -241,7 +244,7 @@ fn delimited_text(
     if let Some(line) = reading.single_quotes().filter(|_| options.quote.is_none()) {
         let line = line + skipped as u64;
         warnings.push(format!(
-            "line {line}: single quotes around a cell are kept as text; --quote \"'\" takes them for quotes"
+            "line {line}: single quotes around a cell are kept as text; --quote \"'\" reads them as quotes"
         ));
     }
     let guess = guess_header(&reading.rows);
@@ -325,19 +328,19 @@ fn best_quotes(
         return (plain, "as given".into(), vec![]);
     }
     let plain = with(Some(b'"'), escape, false);
-    let usual = "the usual ones".to_owned();
-    let why = if text.contains('"') { usual } else { "the usual ones, though none occur".into() };
+    let usual = "the default".to_owned();
+    let why = if text.contains('"') { usual } else { "the default; there are none".into() };
     if blanks_possible(text, &rules.delimiter, b'"') {
         let blanks = with(Some(b'"'), escape, true);
         let better = !plain.is_good() || blanks.left_quotes < plain.left_quotes;
         if blanks.is_good() && better {
-            return (blanks, "blanks around them are passed over".into(), vec![]);
+            return (blanks, "spaces around them are ignored".into(), vec![]);
         }
     }
     if escape.is_none() && text.contains("\\\"") {
         let escaped = with(Some(b'"'), Some(b'\\'), false);
         if escaped.is_good() && !plain.is_good() {
-            return (escaped, "a quote behind a backslash is text".into(), vec![]);
+            return (escaped, "a quote after a backslash is text".into(), vec![]);
         }
         if escaped.is_good() && escaped.rows != plain.rows {
             let told = two_readings(
@@ -360,8 +363,8 @@ fn best_quotes(
     if !plain.is_good() && UNQUOTED.contains(&rules.delimiter.as_str()) {
         let none = with(None, escape, false);
         if none.is_good() {
-            let why =
-                "quotes are plain characters: as quotes they would not fit the lines".to_owned();
+            let why = "quotes are plain characters: the lines cannot be read with them as quotes"
+                .to_owned();
             let told = two_readings(
                 "quotes",
                 "as plain characters",
@@ -377,7 +380,7 @@ fn best_quotes(
 
 fn two_readings(what: &str, one: &str, a: &Reading, other: &str, b: &Reading) -> String {
     format!(
-        "{what} can be read in two ways: {one} {}, which is taken; {other} {}",
+        "{what} can be read in two ways: {one} {}, which is used; {other} {}",
         a.says(),
         b.says()
     )
@@ -402,7 +405,7 @@ fn choose(mut all: Vec<Quoted>, warnings: &mut Vec<String>) -> Option<(Quoted, S
     {
         let name = |r: &Reading| delimiter_name(Some(&r.rules.delimiter));
         warnings.push(format!(
-            "two delimiters divide the lines alike: {} {}, which is taken; {} {} (--delimiter '{}')",
+            "two delimiters split the lines equally well: {} {}, which is used; {} {} (--delimiter '{}')",
             name(&first.0),
             first.0.says(),
             name(other),

@@ -171,7 +171,7 @@ impl EncodingKnown {
             Self::Ascii => "every byte is ASCII",
             Self::Fits => "every byte fits",
             Self::Zeros => "guessed: every second byte is zero",
-            Self::Guessed => "guessed by its letters",
+            Self::Guessed => "guessed from its characters",
         }
     }
 

@@ -15,7 +15,7 @@ pub enum TableError {
     },
     /// Bytes that are no text.
     #[error(
-        "{}this file is binary{}, not text: expected CSV, TSV or JSON lines",
+        "{}this file is binary{}, not text: expected CSV, TSV or JSON Lines",
         line.map(|l| format!("line {l}: NUL characters: ")).unwrap_or_default(),
         kind.map(|k| format!(" ({k})")).unwrap_or_default()
     )]
@@ -41,7 +41,7 @@ pub enum TableError {
     NoRows,
     /// Bytes that the encoding does not allow.
     #[error(
-        "line {line}: bytes that are not {encoding}; save the file as UTF-8, or name its encoding (--encoding NAME, or \"Letters\" on the page; windows-1252 accepts every byte)"
+        "line {line}: bytes that are not {encoding}; save the file as UTF-8, or set its encoding (--encoding NAME, or \"Encoding\" on the page; windows-1252 accepts every byte)"
     )]
     Encoding {
         /// Line of the first bad byte, from 1.
@@ -51,7 +51,7 @@ pub enum TableError {
     },
     /// Letters that are none in the encoding that looks likeliest.
     #[error(
-        "line {line}: it cannot be told in which encoding the letters beyond ASCII are written; save the file as UTF-8, or name its encoding (--encoding NAME, or \"Letters\" on the page)"
+        "line {line}: the encoding of the characters beyond ASCII is unclear; save the file as UTF-8, or set its encoding (--encoding NAME, or \"Encoding\" on the page)"
     )]
     UnknownEncoding {
         /// Line of the first strange letter, from 1.
@@ -59,7 +59,7 @@ pub enum TableError {
     },
     /// Some lines in UTF-8, some in another encoding.
     #[error(
-        "line {line}: the file mixes encodings: {utf8} lines have letters in UTF-8, {other} have letters that are not UTF-8 (perhaps {guess}), so one of the two would show wrong letters; save all of it as UTF-8, or insist on one encoding (--encoding {guess}, or \"Letters\" on the page)"
+        "line {line}: the file mixes encodings: {utf8} lines have characters in UTF-8, {other} have characters that are not UTF-8 (perhaps {guess}), so some would be wrong; save all of it as UTF-8, or set one encoding (--encoding {guess}, or \"Encoding\" on the page)"
     )]
     MixedEncodings {
         /// First line of the rarer kind, from 1.
@@ -73,7 +73,7 @@ pub enum TableError {
     },
     /// A quoted field that never ends.
     #[error(
-        "line {line}: the quote {quote:?} that opens a field here is never closed; close it, write a quote inside a field twice, or read quotes as plain characters (--quote none, or \"Around texts\" on the page)"
+        "line {line}: the quote {quote:?} that opens a field here is never closed; close it, write a quote inside a field twice, or read quotes as plain characters (--quote none, or \"Quote character\" on the page)"
     )]
     QuoteOpen {
         /// Line of the opening quote, from 1.
@@ -83,7 +83,7 @@ pub enum TableError {
     },
     /// Text after a closing quote.
     #[error(
-        "line {line}: {found:?} follows a closing quote (the field was opened in line {opened}); expected a delimiter or the end of the line; write a quote inside a quoted field twice, name the character before such quotes (--escape '\\'), or read quotes as plain characters (--quote none, or \"Around texts\" on the page)"
+        "line {line}: {found:?} follows a closing quote (the field was opened in line {opened}); expected a delimiter or the end of the line; write a quote inside a quoted field twice, set the escape character (--escape '\\'), or read quotes as plain characters (--quote none, or \"Quote character\" on the page)"
     )]
     QuoteClosed {
         /// Line of the closing quote, from 1.
@@ -95,7 +95,7 @@ pub enum TableError {
     },
     /// A quoted field that holds what looks like rows.
     #[error(
-        "line {line}: the quote that opens a field here is closed in line {to} only, and the {rows} lines between look like rows of their own; close the quote, or say how it is meant: plain characters (--quote none), or quotes around one long text (--quote '{quote}')"
+        "line {line}: the quote that opens a field here is only closed in line {to}, and the {rows} lines between look like separate rows; close the quote, or say how it is meant: plain characters (--quote none), or quotes around one long text (--quote '{quote}')"
     )]
     RowsInQuotes {
         /// Line of the opening quote, from 1.
@@ -135,7 +135,7 @@ pub enum TableError {
     },
     /// More columns than any table of texts has.
     #[error(
-        "line {line}: {found} columns; at most {limit} are read: keep the columns of text and label, and those that are needed beside them"
+        "line {line}: {found} columns; at most {limit} are read: keep only the columns that are needed"
     )]
     TooManyColumns {
         /// Line, from 1.
@@ -147,7 +147,7 @@ pub enum TableError {
     },
     /// A line of a JSON lines file that is no JSON object.
     #[error(
-        "line {line}: not a JSON object ({why}); JSON lines has one object a line, such as {{\"text\": \"…\", \"label\": \"…\"}}"
+        "line {line}: not a JSON object ({why}); JSON Lines has one object per line, such as {{\"text\": \"…\", \"label\": \"…\"}}"
     )]
     Json {
         /// Line, from 1.
@@ -167,7 +167,7 @@ pub enum TableError {
     },
     /// JSON in a form that is not read.
     #[error(
-        "{why}; read are JSON lines (one object a line), an array of objects, pandas' forms records, columns, list and split, and one list of objects inside an object"
+        "{why}; supported are JSON Lines (one object per line), an array of objects, pandas' forms records, columns, list and split, and one list of objects inside an object"
     )]
     JsonShape {
         /// What was found.

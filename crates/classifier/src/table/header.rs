@@ -84,33 +84,33 @@ fn sign(place: usize, first: &str, below: &[&str]) -> Sign {
     if first.is_empty() {
         // pandas gives its index no name
         return if place == 0 && counts_up {
-            Sign::Header("the first column counts the rows")
+            Sign::Header("the first column numbers the rows")
         } else {
-            Sign::Data("a cell of it is empty")
+            Sign::Data("one of its cells is empty")
         };
     }
     if full.contains(&first) {
-        return Sign::Data("a cell of it occurs again below");
+        return Sign::Data("one of its cells occurs again below");
     }
     if is_number(first) {
         let own_place = first.parse::<usize>().is_ok_and(|n| n <= place);
         return if numbers == 0 && own_place {
-            Sign::Header("its cells are numbered, those below are texts")
+            Sign::Header("its cells are numbered and those below are texts")
         } else {
-            Sign::Data("a cell of it is a number")
+            Sign::Data("one of its cells is a number")
         };
     }
     if numbers == full.len() {
-        return Sign::Header("it has words where numbers stand below");
+        return Sign::Header("it has words above numbers");
     }
     let mut lengths: Vec<usize> = full.iter().map(|c| words(c)).collect();
     lengths.sort_unstable();
     let usual = lengths[lengths.len() / 2];
     if first.len() > 80 || (words(first) > 3 && usual > 2) {
-        return Sign::Data("a cell of it is a sentence like those below");
+        return Sign::Data("one of its cells is a sentence like those below");
     }
     if usual > 3 && words(first) <= 2 {
-        return Sign::Header("it has single words where sentences stand below");
+        return Sign::Header("it has single words above sentences");
     }
     Sign::None
 }
@@ -147,17 +147,17 @@ pub(super) fn guess_header(rows: &[Vec<String>]) -> HeaderGuess {
         }
     }
     if twice {
-        data = data.or(Some("it has a cell twice"));
+        data = data.or(Some("two of its cells are equal"));
     }
     match (known, header, data) {
-        (0, None, None) => guess(true, "nothing speaks against it", true),
+        (0, None, None) => guess(true, "nothing contradicts it", true),
         (0, Some(why), None) => guess(true, why, false),
         (0, None, Some(why)) => guess(false, why, false),
         (0, Some(_), Some(why)) => guess(false, why, true),
-        (_, _, None) => guess(true, "it has usual names of columns", false),
+        (_, _, None) => guess(true, "it has common column names", false),
         // a name that is usual and a cell that is none: two names outweigh one cell
         (1, _, Some(why)) => guess(false, why, true),
-        (_, _, Some(_)) => guess(true, "it has usual names of columns", true),
+        (_, _, Some(_)) => guess(true, "it has common column names", true),
     }
 }
 

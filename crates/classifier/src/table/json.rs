@@ -99,7 +99,7 @@ impl JsonRows {
 
     fn array(&mut self, line: u64, cells: Vec<Value>) -> Result<Option<Row>, TableError> {
         if cells.iter().any(Value::is_object) {
-            let why = "an array with objects in it: write every object on a line of its own, or one array around all";
+            let why = "an array with objects in it: write every object on its own line, or put one array around all of them";
             return Err(TableError::Json { line, why: why.to_owned() });
         }
         let fields: Vec<String> = cells.into_iter().map(cell).collect();
@@ -217,9 +217,9 @@ impl JsonRows {
             match rest.chars().next() {
                 Some(',') => at = text.len() - rest[1..].trim_start().len(),
                 Some(']') if rest[1..].trim().is_empty() => return Ok(rows),
-                Some(']') => return cut("something follows the end of the array"),
-                Some(_) => return cut("no comma stands behind this object"),
-                None => return cut("the array is cut short: it has no end"),
+                Some(']') => return cut("there is something after the end of the array"),
+                Some(_) => return cut("there is no comma after this object"),
+                None => return cut("the array is incomplete: it has no end"),
             }
         }
         Ok(rows)
@@ -335,7 +335,7 @@ fn refuse_chats(object: &Map<String, Value>) -> Result<(), TableError> {
     };
     let Some(key) = ["messages", "conversations"].iter().find(|k| chat(k)) else { return Ok(()) };
     let why = format!(
-        "the rows are chats (a list of {key:?}), and a classifier learns from one text and one label a row: write the text and its label as two fields"
+        "the rows are chats (a list of {key:?}), and a classifier needs one text and one label per row: write them as two fields"
     );
     Err(TableError::JsonShape { why })
 }
@@ -383,20 +383,20 @@ fn why(error: &serde_json::Error, text: &str) -> String {
     let words = words.split(" at line ").next().unwrap_or_default();
     let at = line.chars().nth(error.column().saturating_sub(1));
     let hint = if at == Some('\'') {
-        ": texts stand in double quotes in JSON; Python writes single ones where its values are printed instead of dumped \
+        ": JSON needs texts in double quotes; Python writes single ones if values are printed instead of dumped \
          (json.dumps)"
     } else if words.contains("trailing char") && matches!(at, Some('{' | '[')) {
-        ": several values in one line; write each on a line of its own"
+        ": several values in one line; write each on its own line"
     } else if words.contains("expected value") && matches!(at, Some(']' | '}')) {
-        ": a comma too many stands before the bracket"
+        ": there is an extra comma before the bracket"
     } else if before.ends_with("Na") || before.ends_with('N') || before.ends_with("NaN") {
-        ": NaN is no JSON; write null for a missing value"
+        ": NaN is not valid JSON; write null for a missing value"
     } else if words.contains("surrogate") || words.contains("hex escape") {
-        ": half a character; an emoji is written by two \\u escapes"
+        ": half of a character; an emoji needs two \\u escapes"
     } else if words.contains("trailing comma")
         || (words.contains("trailing char") && line.trim_end().ends_with(','))
     {
-        ": a comma too many; lines of JSON lines do not end with one"
+        ": an extra comma; lines of JSON Lines do not end with one"
     } else {
         ""
     };

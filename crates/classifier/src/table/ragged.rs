@@ -10,17 +10,17 @@ pub(super) fn hint(fields: &[String], expected: usize, lone_return: bool) -> &'s
     let curly =
         |f: &String| f.trim().starts_with(['“', '„', '”']) || f.trim().ends_with(['“', '”']);
     if lone_return {
-        "a carriage return stands within this line: if it is meant to end a row, give all lines of the file the same end"
+        "this line contains a carriage return: if it is meant to end a row, use the same line ending in the whole file"
     } else if fields.len() > expected && any(&curly) {
-        "curly quotes are text: write straight ones (\") around a text with the delimiter in it"
+        "curly quotes are read as text: use straight ones (\") around a text with the delimiter in it"
     } else if expected == 1 {
-        "if the file has one column only, say so (--delimiter none, or \"nothing: one column\" on the page)"
+        "if the file has only one column, say so (--delimiter none, or \"none: one column\" on the page)"
     } else if any(&|f| f.ends_with('\\') || f.contains("\\\"")) {
-        "if a backslash stands before characters that are text, name it (--escape '\\')"
+        "if a backslash escapes the next character, say so (--escape '\\')"
     } else if any(&|f| f.trim().starts_with('\'')) && any(&|f| f.trim().ends_with('\'')) {
-        "if single quotes stand around texts, name them (--quote \"'\")"
+        "if single quotes enclose the texts, say so (--quote \"'\")"
     } else if fields.len() > expected && comma {
-        "if a number has a decimal comma, put quotes around it or divide columns by a semicolon or a tab"
+        "if a number has a decimal comma, put quotes around it, or use a semicolon or a tab as the delimiter"
     } else if fields.len() > expected {
         "a text with the delimiter in it needs quotes around it; check the quotes near this line, or choose another delimiter (--delimiter)"
     } else {

@@ -51,7 +51,8 @@ pub(super) fn refuse_other_files(head: &[u8]) -> Result<(), TableError> {
 pub(super) fn refuse_other_texts(text: &str) -> Result<(), TableError> {
     let start: String = text.trim_start().chars().take(400).collect::<String>().to_lowercase();
     let other = |kind, todo| Err(TableError::Other { kind, todo });
-    let page = "it is often what a server says instead of a file: sign in there, or download the file itself";
+    let page =
+        "servers often send one instead of a file: sign in there, or download the file itself";
     if start.starts_with("<!doctype html") || start.starts_with("<html") {
         return other("a web page (HTML)", page);
     }
@@ -62,7 +63,7 @@ pub(super) fn refuse_other_texts(text: &str) -> Result<(), TableError> {
                 "open it in its program and save it as CSV (UTF-8), then choose that file",
             );
         }
-        return other("an XML file", "save the rows as CSV or JSON lines");
+        return other("an XML file", "save the rows as CSV or JSON Lines");
     }
     if start.starts_with("version https://git-lfs.github.com/spec/") {
         return other(

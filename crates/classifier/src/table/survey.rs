@@ -162,7 +162,7 @@ impl Survey {
         let marked = marked(&self.head);
         if let Some((encoding, _)) = marked.filter(|(e, _)| *e != choice.encoding) {
             warnings.push(format!(
-                "the file begins with the byte order mark of {}, but is read as {}, as asked",
+                "the file begins with the byte order mark of {}, but is read as {}, as requested",
                 encoding.name(),
                 choice.encoding.name()
             ));
@@ -273,11 +273,11 @@ fn guess_in_words(encoding: TextEncoding, text: &str) -> String {
         let start = line.char_indices().find(|(_, c)| !c.is_ascii()).map_or(0, |(i, _)| i);
         let from = line[..start].char_indices().rev().nth(20).map_or(0, |(i, _)| i);
         let letters: String = line[from..].chars().take(60).collect();
-        format!(", which shows letters such as {letters:?}")
+        format!(", which gives text such as {letters:?}")
     });
     format!(
-        "the encoding is guessed: {}{shown}; where these letters are wrong, name the encoding (--encoding NAME, \
-         or \"Letters\" on the page), or save the file as UTF-8",
+        "the encoding is guessed: {}{shown}; if characters are wrong, set the encoding (--encoding NAME, \
+         or \"Encoding\" on the page), or save the file as UTF-8",
         encoding.name()
     )
 }

@@ -177,7 +177,7 @@ impl Part {
     }
 }
 
-/// Rows of made-up tokens.
+/// Rows of synthetic tokens.
 pub fn examples(lengths: &[usize], vocab: usize) -> Result<Vec<Example>> {
     if let Some(short) = lengths.iter().find(|n| **n <= PREFIX) {
         bail!("--step: rows share {PREFIX} tokens, so one of {short} is too short");

@@ -66,7 +66,7 @@ pub fn header(
 ) -> Vec<u8> {
     let mut m = Metadata::default();
     m.text("general.architecture", "gemma");
-    m.text("general.name", "made up by hearth synth");
+    m.text("general.name", "synthesized by hearth synth");
     for (key, value) in [
         ("context_length", config.max_positions),
         ("embedding_length", config.hidden),

@@ -16,7 +16,7 @@ const BYTE: i32 = 6;
 /// pieces stand in the order of their merges.
 pub struct Vocabulary(pub Vec<(String, i32)>);
 
-/// The vocabulary of a tokenizer.json, or a made-up one.
+/// The vocabulary of a tokenizer.json, or a synthetic one.
 pub fn of(size: usize, json: Option<&[u8]>, path: Option<&Path>) -> Result<Vocabulary> {
     let Some(json) = json else { return Ok(made_up(size)) };
     let name = path.map_or(String::new(), |path| path.display().to_string());

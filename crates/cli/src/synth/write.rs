@@ -68,13 +68,13 @@ impl Out {
     /// Nothing is written yet.
     pub fn new(options: &Options, target: &Path, seed: u64) -> Result<Self> {
         if target.exists() {
-            bail!("{}: it is there already; remove it, or give another name", target.display());
+            bail!("{}: it exists already; remove it, or give another name", target.display());
         }
         let mut staged = target.as_os_str().to_owned();
         staged.push(".part");
         let staged = PathBuf::from(staged);
         if staged.exists() {
-            bail!("{}: left over by a run that was killed; remove it", staged.display());
+            bail!("{}: left over from a run that was killed; remove it", staged.display());
         }
         Ok(Self {
             target: target.to_owned(),

@@ -19,7 +19,7 @@ use crate::source::{ByteSource, read_vec};
 /// Longest `config.json` and index that are read; real ones have a few kilobytes and a megabyte.
 const JSON_LIMIT: u64 = 16 << 20;
 
-const NO_MODEL: &str = "this is no model that Hearth reads: neither GGUF nor safetensors; choose the .gguf file of a \
+const NO_MODEL: &str = "this is not a model that Hearth reads: neither GGUF nor safetensors; choose the .gguf file of a \
                         Gemma model, or its .safetensors files with config.json and tokenizer.json";
 
 type Source = Rc<dyn ByteSource>;

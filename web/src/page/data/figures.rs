@@ -144,7 +144,7 @@ fn remarks(report: &DataReport) -> Vec<String> {
     all.extend(dropped("class", &report.dropped.empty_label));
     if !report.duplicates.is_empty() {
         all.push(format!(
-            "Test rows that are also training rows: {}.",
+            "Test rows with the same text as a training row: {}.",
             numbers(&report.duplicates)
         ));
     }

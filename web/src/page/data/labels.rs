@@ -1,4 +1,4 @@
-//! Labels that look alike, are equal in value or stand for a missing one: buttons to unite them and to
+//! Labels that look alike, are equal in value or stand for a missing one: buttons to merge them and to
 //! leave them out, and classes to leave out. Nothing of that is done unasked.
 
 use hearth_classifier::columns::{ClassCount, LabelFindings};

@@ -285,7 +285,7 @@ fn family(name: &str) -> &'static str {
 #[component]
 fn Ready(model: ModelSummary) -> impl IntoView {
     let app = App::here();
-    let kind = if model.instruct { "instruction-tuned" } else { "base model" };
+    let kind = if model.instruct { "instruction-tuned" } else { "pretrained" };
     view! {
         <div data-test="model-ready">
             <h2 id="stage-title">{format!("{} is ready", model.name)}</h2>

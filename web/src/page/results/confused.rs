@@ -29,7 +29,7 @@ pub fn Confused(page: Page) -> impl IntoView {
     let found = page.at.with_untracked(|at| confusions(&at.confusion));
     let all = found.len();
     let summary = match all {
-        0 => "No row is predicted as another class than its own.".to_owned(),
+        0 => "Every row is predicted as its own class.".to_owned(),
         _ => format!("{}, the most frequent first.", of(all, "confusion", "confusions")),
     };
     let most = RwSignal::new(PAGE);

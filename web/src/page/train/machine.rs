@@ -42,7 +42,7 @@ pub fn Machine(setup: Setup) -> impl IntoView {
         if app.model().is_some_and(|model| model.instruct) {
             "This model is instruction-tuned: it may understand the question better in this form."
         } else {
-            "For instruction-tuned models, whose names end in -it. The loaded model is a base model."
+            "For instruction-tuned models, whose names end in -it. The loaded model is not one of them."
         }
     };
     view! {

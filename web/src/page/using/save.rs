@@ -18,7 +18,7 @@ const FILES: [(Export, &str, &str, &str); 4] = [
         Export::Report,
         "export-report",
         "Report",
-        "Figures and plots in one page that opens offline. It shows the worst mistakes, with their texts.",
+        "Figures and plots in one page that opens offline. It shows the worst mistakes, with their texts unless the run was reopened.",
     ),
     (
         Export::Peft,

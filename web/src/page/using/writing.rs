@@ -45,7 +45,7 @@ pub fn Writer() -> impl IntoView {
     view! {
         <section aria-labelledby="write-name">
             <h2 id="write-name">"Generate text"</h2>
-            <p>"The base model without your training: it continues any text and does not know your classes."</p>
+            <p>"The model without your training: it continues any text and does not know your classes."</p>
             <Field id="write-prompt" label="Text to continue">
                 <textarea
                     id="write-prompt"

@@ -47,11 +47,11 @@ static COPY: Kernel = Kernel {
 /// The most that the device gave.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Ceilings {
-    /// Billions of f32 operations a second; a multiply-add is two.
+    /// Billions of f32 operations per second; a multiply-add is two.
     pub f32_gflops: f64,
     /// The same in f16; `None` where the device has no f16.
     pub f16_gflops: Option<f64>,
-    /// Billions of bytes a second, read and written ones added up.
+    /// Billions of bytes per second, read and written ones added up.
     pub copy_gb_per_second: f64,
 }
 

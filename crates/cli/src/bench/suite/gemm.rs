@@ -154,7 +154,7 @@ pub struct Shape {
     outputs: u32,
     inputs: u32,
     layout: String,
-    /// Billions of operations a second by tile, the fastest first.
+    /// Billions of operations per second by tile, the fastest first.
     tiles: Vec<(String, f64)>,
     best: f64,
     /// The tile that training and scoring take here without having measured.

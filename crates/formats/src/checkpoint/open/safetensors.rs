@@ -182,7 +182,7 @@ fn uniform(
         first.filter(|front| found.next().is_none() && front.ends_with('.'))
     };
     if let Some(front) = &wrapping {
-        notes.push(format!("the names of the tensors begin with '{front}', which is passed over"));
+        notes.push(format!("the names of the tensors begin with '{front}', which is ignored"));
     }
     let mut all = Found::new();
     for (source, info) in places {
