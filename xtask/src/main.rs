@@ -15,6 +15,8 @@ mod source_rules;
 mod steps;
 mod test;
 mod tools;
+#[cfg(test)]
+mod word_rules;
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
