@@ -244,9 +244,9 @@ test("a running training is not disturbed, and says which epoch it keeps", async
   await go(page, "use");
   await go(page, "data");
   await drop(page.locator('[data-test="data-drop"]'), "other.csv");
-  await told("Nothing was loaded: this cannot be changed now.");
+  await told("Nothing was loaded: another task is running.");
   await drop(page.locator("h1"), "other.csv");
-  await told("dropped beside the marked area");
+  await told("dropped outside the marked area");
   assert.match(await part(page, "data-name").textContent(), /moods.csv/);
   // leaving asks
   const leave = () => page.evaluate(() => !dispatchEvent(new Event("beforeunload", { cancelable: true })));
