@@ -1,6 +1,7 @@
 // The native command line on Chromium's own software GPU, and what page and program are compared by.
 
 import { execFile } from "node:child_process";
+import { delimiter, dirname } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 
@@ -9,7 +10,9 @@ const root = fileURLToPath(new URL("../../", import.meta.url));
 
 /** Runs `hearth` and gives what it prints. `HEARTH_BIN` may name a program that is built already. */
 export async function hearth(...args) {
-  const env = { ...process.env, VK_DRIVER_FILES: driver };
+  // Chromium brings the Vulkan loader too, which a machine without Vulkan has nowhere else
+  const libraries = [process.env.LD_LIBRARY_PATH, dirname(driver)].filter(Boolean).join(delimiter);
+  const env = { ...process.env, VK_DRIVER_FILES: driver, LD_LIBRARY_PATH: libraries };
   const built = process.env.HEARTH_BIN;
   const [program, before] = built ? [built, []] : ["cargo", ["run", "--quiet", "--package", "hearth-cli", "--"]];
   const { stdout } = await promisify(execFile)(program, [...before, ...args], { cwd: root, env, maxBuffer: 1 << 24 });
