@@ -1,4 +1,5 @@
-// d_V[T,G,D] = Pᵀ · d_O and d_K[T,G,D] = d_Sᵀ · Q, both `=`, with P and d_S as in attention_backward_dq
+// d_V[T,G,D] = Pᵀ · d_O, in the last columns of D_QKV, and d_K[T,G,D] = d_Sᵀ · Q, both `=`, with P and d_S as in
+// attention_backward_dq
 //
 // One workgroup takes up to four adjacent keys of one key head, and visits the rows (a token and
 // one of its heads) that may attend to them, in order, in tiles of WG: an invocation computes P and d_S of
@@ -13,7 +14,7 @@
 @group(0) @binding(5) var<storage, read> d_o: array<vec4<f32>>;           // (T, H, D/4)
 @group(0) @binding(6) var<storage, read> rows: array<vec2<f32>>;          // (T, H): lse, Σ d_O O
 @group(0) @binding(7) var<storage, read_write> d_k: array<vec4<f32>>;     // (T, G, D/4)
-@group(0) @binding(8) var<storage, read_write> d_v: array<vec4<f32>>;     // (T, G, D/4)
+@group(0) @binding(8) var<storage, read_write> d_qkv: array<vec4<f32>>;   // (T, H + 2G, D/4), written for values only
 
 override WG: u32 = 64u;    // invocations and rows per tile, at least D / 4
 override KEYS: u32 = 4u;   // keys per workgroup: 1, 2 or 4
@@ -123,19 +124,21 @@ fn attention_backward_dkv(
         workgroupBarrier();
     }
     if lane < p.width4 {
+        let all = (p.heads + 2u * p.kv_heads) * p.width4;
+        let v = keys * all + (p.heads + p.kv_heads + kv_head) * p.width4 + lane;
         d_k[k0 + lane] = d_k0;
-        d_v[k0 + lane] = d_v0;
+        d_qkv[v.x] = d_v0;
         if KEYS > 1u && key + 1u < p.tokens {
             d_k[k1 + lane] = d_k1;
-            d_v[k1 + lane] = d_v1;
+            d_qkv[v.y] = d_v1;
         }
         if KEYS > 2u && key + 2u < p.tokens {
             d_k[k2 + lane] = d_k2;
-            d_v[k2 + lane] = d_v2;
+            d_qkv[v.z] = d_v2;
         }
         if KEYS > 2u && key + 3u < p.tokens {
             d_k[k3 + lane] = d_k3;
-            d_v[k3 + lane] = d_v3;
+            d_qkv[v.w] = d_v3;
         }
     }
 }

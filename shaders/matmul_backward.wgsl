@@ -2,9 +2,9 @@
 //
 // The counterpart of matmul_direct: the same weight buffer, summed over its rows. An invocation
 // computes TM tokens by 4 columns from operands that it loads itself. dX is `=`, or `+=` with ADD
-// (for the other slabs of a split matrix and the other projections of the same input). dY's columns
+// (for the other slabs of a matrix). dY's columns
 // from N up to a multiple of 4 must be zero: rows beyond the end repeat the last.
-// Prepend: shared/half.wgsl, a weight decoder, shared/matmul.wgsl.
+// Prepend: shared/half.wgsl, a weight decoder, shared/matmul.wgsl, an epilogue.
 
 override WK: u32 = 64u;    // invocations along the columns
 override WT: u32 = 1u;     // and along the tokens
@@ -47,7 +47,7 @@ fn matmul_backward(@builtin(global_invocation_id) id: vec3<u32>) {
     let rows4 = (p.row_end - p.row_start + 3u) / 4u;
     for (var n4 = 0u; n4 < rows4; n4++) {
         let n = p.row_start + 4u * n4;
-        let rows = rows_from(n);
+        let rows = min(vec4<u32>(n, n + 1u, n + 2u, n + 3u), vec4<u32>(p.row_end - 1u));
         // Matrix times column vector: four rows of W, weighted by four gradients.
         let w = mat4x4<f32>(
             weight4(rows.x, c, p.k4, group_scale(rows.x, g, p.k4)),
@@ -71,7 +71,7 @@ fn matmul_backward(@builtin(global_invocation_id) id: vec3<u32>) {
         }
     }
     if LORA == 1u {
-        for (var r = 0u; r < p.rank4; r++) {
+        for (var r = 0u; r < p.all_rank4; r++) {
             let at = 4u * r * p.k4 + c;
             let w = mat4x4<f32>(b[at], b[at + p.k4], b[at + 2u * p.k4], b[at + 3u * p.k4]);
             dx0 += w * z[z0 + r];
@@ -90,18 +90,18 @@ fn matmul_backward(@builtin(global_invocation_id) id: vec3<u32>) {
             }
         }
     }
-    store(t, 4u * c, 4u, dx0);
+    store_columns(t, 4u * c, dx0);
     if TM > 1u {
-        store(t + 1u, 4u * c, 4u, dx1);
+        store_columns(t + 1u, 4u * c, dx1);
     }
     if TM > 2u {
-        store(t + 2u, 4u * c, 4u, dx2);
-        store(t + 3u, 4u * c, 4u, dx3);
+        store_columns(t + 2u, 4u * c, dx2);
+        store_columns(t + 3u, 4u * c, dx3);
     }
     if TM > 4u {
-        store(t + 4u, 4u * c, 4u, dx4);
-        store(t + 5u, 4u * c, 4u, dx5);
-        store(t + 6u, 4u * c, 4u, dx6);
-        store(t + 7u, 4u * c, 4u, dx7);
+        store_columns(t + 4u, 4u * c, dx4);
+        store_columns(t + 5u, 4u * c, dx5);
+        store_columns(t + 6u, 4u * c, dx6);
+        store_columns(t + 7u, 4u * c, dx7);
     }
 }

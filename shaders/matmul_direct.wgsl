@@ -3,7 +3,7 @@
 // Every invocation computes TM tokens by 4 outputs from operands that it loads itself. For devices
 // without real workgroup memory (CPU rasterizers), and for few tokens on any device. The sums are
 // named variables because CPU rasterizers keep an array indexed in a loop in memory: 3 to 5 times slower.
-// Prepend: shared/half.wgsl, a weight decoder, shared/matmul.wgsl.
+// Prepend: shared/half.wgsl, a weight decoder, shared/matmul.wgsl, an epilogue.
 
 override WN: u32 = 64u;   // invocations along the outputs
 override WT: u32 = 1u;    // and along the tokens

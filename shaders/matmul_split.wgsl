@@ -2,7 +2,7 @@
 //
 // A workgroup computes TM tokens by 4 outputs. Each of its invocations sums over a share of K, and these sums are added
 // in a fixed tree. Used for few tokens and for few outputs, where other tiles would leave a GPU mostly idle.
-// Prepend: shared/half.wgsl, a weight decoder, shared/matmul.wgsl.
+// Prepend: shared/half.wgsl, a weight decoder, shared/matmul.wgsl, an epilogue.
 
 override WG: u32 = 64u;   // invocations along K, a power of two
 override TM: u32 = 4u;    // tokens per workgroup: 1 or 4

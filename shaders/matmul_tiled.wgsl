@@ -6,7 +6,7 @@
 // adjacent invocations read adjacent words. The sums are named variables: see matmul_direct.
 // The sum runs over K, or over the rows of W; the low-rank term adds R more terms. A "four" is four consecutive
 // terms of the sum.
-// Prepend: shared/half.wgsl, a weight decoder, shared/matmul.wgsl.
+// Prepend: shared/half.wgsl, a weight decoder, shared/matmul.wgsl, an epilogue.
 
 override GM: u32 = 8u;    // invocations along the tokens
 override GN: u32 = 8u;    // and along the columns of the result
@@ -25,7 +25,7 @@ var<workgroup> step_scales: array<vec2<f32>, 8u * GN>;
 // Number of fours in the sum: over W, or in the low-rank term.
 fn fours(low: bool) -> u32 {
     if LORA == 1u && low {
-        return p.rank4;
+        return p.all_rank4;
     }
     return select(p.k4, (p.row_end - p.row_start + 3u) / 4u, BACKWARD == 1u);
 }
@@ -62,7 +62,7 @@ fn load_scales(n0: u32, c0: u32, lane: u32) {
         }
     } else if 4u * c0 % GROUP == 0u {
         for (var i = lane; i < 8u * GN; i += GM * GN) {
-            step_scales[i] = group_scale(min(n0 + i, p.row_end - 1u), 4u * c0 / GROUP, p.k4);
+            step_scales[i] = group_scale(row_of(n0 + i), 4u * c0 / GROUP, p.k4);
         }
     }
 }
@@ -74,12 +74,20 @@ fn step_scale(i: u32) -> vec2<f32> {
     return vec2<f32>(1.0, 0.0);
 }
 
-// Forward: four c of the sum for the slab's rows n .. n+3, which are the tile's rows i .. i+3.
+// Four c of the low-rank term's sum for a row of the slab: zeros in the columns of the other targets.
+fn load_b(slab_row: u32, c: u32) -> vec4<f32> {
+    let row = target_of(slab_row);
+    if row.x != c / p.rank4 {
+        return vec4<f32>();
+    }
+    return p.lora_scale * b[row.y * p.rank4 + c % p.rank4];
+}
+
+// Forward: four c of the sum for the slab's rows at n .. n+3, which are the tile's rows i .. i+3.
 fn load_rows(n: u32, c: u32, low: bool, i: u32) -> mat4x4<f32> {
     let rows = rows_from(n);
     if LORA == 1u && low {
-        let at = (p.b_first + rows) * p.rank4 + c;
-        return p.lora_scale * mat4x4<f32>(b[at.x], b[at.y], b[at.z], b[at.w]);
+        return mat4x4<f32>(load_b(rows.x, c), load_b(rows.y, c), load_b(rows.z, c), load_b(rows.w, c));
     }
     return mat4x4<f32>(
         weight4(rows.x, c, p.k4, step_scale(i)),
@@ -89,6 +97,11 @@ fn load_rows(n: u32, c: u32, low: bool, i: u32) -> mat4x4<f32> {
     );
 }
 
+// Backward: rows n .. n+3; beyond the end the last is repeated, where dY is zero.
+fn summed_rows(n: u32) -> vec4<u32> {
+    return min(vec4<u32>(n, n + 1u, n + 2u, n + 3u), vec4<u32>(p.row_end - 1u));
+}
+
 // Backward: columns 4c .. 4c+3 of the rows 4n .. 4n+3 of the sum, which are the step's rows i .. i+3.
 fn load_columns(n: u32, c: u32, low: bool, i: u32, n0: u32) -> mat4x4<f32> {
     let column = min(c, p.k4 - 1u);
@@ -96,7 +109,7 @@ fn load_columns(n: u32, c: u32, low: bool, i: u32, n0: u32) -> mat4x4<f32> {
         let at = 4u * n * p.k4 + column;
         return mat4x4<f32>(b[at], b[at + p.k4], b[at + 2u * p.k4], b[at + 3u * p.k4]);
     }
-    let rows = rows_from(p.row_start + 4u * n);
+    let rows = summed_rows(p.row_start + 4u * n);
     let across = groups_across();
     let at = i * across + 4u * column / GROUP - n0 / GROUP;
     return mat4x4<f32>(
@@ -112,7 +125,7 @@ fn store_sums(t: u32, c: u32, sums: vec4<f32>) {
     if BACKWARD == 0u {
         store_rows(t, c, sums);
     } else if c < 4u * p.k4 {
-        store(t, c, 4u, sums);
+        store_columns(t, c, sums);
     }
 }
 
@@ -147,7 +160,7 @@ fn matmul_tiled(
     load_scales(n0, 0u, lane);
     workgroupBarrier();
     let steps = (fours(false) + BK - 1u) / BK;
-    let all = steps + LORA * ((p.rank4 + BK - 1u) / BK);
+    let all = steps + LORA * ((p.all_rank4 + BK - 1u) / BK);
     for (var step = 0u; step < all; step++) {
         let low = step >= steps;
         let c0 = BK * select(step, step - steps, low);

@@ -97,24 +97,24 @@ FAULTS = [
         "erf-gelu",
         "forward",
         "GELU by erf instead of tanh",
-        "gelu.wgsl computes the normal distribution (Abramowitz and Stegun 7.1.26, 1.5e-7)",
+        "matmul_geglu.wgsl computes the normal distribution (Abramowitz and Stegun 7.1.26, 1.5e-7)",
         [
             (
-                "shaders/shared/gelu.wgsl",
+                "shaders/shared/matmul_geglu.wgsl",
                 """    let twice_u = 1.5957691216057308 * x * (1.0 + 0.044715 * x * x);
-    return 1.0 / (1.0 + exp(clamp(-twice_u, vec4<f32>(-80.0), vec4<f32>(80.0))));
+    return 1.0 / (1.0 + exp(clamp(-twice_u, -80.0, 80.0)));
 """,
                 """    let z = 0.7071067811865476 * abs(x);
     let t = 1.0 / (1.0 + 0.3275911 * z);
     let series = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741
         + t * (-1.453152027 + t * 1.061405429))));
-    return 0.5 + 0.5 * sign(x) * (1.0 - series * exp(-min(z * z, vec4<f32>(80.0))));
+    return 0.5 + 0.5 * sign(x) * (1.0 - series * exp(-min(z * z, 80.0)));
 """,
             )
         ],
         [
-            "hearth-kernels/lib::geglu::tests::geglu_of_awkward_shapes",
-            "hearth-kernels/lib::geglu_backward::tests::geglu_backward_of_awkward_sizes_and_large_gates",
+            "hearth-kernels/lib::matmul::tests::geglu_is_the_end_of_gate_and_up",
+            "hearth-kernels/lib::matmul_backward::tests::geglu_backward_is_the_end_of_the_gradient_of_its_result",
             "hearth-gemma/suite::golden::gemma1_forward_equals_the_reference",
             "hearth-gemma/suite::golden::gemma2_forward_equals_the_reference",
             "hearth-gemma/suite::golden::gemma3_forward_equals_the_reference",
@@ -464,8 +464,8 @@ FAULTS = [
         [
             (
                 "crates/gemma/src/backward.rs",
-                "                rank,\n                scale,\n",
-                "                rank,\n                scale: 1.0,\n",
+                "scale: lora.layout.config.scale(),",
+                "scale: 1.0,",
             )
         ],
         [
@@ -479,7 +479,7 @@ FAULTS = [
         "lora-scale-z",
         "training",
         "LoRA scale dropped: dZ, and so dA",
-        "`d_factors` passes 1 where it computes dZ",
+        "`d_low_rank` passes 1",
         [
             (
                 "crates/gemma/src/backward.rs",

@@ -1,9 +1,11 @@
-// Parameters, operands and stores of the matmul and of its gradient, over the same weights W[N,K]:
+// Parameters and operands of the matmul and of its gradient, over the same weights W[N,K]:
 //
 //   forward    Y[T,N] = X[T,K] · Wᵀ + s · Z[T,R] · B[N,R]ᵀ
 //   backward   Y[T,K] = X[T,N] · W + Z[T,R] · B[R,K]: X is d_Y, Z is d_Z, B is LoRA's A, Y is d_X
 //
-// Bindings 2 and 3, the weights, come with their decoder.
+// Rows of W may be those of up to three projections, of which some, the targets, have a low-rank term: its own R
+// columns of Z, and its rows of B one after the other.
+// Bindings 2 and 3, the weights, come with their decoder; what is done with the sums comes with the epilogue.
 
 struct Params {
     tokens: u32,        // T
@@ -14,8 +16,15 @@ struct Params {
     x_first4: u32,      // first vec4 of a token of X in the sum
     y_stride: u32,      // elements from one token of Y to the next
     y_first: u32,       // column of Y for the slab's row 0 (may wrap), or for column 0 of W
-    b_first: u32,       // forward: row of B that is the slab's row 0 (may wrap)
-    rank4: u32,         // R / 4
+    w_first: u32,       // forward: row of the whole matrix that is the slab's row 0 (may wrap)
+    start0: u32,        // forward: the first row of the targets in the whole matrix, and their numbers of rows;
+    rows0: u32,         //   0 where there is no such target
+    start1: u32,
+    rows1: u32,
+    start2: u32,
+    rows2: u32,
+    rank4: u32,         // R / 4, of one target; backward of all
+    all_rank4: u32,     // of all targets
     z_stride4: u32,     // vec4s from one token of Z to the next
     z_first4: u32,      // first vec4 of a token of Z
     lora_scale: f32,    // s
@@ -32,42 +41,55 @@ struct Params {
 override LORA: u32 = 0u;        // 1: add the low-rank term
 override ADD: u32 = 0u;         // 1: add to what Y holds
 
-// Rows n .. n+3; beyond the end the last is repeated: results of the repeats are not stored.
+// Rows of the slab at n .. n+3.
 fn rows_from(n: u32) -> vec4<u32> {
-    return min(vec4<u32>(n, n + 1u, n + 2u, n + 3u), vec4<u32>(p.row_end - 1u));
+    return vec4<u32>(row_of(n), row_of(n + 1u), row_of(n + 2u), row_of(n + 3u));
 }
 
-// Writes `count` columns of token t, at most four, if there is such a token.
-fn store(t: u32, column: u32, count: u32, values: vec4<f32>) {
-    if t >= p.tokens {
-        return;
-    }
-    let at = t * p.y_stride + p.y_first + column;
-    for (var j = 0u; j < 4u; j++) {
-        if j < count {
-            var value = values[j];
-            if ADD == 1u {
-                value += y[at + j];
-            }
-            y[at + j] = value;
-        }
+// Writes one element of Y, or adds it.
+fn put(at: u32, value: f32) {
+    if ADD == 1u {
+        y[at] += value;
+    } else {
+        y[at] = value;
     }
 }
 
-// Writes the sums of token t and the slab's rows n .. n+3, where both exist.
-fn store_rows(t: u32, n: u32, sums: vec4<f32>) {
-    if n < p.row_end {
-        store(t, n, p.row_end - n, sums);
+// The target that a row of the slab belongs to, or 3, and its row of B.
+fn target_of(slab_row: u32) -> vec2<u32> {
+    let row = p.w_first + slab_row;
+    if row - p.start0 < p.rows0 {
+        return vec2<u32>(0u, row - p.start0);
     }
+    if row - p.start1 < p.rows1 {
+        return vec2<u32>(1u, row - p.start1 + p.rows0);
+    }
+    if row - p.start2 < p.rows2 {
+        return vec2<u32>(2u, row - p.start2 + p.rows0 + p.rows1);
+    }
+    return vec2<u32>(3u, 0u);
+}
+
+// The low-rank term of a token and a row of the slab.
+fn low_rank_of(t: u32, slab_row: u32) -> f32 {
+    let row = target_of(slab_row);
+    if row.x == 3u {
+        return 0.0;
+    }
+    let z0 = min(t, p.tokens - 1u) * p.z_stride4 + p.z_first4 + row.x * p.rank4;
+    var low = 0.0;
+    for (var r = 0u; r < p.rank4; r++) {
+        low += dot(z[z0 + r], b[row.y * p.rank4 + r]);
+    }
+    return p.lora_scale * low;
 }
 
 // The low-rank term of a token and four rows of the slab.
 fn low_rank(t: u32, rows: vec4<u32>) -> vec4<f32> {
-    let at = (p.b_first + rows) * p.rank4;
-    let z0 = min(t, p.tokens - 1u) * p.z_stride4 + p.z_first4;
-    var low = vec4<f32>();
-    for (var r = 0u; r < p.rank4; r++) {
-        low += z[z0 + r] * mat4x4<f32>(b[at.x + r], b[at.y + r], b[at.z + r], b[at.w + r]);
-    }
-    return p.lora_scale * low;
+    return vec4<f32>(
+        low_rank_of(t, rows.x),
+        low_rank_of(t, rows.y),
+        low_rank_of(t, rows.z),
+        low_rank_of(t, rows.w),
+    );
 }

@@ -326,6 +326,7 @@ impl Gemm {
             y_first: 0,
             low_rank: None,
             add: false,
+            geglu: None,
         };
         matmul::record(&mut c, &variants, &op);
         gpu.run(&c).await?;

@@ -10,11 +10,10 @@ use hearth_kernels::{
     attention_backward_dkv::AttentionBackwardDkv,
     attention_backward_dq,
     attention_backward_dq::AttentionBackwardDq,
-    geglu_backward::{self, GegluBackward},
-    lora_dz::{self, LoraDz, Part},
-    lora_grad::{self, LoraGrad},
+    lora_dz::{self, LoraDz},
+    lora_grad::{self, Group, LoraGrad},
     matmul_backward::{self, LowRankBackward, MatmulBackward},
-    matrix::Matrix,
+    qk_norm_rope::Direction,
     residual_norm_backward::{self, ResidualNormBackward},
     rms_norm_backward::{self, RmsNormBackward},
     scatter_rows::{self, ScatterRows},
@@ -24,7 +23,7 @@ use crate::{
     Lora, Model, ModelError, dropout,
     flat::Flat,
     forward::Pass,
-    lora::{Projection, Run},
+    lora::Projection,
     workspace::{Activations, Gradients, Workspace},
 };
 
@@ -45,16 +44,25 @@ impl<'a> BackwardPass<'a> {
     }
 }
 
-/// A projection with the gradient of its output.
+/// The projections of one input, with the gradient of their outputs.
 #[derive(Clone, Copy)]
-struct Output<'a> {
+struct Outputs<'a> {
+    /// The first of them.
     projection: Projection,
-    w: &'a Matrix,
+    /// Their input, `(T, in)`.
+    x: &'a Slice,
+    /// The gradient, side by side as the stacked weights have them, `(T, sum of out)`.
     d_y: &'a Slice,
 }
 
-fn output<'a>(projection: Projection, w: &'a Matrix, d_y: &'a Slice) -> Output<'a> {
-    Output { projection, w, d_y }
+/// Where a gradient is computed: what most of a layer's functions need.
+#[derive(Clone, Copy)]
+struct Step<'a> {
+    ws: &'a Workspace,
+    g: &'a Gradients,
+    pass: BackwardPass<'a>,
+    layer: usize,
+    tokens: u32,
 }
 
 impl Model {
@@ -157,9 +165,7 @@ impl Model {
         rows: u32,
     ) {
         let (w, a) = (&self.weights.layers[index], ws.layer(index));
-        let d_project = |c: &mut Commands, x: &Slice, outputs: &[Output], d_x: Option<&Slice>| {
-            self.d_project(c, ws, g, pass, index, x, outputs, d_x, rows);
-        };
+        let step = Step { ws, g, pass, layer: index, tokens: rows };
         let kept = ws.sizes.training == Some(Activations::Keep);
         let d_out = match &w.post_mlp_norm {
             Some(post) => {
@@ -171,17 +177,14 @@ impl Model {
             }
             None => d_x,
         };
-        let down = output(Projection::Down, &w.down, d_out);
-        d_project(c, &a.act, &[down], Some(&g.d_act));
-        let count = rows * self.config.intermediate as u32;
-        // From here on, `gate` and `up` hold their gradients.
-        geglu_backward::record(
-            c,
-            &GegluBackward { d_y: &g.d_act, gate: &a.gate, up: &a.up, count },
-        );
-        let gate = output(Projection::Gate, &w.gate, &a.gate);
-        let up = output(Projection::Up, &w.up, &a.up);
-        d_project(c, &a.h_mlp, &[gate, up], Some(&g.d_h));
+        let down = Outputs { projection: Projection::Down, x: &a.act, d_y: d_out };
+        self.d_low_rank(c, step, down);
+        // From here on, `gate_up` holds its gradient.
+        self.d_inputs(c, step, down, &g.d_act, Some(&a.gate_up));
+        let gate_up = Outputs { projection: Projection::Gate, x: &a.h_mlp, d_y: &a.gate_up };
+        self.d_low_rank(c, step, gate_up);
+        self.d_factors(c, step, [gate_up, down]);
+        self.d_inputs(c, step, gate_up, &g.d_h, None);
     }
 
     fn backward_attention(
@@ -195,23 +198,22 @@ impl Model {
     ) {
         let (w, a, x) = (&self.weights.layers[index], ws.layer(index), ws.x(index));
         let t = ws.token_count();
-        let d_project = |c: &mut Commands, x: &Slice, outputs: &[Output], d_x: Option<&Slice>| {
-            self.d_project(c, ws, g, pass, index, x, outputs, d_x, t);
-        };
+        let step = Step { ws, g, pass, layer: index, tokens: t };
 
         let d_out = if w.post_attention_norm.is_some() { &g.d_c } else { &g.d_x };
-        d_project(c, &a.o, &[output(Projection::O, &w.o, d_out)], Some(&g.d_o));
+        let o = Outputs { projection: Projection::O, x: &a.o, d_y: d_out };
+        self.d_low_rank(c, step, o);
+        self.d_inputs(c, step, o, &g.d_o, None);
         self.d_attend(c, ws, g, index);
-        self.rotate(c, ws, index, [&g.d_q, &g.d_k], true);
+        self.rotate(c, ws, index, [&g.d_q, &g.d_k], Direction::Backward { d_qkv: &g.d_qkv });
+        let qkv = Outputs { projection: Projection::Q, x: &a.h, d_y: &g.d_qkv };
+        self.d_low_rank(c, step, qkv);
+        self.d_factors(c, step, [qkv, o]);
         // Below the lowest adapted layer, no gradient is needed.
-        let d_h = (!lowest).then_some(&g.d_h);
-        let q = output(Projection::Q, &w.q, &g.d_q);
-        let k = output(Projection::K, &w.k, &g.d_k);
-        let v = output(Projection::V, &w.v, &g.d_v);
-        d_project(c, &a.h, &[q, k, v], d_h);
         if lowest {
             return;
         }
+        self.d_inputs(c, step, qkv, &g.d_h, None);
         let below = below.map(|below| (&self.weights.layers[below].post_mlp_norm, ws.layer(below)));
         match below {
             Some((Some(post), below)) => {
@@ -245,125 +247,160 @@ impl Model {
             c,
             &AttentionBackwardDq { shape, q, k, v, tokens_meta, d_o, o: &a.o, rows, d_q: &g.d_q },
         );
-        let (d_k, d_v) = (&g.d_k, &g.d_v);
+        let (d_k, d_qkv) = (&g.d_k, &g.d_qkv);
         attention_backward_dkv::record(
             c,
-            &AttentionBackwardDkv { shape, q, k, v, tokens_meta, d_o, rows, d_k, d_v },
+            &AttentionBackwardDkv { shape, q, k, v, tokens_meta, d_o, rows, d_k, d_qkv },
         );
     }
 
-    /// Records the gradients of `y = x Wᵀ + s z Bᵀ, z = x Aᵀ` for the projections of one input: of
-    /// the factors, if there are any (`+=`), and of x if it is needed (`=`).
-    #[expect(clippy::too_many_arguments, reason = "one line a group reads best")]
-    fn d_project(
+    /// Records dX = dY W + dZ A for the projections of one input; with `gate_up`, their input is its GeGLU, and
+    /// `gate_up` becomes its gradient instead.
+    fn d_inputs(
         &self,
         c: &mut Commands,
-        ws: &Workspace,
-        g: &Gradients,
-        pass: BackwardPass,
-        layer: usize,
-        x: &Slice,
-        outputs: &[Output],
-        d_x: Option<&Slice>,
-        tokens: u32,
+        step: Step,
+        outputs: Outputs,
+        d_x: &Slice,
+        gate_up: Option<&Slice>,
     ) {
-        let (lora, group) = (pass.lora, outputs[0].projection.group());
-        self.d_factors(c, ws, g, pass, layer, x, outputs, tokens);
-        let Some(d_x) = d_x else { return };
-        let runs = lora.runs(layer, group, pass.dropout.is_none());
-        for (index, output) in outputs.iter().enumerate() {
-            let &Output { projection, w, d_y } = output;
-            // dX = dY W + dZ A: the low-rank term of a run is computed with its first projection.
-            // With dropout, it passes through the mask.
-            let run = runs.iter().find(|run| run.targets[0].0 == projection);
-            let a = run.map(|run| (lora.a(run), run.z_first));
-            let z_stride = lora.layout.z_stride(group);
-            let low_rank = a.as_ref().filter(|_| pass.dropout.is_none()).map(|(a, z_first)| {
-                let (a, rank) = (&a.slabs[0].quants, a.rows);
-                LowRankBackward { d_z: &g.d_z, z_stride, z_first: *z_first, a, rank }
-            });
+        let Step { g, pass, layer, tokens, .. } = step;
+        let (lora, group) = (pass.lora, outputs.projection.group());
+        let w = self.weights.layers[layer].group(group);
+        // With dropout, the term passes through the mask.
+        let add = pass.dropout.is_some() && self.d_dropped(c, step, group, d_x);
+        let mut runs = lora.runs(layer, group, true);
+        if pass.dropout.is_some() {
+            runs.clear();
+        }
+        let a: Vec<_> = runs.iter().map(|run| (lora.a(run), run.z_first)).collect();
+        let terms = a.iter().map(|(a, z_first)| LowRankBackward {
+            d_z: &g.d_z,
+            z_stride: lora.layout.z_stride(),
+            z_first: *z_first,
+            a: &a.slabs[0].quants,
+            rank: a.rows,
+        });
+        // One run has all targets. Other runs follow, each with the rows of one projection.
+        let mut terms = terms.map(Some).collect::<Vec<_>>();
+        let parts: Vec<_> = match terms.len() {
+            0 | 1 => std::iter::once(0..w.rows).collect(),
+            _ => Projection::GROUPS[group].iter().map(|p| p.rows(&self.config)).collect(),
+        };
+        terms.resize(parts.len(), None);
+        let last = parts.len() - 1;
+        for (index, (rows, low_rank)) in parts.into_iter().zip(terms).enumerate() {
+            let (d_y, y_stride, y_first) = (outputs.d_y, w.rows, rows.start);
+            let add = add || index > 0;
+            let geglu = gate_up.filter(|_| index == last);
             let op = MatmulBackward {
                 d_y,
                 w,
                 d_x,
                 tokens,
-                rows: 0..w.rows,
-                y_stride: w.rows,
-                y_first: 0,
+                rows,
+                y_stride,
+                y_first,
                 low_rank,
-                add: index > 0,
+                add,
+                geglu,
             };
             matmul_backward::record(c, &self.variants, &op);
-            if let (Some((a, z_first)), Some(_)) = (&a, pass.dropout) {
-                let op = MatmulBackward {
-                    d_y: &g.d_z,
-                    w: a,
-                    d_x: &ws.dropped,
-                    tokens,
-                    rows: 0..a.rows,
-                    y_stride: z_stride,
-                    y_first: *z_first,
-                    low_rank: None,
-                    add: false,
-                };
-                matmul_backward::record(c, &self.variants, &op);
-                let (site, columns) = ((layer, projection), a.columns as usize);
-                self.d_drop_inputs(c, ws, pass.dropout, site, d_x, columns, tokens);
-            }
         }
     }
 
-    /// Records dZ = s dY B (`=`), dB += s dYᵀ Z and dA += dZᵀ X for the targets among the projections of one input.
-    #[expect(clippy::too_many_arguments, reason = "one line a group reads best")]
-    fn d_factors(
-        &self,
-        c: &mut Commands,
-        ws: &Workspace,
-        g: &Gradients,
-        pass: BackwardPass,
-        layer: usize,
-        x: &Slice,
-        outputs: &[Output],
-        tokens: u32,
-    ) {
-        let (lora, group) = (pass.lora, outputs[0].projection.group());
+    /// Records dX = dZ A through the mask of every target of a group. `false` if there is none.
+    fn d_dropped(&self, c: &mut Commands, step: Step, group: usize, d_x: &Slice) -> bool {
+        let Step { ws, g, pass, layer, tokens } = step;
+        let lora = pass.lora;
+        let runs = lora.runs(layer, group, false);
+        for (index, run) in runs.iter().enumerate() {
+            let a = &lora.a(run);
+            let op = MatmulBackward {
+                d_y: &g.d_z,
+                w: a,
+                d_x: &ws.dropped,
+                tokens,
+                rows: 0..a.rows,
+                y_stride: lora.layout.z_stride(),
+                y_first: run.z_first,
+                low_rank: None,
+                add: false,
+                geglu: None,
+            };
+            matmul_backward::record(c, &self.variants, &op);
+            let (site, columns) = ((layer, run.targets[0].0), a.columns as usize);
+            self.d_drop_inputs(c, ws, pass.dropout, site, d_x, columns, tokens, index > 0);
+        }
+        !runs.is_empty()
+    }
+
+    /// Records dZ = s dY B for the targets among the projections of one input.
+    fn d_low_rank(&self, c: &mut Commands, step: Step, outputs: Outputs) {
+        let Step { g, pass, layer, tokens, .. } = step;
+        let (lora, group, d_y) = (pass.lora, outputs.projection.group(), outputs.d_y);
         let (rank, scale) = (lora.layout.config.padded_rank(), lora.layout.config.scale());
-        let (z, d_z, z_stride) = (&ws.layer(layer).z[group], &g.d_z, lora.layout.z_stride(group));
-        let parts = |run: &Run| -> Vec<Part> {
-            let of_run = |o: &&Output| run.targets.iter().any(|(p, _)| *p == o.projection);
-            let chosen = outputs.iter().filter(of_run);
-            chosen.map(|o| Part { d_y: o.d_y, outputs: o.w.rows }).collect()
-        };
+        let y_stride = self.weights.layers[layer].group(group).rows;
         for run in lora.runs(layer, group, true) {
             let (b, z_first) = (&lora.b(&run), run.z_first);
-            let parts = &parts(&run);
-            let op = LoraDz { parts, b, d_z, z_stride, z_first, tokens, rank, scale };
+            let (d_z, z_stride, parts) =
+                (&g.d_z, lora.layout.z_stride(), &self.target_rows(&run, 0)[..]);
+            let op =
+                LoraDz { d_y, y_stride, parts, b, d_z, z_stride, z_first, tokens, rank, scale };
             lora_dz::record(c, &self.variants, &op);
         }
-        // With dropout, each projection has its own inputs.
-        for run in lora.runs(layer, group, pass.dropout.is_none()) {
-            let (projection, slot) = run.targets[0];
-            let (site, inputs, z_first) = ((layer, projection), slot.inputs as u32, run.z_first);
-            let x = &self.drop_inputs(c, ws, pass.dropout, site, x, slot.inputs, tokens);
-            let d_a = &pass.d_params.slice(run.a.start, run.a.len());
-            let d_b = &pass.d_params.slice(run.b.start, run.b.len());
-            let parts = &parts(&run);
+    }
+
+    /// Records dB += s dYᵀ Z and dA += dZᵀ X for the targets among the projections of two inputs.
+    fn d_factors(&self, c: &mut Commands, step: Step, both: [Outputs; 2]) {
+        let Step { ws, g, pass, layer, tokens } = step;
+        let lora = pass.lora;
+        let together = pass.dropout.is_none();
+        let mut groups = Vec::new();
+        for outputs in &both {
+            let group = outputs.projection.group();
+            let y_stride = self.weights.layers[layer].group(group).rows;
+            for run in lora.runs(layer, group, together) {
+                let d_a = pass.d_params.slice(run.a.start, run.a.len());
+                let d_b = pass.d_params.slice(run.b.start, run.b.len());
+                groups.push((*outputs, y_stride, self.target_rows(&run, 0), run, d_a, d_b));
+            }
+        }
+        let record = |c: &mut Commands, groups: &[Group]| {
             let op = LoraGrad {
-                parts,
-                z,
-                d_z,
-                z_stride,
-                z_first,
-                x,
-                inputs,
-                d_a,
-                d_b,
+                groups,
+                z: &ws.layer(layer).z,
+                d_z: &g.d_z,
+                z_stride: lora.layout.z_stride(),
                 tokens,
-                rank,
-                scale,
+                rank: lora.layout.config.padded_rank(),
+                scale: lora.layout.config.scale(),
             };
             lora_grad::record(c, &self.variants, &op);
+        };
+        let mut pending = Vec::new();
+        for (outputs, y_stride, parts, run, d_a, d_b) in &groups {
+            let (projection, slot) = run.targets[0];
+            let site = (layer, projection);
+            // With dropout, each projection has its own inputs, in one buffer.
+            let x = &self.drop_inputs(c, ws, pass.dropout, site, outputs.x, slot.inputs, tokens);
+            let group = Group {
+                d_y: outputs.d_y,
+                y_stride: *y_stride,
+                parts,
+                z_first: run.z_first,
+                x: outputs.x,
+                inputs: slot.inputs as u32,
+                d_a,
+                d_b,
+            };
+            if together {
+                pending.push(group);
+            } else {
+                record(c, &[Group { x, ..group }]);
+            }
         }
+        record(c, &pending);
     }
 
     #[expect(clippy::too_many_arguments, reason = "a norm's operands and its rows")]

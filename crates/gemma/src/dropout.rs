@@ -37,7 +37,7 @@ impl Model {
         ws.dropped.clone()
     }
 
-    /// Adds the gradient through A, in `ws.dropped`, to the gradient of x, through the mask.
+    /// Records the gradient through A, in `ws.dropped`, through the mask into the gradient of x: `=`, or `+=` with `add`.
     #[expect(clippy::too_many_arguments, reason = "a projection and where it stands")]
     pub(crate) fn d_drop_inputs(
         &self,
@@ -48,9 +48,10 @@ impl Model {
         d_x: &Slice,
         columns: usize,
         tokens: u32,
+        add: bool,
     ) {
         if let Some(step) = step {
-            record(c, ws, step, site, &ws.dropped, d_x, columns, tokens, true);
+            record(c, ws, step, site, &ws.dropped, d_x, columns, tokens, add);
         }
     }
 }

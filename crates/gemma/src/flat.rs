@@ -104,6 +104,12 @@ impl Flat {
 
 /// Values as a matrix of f32 weights, `(rows, columns)`.
 pub(crate) fn matrix(numbers: Slice, rows: u32, columns: u32) -> Matrix {
-    let slab = Slab { first_row: 0, rows, quants: numbers.clone(), scales: numbers };
-    Matrix { rows, columns, layout: WeightLayout::F32, slabs: vec![slab] }
+    let slab = Slab {
+        first_row: 0,
+        rows,
+        layout: WeightLayout::F32,
+        quants: numbers.clone(),
+        scales: numbers,
+    };
+    Matrix { rows, columns, slabs: vec![slab] }
 }

@@ -3,15 +3,16 @@
 //! Source: google/gemma_pytorch `model.py` (`GemmaDecoderLayer`, `Gemma2DecoderLayer`), and
 //! `modeling_gemma3.py` of huggingface/transformers for the norms of q and k.
 
+use std::ops::Range;
+
 use hearth_gpu::{Commands, Slice};
 use hearth_kernels::{
     attention::{self, Attention, Shape, visible_pairs},
     embed::{self, Embed},
     gather_rows::{self, GatherRows},
-    geglu::{self, Geglu},
     matmul::{self, LowRank, Matmul},
     matrix::Matrix,
-    qk_norm_rope::{self, HeadNorm, QkNormRope},
+    qk_norm_rope::{self, Direction, HeadNorm, QkNormRope},
     residual_norm::{self, ResidualNorm},
     rms_norm::{self, RmsNorm},
     soft_cap::{self, SoftCap},
@@ -19,7 +20,7 @@ use hearth_kernels::{
 
 use crate::{
     KvCache, Lora, Model, ModelError, dropout,
-    lora::Projection,
+    lora::{Projection, Run},
     workspace::{LayerActivations, Workspace},
 };
 
@@ -123,25 +124,19 @@ impl Model {
     ) {
         let (w, a, x) = (&self.weights.layers[index], ws.layer(index), ws.x(index));
         let t = ws.token_count();
-        let project = |c: &mut Commands, p, x: &Slice, w: &Matrix, y: &Slice, add| {
-            self.project(c, ws, pass, (index, p), x, w, y, t, add);
+        let project = |c: &mut Commands, p: Projection, x: &Slice, y: &Slice, end| {
+            self.project(c, ws, pass, (index, p.group()), x, y, t, end);
         };
-        self.low_rank_inputs(c, ws, pass, (index, Projection::Q.group()), &a.h, t);
-        let norm = self.head_norm(ws, index);
-        let (q, k) = norm.map_or((&a.q, &a.k), |norm| (norm.q_raw, norm.k_raw));
-        project(c, Projection::Q, &a.h, &w.q, q, false);
-        project(c, Projection::K, &a.h, &w.k, k, false);
-        project(c, Projection::V, &a.h, &w.v, &a.v, false);
-        self.rotate(c, ws, index, [&a.q, &a.k], false);
+        project(c, Projection::Q, &a.h, ws.qkv(index), End::Store);
+        self.rotate(c, ws, index, [&a.q, &a.k], Direction::Forward { v: &a.v });
         self.attend(c, ws, index, cache);
-        self.low_rank_inputs(c, ws, pass, (index, Projection::O.group()), &a.o, t);
         if let Some(post) = &w.post_attention_norm {
             let y = &a.attention_out;
-            project(c, Projection::O, &a.o, &w.o, y, false);
+            project(c, Projection::O, &a.o, y, End::Store);
             self.residual_norm(c, [y, x], [post, &w.mlp_norm], [&a.mid, &a.h_mlp], t);
         } else {
             c.copy(x, &a.mid, 0, 4 * u64::from(t) * self.config.hidden as u64);
-            project(c, Projection::O, &a.o, &w.o, &a.mid, true);
+            project(c, Projection::O, &a.o, &a.mid, End::Add);
             self.norm(c, &a.mid, &w.mlp_norm, &a.h_mlp, t, false);
         }
     }
@@ -201,25 +196,18 @@ impl Model {
         next: bool,
     ) {
         let (w, a, out) = (&self.weights.layers[index], ws.layer(index), ws.x(index + 1));
-        let project = |c: &mut Commands, p, x: &Slice, w: &Matrix, y: &Slice, add| {
-            self.project(c, ws, pass, (index, p), x, w, y, rows, add);
+        let project = |c: &mut Commands, p: Projection, x: &Slice, y: &Slice, end| {
+            self.project(c, ws, pass, (index, p.group()), x, y, rows, end);
         };
-        let LayerActivations { h_mlp, gate, up, act, mlp_out, .. } = a;
+        let LayerActivations { h_mlp, gate_up, act, mlp_out, .. } = a;
 
-        self.low_rank_inputs(c, ws, pass, (index, Projection::Gate.group()), h_mlp, rows);
-        project(c, Projection::Gate, h_mlp, &w.gate, gate, false);
-        project(c, Projection::Up, h_mlp, &w.up, up, false);
-        geglu::record(
-            c,
-            &Geglu { gate, up, y: act, count: rows * self.config.intermediate as u32 },
-        );
-        self.low_rank_inputs(c, ws, pass, (index, Projection::Down.group()), act, rows);
+        project(c, Projection::Gate, h_mlp, gate_up, End::Geglu(act));
         let follows = next.then(|| match self.weights.layers.get(index + 1) {
             Some(layer) => (&layer.input_norm, &ws.layer(index + 1).h),
             None => (&self.weights.final_norm, &ws.hidden),
         });
         if let Some(post) = &w.post_mlp_norm {
-            project(c, Projection::Down, act, &w.down, mlp_out, false);
+            project(c, Projection::Down, act, mlp_out, End::Store);
             if let Some((gain, h)) = follows {
                 self.residual_norm(c, [mlp_out, mid], [post, gain], [out, h], rows);
                 return;
@@ -228,7 +216,7 @@ impl Model {
             self.norm(c, mlp_out, post, out, rows, true);
         } else {
             c.copy(mid, out, 0, 4 * u64::from(rows) * self.config.hidden as u64);
-            project(c, Projection::Down, act, &w.down, out, true);
+            project(c, Projection::Down, act, out, End::Add);
             if let Some((gain, h)) = follows {
                 self.norm(c, out, gain, h, rows, false);
             }
@@ -236,25 +224,25 @@ impl Model {
     }
 
     /// The norms on a layer's heads, in models that have them.
-    pub(crate) fn head_norm<'a>(&'a self, ws: &'a Workspace, index: usize) -> Option<HeadNorm<'a>> {
-        let (w, a) = (&self.weights.layers[index], ws.layer(index));
+    fn head_norm(&self, index: usize) -> Option<HeadNorm<'_>> {
+        let w = &self.weights.layers[index];
         let (q_gain, k_gain) = (w.q_norm.as_ref()?, w.k_norm.as_ref()?);
-        let (q_raw, k_raw) = (&a.q_raw, &a.k_raw);
-        Some(HeadNorm { q_raw, k_raw, q_gain, k_gain, eps: self.config.norm_eps })
+        Some(HeadNorm { q_gain, k_gain, eps: self.config.norm_eps })
     }
 
-    /// Records norm and rotation of a layer's queries and keys, or of their gradients.
+    /// Records norm and rotation of a layer's queries and keys, which are taken apart from its values, or the gradient.
     pub(crate) fn rotate(
         &self,
         c: &mut Commands,
         ws: &Workspace,
         index: usize,
         [q, k]: [&Slice; 2],
-        backward: bool,
+        direction: Direction,
     ) {
         let config = &self.config;
         let op = QkNormRope {
-            norm: self.head_norm(ws, index),
+            norm: self.head_norm(index),
+            qkv: ws.qkv(index),
             angles: self.angles(index),
             tokens_meta: &ws.meta,
             q,
@@ -263,7 +251,7 @@ impl Model {
             heads: config.heads as u32,
             kv_heads: config.kv_heads as u32,
             head_dim: config.head_dim as u32,
-            backward,
+            direction,
         };
         qk_norm_rope::record(c, &op);
     }
@@ -289,7 +277,7 @@ impl Model {
         c: &mut Commands,
         ws: &Workspace,
         head: &Matrix,
-        rows: std::ops::Range<u32>,
+        rows: Range<u32>,
         y: &Slice,
         y_stride: u32,
     ) {
@@ -304,6 +292,7 @@ impl Model {
             y_first: 0,
             low_rank: None,
             add: false,
+            geglu: None,
         };
         matmul::record(c, &self.variants, &op);
         if let Some(softcap) = self.config.final_softcap {
@@ -331,50 +320,98 @@ impl Model {
             let op = Matmul {
                 x: &input,
                 w: &a,
-                y: &ws.layer(layer).z[group],
+                y: &ws.layer(layer).z,
                 tokens,
                 rows: 0..a.rows,
-                y_stride: lora.layout.z_stride(group),
+                y_stride: lora.layout.z_stride(),
                 y_first: run.z_first,
                 low_rank: None,
                 add: false,
+                geglu: None,
             };
             matmul::record(c, &self.variants, &op);
         }
     }
 
-    /// Records `y = x Wᵀ` with the adapter's term, if it has one here; [`Model::low_rank_inputs`]
-    /// has already recorded its z.
-    #[expect(clippy::too_many_arguments, reason = "one line a projection reads best")]
+    /// Records `y = x Wᵀ` for the projections of one input, side by side in y, with the adapter's terms.
+    #[expect(clippy::too_many_arguments, reason = "one line a group reads best")]
     fn project(
         &self,
         c: &mut Commands,
         ws: &Workspace,
         pass: Pass,
-        (layer, projection): (usize, Projection),
+        (layer, group): (usize, usize),
         x: &Slice,
-        w: &Matrix,
         y: &Slice,
         tokens: u32,
-        add: bool,
+        end: End,
     ) {
-        let slot = pass.lora.and_then(|l| Some((l, l.layout.slot(layer, projection)?)));
-        let b = slot.map(|(lora, slot)| lora.b_of(slot));
-        let low_rank = pass.lora.zip(b.as_ref()).map(|(lora, b)| LowRank {
-            z: &ws.layer(layer).z[projection.group()],
-            z_stride: lora.layout.z_stride(projection.group()),
-            z_first: lora.layout.z_first(projection),
-            b,
-            rank: lora.layout.config.padded_rank(),
-            scale: lora.layout.config.scale(),
-        });
-        let (rows, y_stride) = (0..w.rows, w.rows);
-        let op = Matmul { x, w, y, tokens, rows, y_stride, y_first: 0, low_rank, add };
-        matmul::record(c, &self.variants, &op);
+        self.low_rank_inputs(c, ws, pass, (layer, group), x, tokens);
+        let w = self.weights.layers[layer].group(group);
+        let mut runs = pass.lora.map_or(Vec::new(), |lora| lora.runs(layer, group, true));
+        if let Some(lora) = pass.lora.filter(|_| runs.len() > 1) {
+            // Not all factors can be bound at once: each projection is computed for itself.
+            runs = lora.runs(layer, group, false);
+        }
+        let parts: Vec<(Range<u32>, Option<&Run>)> = match &runs[..] {
+            [] => vec![(0..w.rows, None)],
+            [run] => vec![(0..w.rows, Some(run))],
+            runs => self.parts(group, runs),
+        };
+        for (rows, run) in parts {
+            let targets: Vec<_> = run.map_or(Vec::new(), |run| self.target_rows(run, rows.start));
+            let low_rank = pass.lora.zip(run);
+            let b = low_rank.map(|(lora, run)| lora.b(run));
+            let low_rank = low_rank.zip(b.as_ref()).map(|((lora, run), b)| LowRank {
+                z: &ws.layer(layer).z,
+                z_stride: lora.layout.z_stride(),
+                z_first: run.z_first,
+                b,
+                rank: lora.layout.config.padded_rank(),
+                targets: &targets,
+                scale: lora.layout.config.scale(),
+            });
+            let y_first = rows.start;
+            let (add, geglu) = match end {
+                End::Store => (false, None),
+                End::Add => (true, None),
+                End::Geglu(act) => (false, Some(act)),
+            };
+            let op =
+                Matmul { x, w, y, tokens, rows, y_stride: w.rows, y_first, low_rank, add, geglu };
+            matmul::record(c, &self.variants, &op);
+        }
+    }
+
+    /// The rows of each projection of a group, with the run that it is the only target of.
+    pub(crate) fn parts<'a>(
+        &self,
+        group: usize,
+        runs: &'a [Run],
+    ) -> Vec<(Range<u32>, Option<&'a Run>)> {
+        let run_of = |p: Projection| runs.iter().find(|run| run.targets.iter().any(|t| t.0 == p));
+        Projection::GROUPS[group].iter().map(|&p| (p.rows(&self.config), run_of(p))).collect()
+    }
+
+    /// The rows of a run's targets in the stacked weights, counted from row `first`.
+    pub(crate) fn target_rows(&self, run: &Run, first: u32) -> Vec<Range<u32>> {
+        let rows = run.targets.iter().map(|(projection, _)| projection.rows(&self.config));
+        rows.map(|rows| rows.start - first..rows.end - first).collect()
     }
 
     fn norm(&self, c: &mut Commands, x: &Slice, gain: &Slice, y: &Slice, rows: u32, add: bool) {
         let (columns, eps) = (self.config.hidden as u32, self.config.norm_eps);
         rms_norm::record(c, &RmsNorm { x, gain, y, rows, columns, eps, add });
     }
+}
+
+/// What a group's products are for.
+#[derive(Clone, Copy)]
+enum End<'a> {
+    /// `y =`
+    Store,
+    /// `y +=`
+    Add,
+    /// `y =`, and `act = gelu(gate) · up`
+    Geglu(&'a Slice),
 }

@@ -129,12 +129,43 @@ impl<'a, F: FnMut(LoadProgress) -> bool> Loader<'a, F> {
         rows: usize,
         columns: usize,
     ) -> Result<Matrix, ModelError> {
-        self.check_shape(name, rows, columns)?;
-        let layout = layout_of(self.checkpoint, name, self.options.precision)?;
-        let matrix = Matrix::new(self.gpu, name, rows as u32, columns as u32, layout)?;
+        self.stacked(&[(name, rows)], columns).await
+    }
+
+    /// Streams matrices of one input onto the device, one below the other: the name and the rows of each.
+    pub async fn stacked(
+        &mut self,
+        parts: &[(&str, usize)],
+        columns: usize,
+    ) -> Result<Matrix, ModelError> {
+        let mut layouts = Vec::new();
+        for &(name, rows) in parts {
+            self.check_shape(name, rows, columns)?;
+            layouts.push((rows as u32, layout_of(self.checkpoint, name, self.options.precision)?));
+        }
+        let label = parts.first().map_or("", |part| part.0);
+        let matrix = Matrix::stacked(self.gpu, label, &layouts, columns as u32)?;
         if self.gpu.is_outline() {
             return Ok(matrix);
         }
+        let mut first = 0;
+        for (&(name, rows), &(_, layout)) in parts.iter().zip(&layouts) {
+            self.rows(name, rows, columns, layout, &matrix, first).await?;
+            first += rows as u32;
+        }
+        Ok(matrix)
+    }
+
+    /// Streams a tensor into the rows of a matrix from `first` on.
+    async fn rows(
+        &mut self,
+        name: &str,
+        rows: usize,
+        columns: usize,
+        layout: WeightLayout,
+        matrix: &Matrix,
+        first: u32,
+    ) -> Result<(), ModelError> {
         let step = self.checkpoint.rows_within(name, layout, PIECE)?;
         let row_bytes = layout.row_bytes(columns) as u64;
         let stored = self.checkpoint.tensor(name)?.stored_bytes() / rows as u64;
@@ -142,11 +173,11 @@ impl<'a, F: FnMut(LoadProgress) -> bool> Loader<'a, F> {
         while row < rows as u64 {
             let end = (row + step).min(rows as u64);
             let packed = self.checkpoint.read_rows(name, layout, row..end).await?;
-            matrix.write_rows(self.gpu, row as u32, &packed);
+            matrix.write_rows(self.gpu, first + row as u32, &packed);
             self.uploaded((end - row) * row_bytes, (end - row) * stored).await?;
             row = end;
         }
-        Ok(matrix)
+        Ok(())
     }
 
     /// Loads a norm's gains.

@@ -82,6 +82,14 @@ impl Projection {
         matches!(self, Self::Q | Self::K | Self::V | Self::O)
     }
 
+    /// Its rows in the stacked weights of its group.
+    pub fn rows(self, config: &Config) -> Range<u32> {
+        let outputs = |p: &Self| p.shape(config).1 as u32;
+        let group = Self::GROUPS[self.group()].iter();
+        let first = group.take_while(|p| **p != self).map(outputs).sum();
+        first..first + outputs(&self)
+    }
+
     /// Number of inputs and of outputs.
     pub fn shape(self, config: &Config) -> (usize, usize) {
         let (c, f) = (config.hidden, config.intermediate);
@@ -178,7 +186,7 @@ pub struct Slot {
 pub(crate) struct Run {
     /// The targets, in order.
     pub targets: Vec<(Projection, Slot)>,
-    /// Their first column in the group's z.
+    /// Their first column in z.
     pub z_first: u32,
     /// Range of all A, `(targets · R, in)`.
     pub a: Range<usize>,
@@ -266,18 +274,17 @@ impl LoraLayout {
         self.slots.iter().enumerate().flat_map(|(l, map)| map.iter().map(move |(&p, &s)| (l, p, s)))
     }
 
-    /// Columns of a group's z: R for each of its targets.
-    pub(crate) fn z_stride(&self, group: usize) -> u32 {
-        let targets = Projection::GROUPS[group].iter().filter(|p| self.config.targets.contains(p));
+    /// Columns of z: R for each target.
+    pub(crate) fn z_stride(&self) -> u32 {
+        let targets = Projection::ALL.iter().filter(|p| self.config.targets.contains(p));
         targets.count() as u32 * self.config.padded_rank()
     }
 
-    /// First column of a projection in its group's z.
-    pub(crate) fn z_first(&self, projection: Projection) -> u32 {
-        let group = Projection::GROUPS[projection.group()].iter();
-        let before =
-            group.take_while(|p| **p != projection).filter(|p| self.config.targets.contains(p));
-        before.count() as u32 * self.config.padded_rank()
+    /// First column of a projection in z.
+    fn z_first(&self, projection: Projection) -> u32 {
+        let before = Projection::ALL.iter().take_while(|p| **p != projection);
+        before.filter(|p| self.config.targets.contains(p)).count() as u32
+            * self.config.padded_rank()
     }
 
     /// Ranges of A and of B of a target.
@@ -296,10 +303,9 @@ impl LoraLayout {
         bound: impl Fn(&Range<usize>) -> bool,
     ) -> Vec<Run> {
         let mut runs: Vec<Run> = Vec::new();
-        let rank = self.config.padded_rank();
         let targets =
             Projection::GROUPS[group].iter().filter_map(|&p| Some((p, self.slot(layer, p)?)));
-        for ((projection, slot), index) in targets.zip(0..) {
+        for (projection, slot) in targets {
             let [a, b] = self.ranges(slot);
             if let Some(run) = runs.last_mut().filter(|_| together) {
                 let (longer_a, longer_b) = (run.a.start..a.end, run.b.start..b.end);
@@ -310,7 +316,8 @@ impl LoraLayout {
                     continue;
                 }
             }
-            runs.push(Run { targets: vec![(projection, slot)], z_first: index * rank, a, b });
+            let z_first = self.z_first(projection);
+            runs.push(Run { targets: vec![(projection, slot)], z_first, a, b });
         }
         runs
     }
@@ -404,12 +411,6 @@ impl Lora {
     /// All B of a run, `(sum of out, R)`.
     pub(crate) fn b(&self, run: &Run) -> Slice {
         self.params.slice(run.b.start, run.b.len())
-    }
-
-    /// B of one target, `(out, R)`.
-    pub(crate) fn b_of(&self, slot: Slot) -> Slice {
-        let rank = self.layout.config.padded_rank() as usize;
-        self.params.slice(slot.b, rank * slot.outputs)
     }
 }
 

@@ -311,14 +311,14 @@ mod tests {
         let (config, lora) = (config(), LoraConfig::all_seven());
         let need = need(&lora);
         let plan = |binding| plan_training(&config, 1000, &need, u64::MAX, binding);
-        // gate, up and act: 256 tokens × 128 × 4 bytes
-        let widest = 256 * 128 * 4;
+        // gate and up: 256 tokens × 2 · 128 × 4 bytes
+        let widest = 256 * 256 * 4;
         assert_eq!(plan(widest).unwrap().tokens, 256);
         let cut = plan(widest - 256).unwrap();
         assert!(cut.tokens < 256 && cut.activations == Some(Activations::Keep));
         // the adapter, 0.1 MB, is split into slabs as the limit decreases
-        assert!(plan(32 * 128 * 4).unwrap().tokens == 32);
-        let refused = plan(32 * 128 * 4 - 256).unwrap_err().to_string();
+        assert!(plan(32 * 256 * 4).unwrap().tokens == 32);
+        let refused = plan(32 * 256 * 4 - 256).unwrap_err().to_string();
         for words in ["one row of 32 tokens", "activations: ", "binds at most 0.0 MB", "max_tokens"]
         {
             assert!(refused.contains(words), "{words}: {refused}");
@@ -334,12 +334,12 @@ mod tests {
         let json = include_str!("../tests/fixtures/configs/gemma-2b.json");
         let config = Config::from_json(json).unwrap();
         let binding = 128 << 20;
-        for (rank, batch_tokens) in [(8, 2048), (8, 2049), (8, 8192), (28, 600), (256, 600)] {
+        for (rank, batch_tokens) in [(8, 1024), (8, 1025), (8, 8192), (28, 600), (256, 600)] {
             let lora = LoraConfig { rank, ..LoraConfig::all_seven() };
             let need = TrainingNeed { batch_tokens, longest_row: 600, ..need(&lora) };
             let plan = plan_training(&config, 1000, &need, u64::MAX, binding).unwrap();
-            assert!(plan.tokens <= 2048 && plan.tokens >= batch_tokens.min(1024), "{rank}");
-            assert_eq!(plan.tokens == batch_tokens, batch_tokens <= 2048);
+            assert!(plan.tokens <= 1024 && plan.tokens >= batch_tokens.min(600), "{rank}");
+            assert_eq!(plan.tokens == batch_tokens, batch_tokens <= 1024);
         }
     }
 }

@@ -70,7 +70,7 @@ impl Table {
     /// The layout of its rows, on the device or read from the file.
     pub fn layout(&self) -> WeightLayout {
         match self {
-            Self::OnDevice(matrix) => matrix.layout,
+            Self::OnDevice(matrix) => matrix.layout(),
             Self::FromSource(rows) => rows.layout,
         }
     }

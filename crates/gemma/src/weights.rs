@@ -5,27 +5,23 @@ use hearth_gpu::{Gpu, Slice};
 use hearth_kernels::matrix::Matrix;
 
 use crate::{
-    Config, ModelError,
-    load::{EMBEDDING, HEAD, LoadOptions, LoadProgress, Loader, stays_in_file},
+    Config, ModelError, Projection,
+    load::{EMBEDDING, HEAD, LoadOptions, LoadProgress, Loader, layout_of, stays_in_file},
     table::Table,
 };
 
 /// One layer.
 pub struct Layer {
-    /// `(H·D, C)`
-    pub q: Matrix,
-    /// `(G·D, C)`
-    pub k: Matrix,
-    /// `(G·D, C)`
-    pub v: Matrix,
+    /// Queries, keys and values, `((H + 2G)·D, C)`.
+    pub qkv: Matrix,
     /// `(C, H·D)`
     pub o: Matrix,
-    /// `(F, C)`
-    pub gate: Matrix,
-    /// `(F, C)`
-    pub up: Matrix,
+    /// Gate and up, `(2F, C)`.
+    pub gate_up: Matrix,
     /// `(C, F)`
     pub down: Matrix,
+    /// Of the seven projections, in the order of [`Projection::ALL`].
+    pub layouts: [WeightLayout; 7],
     /// Before attention, `(C)`.
     pub input_norm: Slice,
     /// On attention's output, `(C)`: Gemma 2 and 3.
@@ -41,9 +37,9 @@ pub struct Layer {
 }
 
 impl Layer {
-    /// Its seven matrices, in the order of [`crate::Projection::ALL`].
-    pub fn matrices(&self) -> [&Matrix; 7] {
-        [&self.q, &self.k, &self.v, &self.o, &self.gate, &self.up, &self.down]
+    /// The stacked weights of a group of [`Projection::GROUPS`].
+    pub fn group(&self, group: usize) -> &Matrix {
+        [&self.qkv, &self.o, &self.gate_up, &self.down][group]
     }
 }
 
@@ -101,14 +97,18 @@ impl Weights {
             } else {
                 (None, None)
             };
+            let names = Projection::ALL.map(|projection| name(projection.module()));
+            let mut layouts = [WeightLayout::F32; 7];
+            for (layout, name) in layouts.iter_mut().zip(&names) {
+                *layout = layout_of(checkpoint, name, options.precision)?;
+            }
+            let [q_, k_, v_, o_, gate_, up_, down_] = &names;
             layers.push(Layer {
-                q: loader.matrix(&name("self_attn.q_proj"), q, c).await?,
-                k: loader.matrix(&name("self_attn.k_proj"), kv, c).await?,
-                v: loader.matrix(&name("self_attn.v_proj"), kv, c).await?,
-                o: loader.matrix(&name("self_attn.o_proj"), c, q).await?,
-                gate: loader.matrix(&name("mlp.gate_proj"), f, c).await?,
-                up: loader.matrix(&name("mlp.up_proj"), f, c).await?,
-                down: loader.matrix(&name("mlp.down_proj"), c, f).await?,
+                qkv: loader.stacked(&[(q_, q), (k_, kv), (v_, kv)], c).await?,
+                o: loader.matrix(o_, c, q).await?,
+                gate_up: loader.stacked(&[(gate_, f), (up_, f)], c).await?,
+                down: loader.matrix(down_, c, f).await?,
+                layouts,
                 input_norm: loader.norm(&name("input_layernorm"), c).await?,
                 post_attention_norm: post_attention,
                 mlp_norm: loader.norm(&name(mlp), c).await?,
@@ -127,7 +127,7 @@ impl Weights {
     /// has other values.
     pub fn layouts(&self) -> String {
         let tables = std::iter::once(&self.embedding).chain(&self.head).map(Table::layout);
-        let layers = self.layers.iter().flat_map(Layer::matrices).map(|matrix| matrix.layout);
+        let layers = self.layers.iter().flat_map(|layer| layer.layouts);
         let mut counts = std::collections::BTreeMap::new();
         for layout in tables.chain(layers) {
             *counts.entry(layout).or_insert(0) += 1;

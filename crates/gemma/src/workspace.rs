@@ -2,7 +2,7 @@
 //! uses the first part of it.
 
 use hearth_gpu::{Gpu, Slice};
-use hearth_kernels::{lora_dz::MOST_PARTS, matrix::Matrix, scatter_rows};
+use hearth_kernels::{matrix::Matrix, scatter_rows};
 
 use crate::{
     Config, LoraConfig, ModelError,
@@ -39,10 +39,8 @@ pub struct Sizes {
 pub struct LayerActivations<B = Slice> {
     /// Normalized input, `(T, C)`.
     pub h: B,
-    /// Queries before their norm, `(T, H·D)`: Gemma 3.
-    pub q_raw: B,
-    /// Keys before their norm, `(T, G·D)`: Gemma 3.
-    pub k_raw: B,
+    /// Queries, keys and values before norm and rotation, `(T, (H + 2G)·D)`: Gemma 3, whose backward reads them again.
+    pub qkv: B,
     /// Queries, rotated, `(T, H·D)`.
     pub q: B,
     /// Keys, rotated, `(T, G·D)`.
@@ -62,17 +60,14 @@ pub struct LayerActivations<B = Slice> {
     pub mid_chosen: B,
     /// Normalized input of the MLP, `(T, C)`.
     pub h_mlp: B,
-    /// Gate before GELU, `(T, F)`; backward overwrites it with its gradient.
-    pub gate: B,
-    /// Up projection, `(T, F)`; backward overwrites it with its gradient.
-    pub up: B,
+    /// Gate before GELU and up projection, `(T, 2F)`; backward overwrites them with their gradients.
+    pub gate_up: B,
     /// gelu(gate) · up, `(T, F)`.
     pub act: B,
     /// Down projection before its norm, `(T, C)`.
     pub mlp_out: B,
-    /// x · Aᵀ of the projections that share one input, side by side, `(T, targets · R)`: one for
-    /// each of [`Projection::GROUPS`].
-    pub z: Vec<B>,
+    /// x · Aᵀ of all projections, side by side, `(T, 7R)`.
+    pub z: B,
 }
 
 /// Gradients of activations, shared by all layers.
@@ -85,7 +80,7 @@ pub struct Gradients<B = Slice> {
     pub d_c: B,
     /// Of a normalized input, `(T, C)`.
     pub d_h: B,
-    /// Of `act`, `(T, F)`.
+    /// Of `act`, `(T, F)`: parts of it, where several products add up to it.
     pub d_act: B,
     /// Of attention's output, `(T, H·D)`.
     pub d_o: B,
@@ -93,9 +88,9 @@ pub struct Gradients<B = Slice> {
     pub d_q: B,
     /// Of the keys, `(T, G·D)`.
     pub d_k: B,
-    /// Of the values, `(T, G·D)`.
-    pub d_v: B,
-    /// Of a group's z, `(T, targets · R)`.
+    /// Of queries, keys and values before norm and rotation, `(T, (H + 2G)·D)`.
+    pub d_qkv: B,
+    /// Of the z of all projections, `(T, 7R)`.
     pub d_z: B,
 }
 
@@ -122,6 +117,8 @@ pub struct Workspace<B = Slice> {
     x: Vec<B>,
     /// One set, or one per layer if everything is kept.
     layers: Vec<LayerActivations<B>>,
+    /// Queries, keys and values before rotation, `(T, (H + 2G)·D)`, if layers do not keep them.
+    qkv: B,
     /// Final hidden states, normalized, `(M, C)`.
     pub hidden: B,
     /// An input with dropout applied, `(T, max(F, H·D))`; a dummy without dropout.
@@ -185,8 +182,7 @@ impl<B> LayerActivations<B> {
             (widths.if_needed(widths.qk_norm), widths.if_needed(widths.post_norm));
         Ok(Self {
             h: memory.numbers("h", t, c)?,
-            q_raw: memory.numbers("q_raw", qk_norm, q)?,
-            k_raw: memory.numbers("k_raw", qk_norm, kv)?,
+            qkv: memory.numbers("qkv", qk_norm, q + 2 * kv)?,
             q: memory.numbers("q", t, q)?,
             k: memory.numbers("k", t, kv)?,
             v: memory.numbers("v", t, kv)?,
@@ -196,14 +192,10 @@ impl<B> LayerActivations<B> {
             mid: memory.numbers("mid", t, c)?,
             mid_chosen: memory.numbers("mid_chosen", m, c)?,
             h_mlp: memory.numbers("h_mlp", t, c)?,
-            gate: memory.numbers("gate", t, f)?,
-            up: memory.numbers("up", t, f)?,
+            gate_up: memory.numbers("gate_up", t, 2 * f)?,
             act: memory.numbers("act", t, f)?,
             mlp_out: memory.numbers("mlp_out", post_norm, c)?,
-            z: Projection::GROUPS
-                .iter()
-                .map(|group| memory.numbers("z", t, group.len() * rank))
-                .collect::<Result<_, _>>()?,
+            z: memory.numbers("z", t, Projection::ALL.len() * rank)?,
         })
     }
 }
@@ -220,8 +212,8 @@ impl<B> Gradients<B> {
             d_o: memory.numbers("d_o", t, q)?,
             d_q: memory.numbers("d_q", t, q)?,
             d_k: memory.numbers("d_k", t, kv)?,
-            d_v: memory.numbers("d_v", t, kv)?,
-            d_z: memory.numbers("d_z", t, MOST_PARTS * rank)?,
+            d_qkv: memory.numbers("d_qkv", t, q + 2 * kv)?,
+            d_z: memory.numbers("d_z", t, Projection::ALL.len() * rank)?,
         })
     }
 }
@@ -234,7 +226,7 @@ impl<B> Workspace<B> {
         sizes: Sizes,
     ) -> Result<Self, ModelError> {
         let widths = Widths::new(config, &sizes);
-        let &Widths { t, m, c, f, q, dropout, .. } = &widths;
+        let &Widths { t, m, c, f, q, kv, qk_norm, dropout, .. } = &widths;
         let layer_count = config.layers.len();
         let inputs = if sizes.training.is_some() { layer_count + 1 } else { 2 };
         let sets = if sizes.training == Some(Activations::Keep) { layer_count } else { 1 };
@@ -250,6 +242,7 @@ impl<B> Workspace<B> {
         let chosen_dropout_keys = memory.numbers("chosen dropout keys", m, 1)?;
         let index = memory.numbers("index", m, 1)?;
         let lists = memory.numbers("lists", t + 1 + m, 1)?;
+        let qkv = memory.numbers("qkv", widths.if_needed(!qk_norm), q + 2 * kv)?;
         let hidden = memory.numbers("hidden", m, c)?;
         let dropped = memory.numbers("dropped", if dropout { t } else { 0 }, f.max(q))?;
         let mut gradients = None;
@@ -266,6 +259,7 @@ impl<B> Workspace<B> {
             lists,
             x,
             layers,
+            qkv,
             hidden,
             dropped,
             input_rows: None,
@@ -287,7 +281,8 @@ pub(crate) fn tokens_that_fit(
 ) -> usize {
     let sizes = Sizes { tokens: 1, chosen: 1, lora: lora.cloned(), training: None };
     let w = Widths::new(config, &sizes);
-    let widest = [w.c, w.f, w.q, w.kv, w.heads, w.rank].into_iter().max().unwrap_or(1);
+    let widest =
+        [w.c, 2 * w.f, w.q + 2 * w.kv, 2 * w.heads, 7 * w.rank].into_iter().max().unwrap_or(1);
     let fitting = max_binding / (4 * widest.max(1) as u64);
     wanted.min(usize::try_from(fitting).unwrap_or(usize::MAX)).max(1)
 }
@@ -343,6 +338,12 @@ impl Workspace {
     /// Activations of a layer.
     pub fn layer(&self, index: usize) -> &LayerActivations {
         &self.layers[index % self.layers.len()]
+    }
+
+    /// Queries, keys and values of a layer before norm and rotation.
+    pub(crate) fn qkv(&self, index: usize) -> &Slice {
+        let own = &self.layer(index).qkv;
+        if own.bytes() < self.qkv.bytes() { &self.qkv } else { own }
     }
 
     /// T of the uploaded batch.

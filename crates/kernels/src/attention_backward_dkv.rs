@@ -36,14 +36,15 @@ pub struct AttentionBackwardDkv<'a> {
     pub rows: &'a Slice,
     /// Output, `(T, G, D)`.
     pub d_k: &'a Slice,
-    /// Output, `(T, G, D)`.
-    pub d_v: &'a Slice,
+    /// Output, the last G·D columns of `(T, (H + 2G)·D)`: as the matmul that computes queries, keys and values lays
+    /// them out.
+    pub d_qkv: &'a Slice,
 }
 
 /// Keys per workgroup.
 const KEYS: u32 = 4;
 
-/// Records `d_k =` and `d_v =`.
+/// Records `d_k =` and the values' columns of `d_qkv =`.
 pub fn record(commands: &mut Commands, op: &AttentionBackwardDkv) {
     let shape = &op.shape;
     let front = shape.pairs.prefix_keys.div_ceil(KEYS) * shape.kv_heads;
@@ -52,7 +53,8 @@ pub fn record(commands: &mut Commands, op: &AttentionBackwardDkv) {
             &KERNEL,
             &[("WG", shape.workgroup()), ("KEYS", KEYS)],
             &shape.params(),
-            &[op.q, op.k, op.v, op.tokens_meta, op.d_o, op.rows, op.d_k, op.d_v].map(Slice::clone),
+            &[op.q, op.k, op.v, op.tokens_meta, op.d_o, op.rows, op.d_k, op.d_qkv]
+                .map(Slice::clone),
             grid(shape.tokens.div_ceil(KEYS) * shape.kv_heads),
             shape.cost(4),
         )

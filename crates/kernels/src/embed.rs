@@ -55,8 +55,8 @@ pub fn record(commands: &mut Commands, op: &Embed) {
             scale: op.scale,
         };
         commands.dispatch(
-            KERNEL.of(op.table.layout),
-            &op.table.constants(),
+            KERNEL.of(slab.layout),
+            &slab.constants(),
             &params,
             &[op.tokens.clone(), slab.quants.clone(), slab.scales.clone(), op.y.clone()],
             grid(op.count),
@@ -138,6 +138,7 @@ mod tests {
                     Slab {
                         first_row,
                         rows,
+                        layout,
                         quants: part(&packed.quants, layout.quant_words(columns as usize)),
                         scales: part(&packed.scales, layout.scale_words(columns as usize)),
                     }

@@ -1,45 +1,9 @@
-//! `y = gelu(gate) · up`, elementwise, with the tanh form of GELU.
+//! `y = gelu(gate) · up`, elementwise, with the tanh form of GELU: the formulas. On the device, it is the end of the
+//! [`matmul`](crate::matmul) that computes gate and up, and its gradient the end of the
+//! [`matmul_backward`](crate::matmul_backward) that computes the gradient of y.
 //!
 //! Source: Shazeer 2020, "GLU Variants Improve Transformer"; Hendrycks and Gimpel 2016 for GELU.
-//! Gemma uses `approximate="tanh"` (google/gemma_pytorch, `model.py`).
-
-use bytemuck::{Pod, Zeroable};
-use hearth_gpu::{Commands, Slice};
-
-use crate::{grid::grid, shader::kernel};
-
-kernel!("geglu", ["shared/gelu"], [Params, Read, Read, Write]);
-
-#[repr(C)]
-#[derive(Clone, Copy, Pod, Zeroable)]
-struct Params {
-    count4: u32,
-}
-
-/// Operands of [`record`].
-pub struct Geglu<'a> {
-    /// `(T, F)`.
-    pub gate: &'a Slice,
-    /// `(T, F)`.
-    pub up: &'a Slice,
-    /// Output, `(T, F)`.
-    pub y: &'a Slice,
-    /// T · F, a multiple of 4.
-    pub count: u32,
-}
-
-/// Records `y =`.
-pub fn record(commands: &mut Commands, op: &Geglu) {
-    let count4 = op.count / 4;
-    commands.dispatch(
-        &KERNEL,
-        &[("WG", 64)],
-        &Params { count4 },
-        &[op.gate.clone(), op.up.clone(), op.y.clone()],
-        grid(count4.div_ceil(64)),
-        20 * u64::from(op.count),
-    );
-}
+//! Gemma uses `approximate="tanh"` (google/gemma_pytorch, `model.py`). The gradient is the derivative of that form.
 
 /// `x/2 · (1 + tanh(√(2/π) (x + 0.044715 x³)))` in f64.
 pub fn gelu(x: f64) -> f64 {
@@ -47,48 +11,44 @@ pub fn gelu(x: f64) -> f64 {
     0.5 * x * (1.0 + u.tanh())
 }
 
-/// The same on the CPU in f64; both arguments are `(T, F)`.
+/// On the CPU in f64; both arguments are `(T, F)`.
 pub fn reference(gate: &[f64], up: &[f64]) -> Vec<f64> {
     gate.iter().zip(up).map(|(&g, u)| gelu(g) * u).collect()
+}
+
+/// Its gradient on the CPU in f64: of gate and up, `(T, F)` each. The derivative is taken
+/// from the tanh form itself.
+pub fn reference_backward(d_y: &[f64], gate: &[f64], up: &[f64]) -> (Vec<f64>, Vec<f64>) {
+    let k = (2.0 / std::f64::consts::PI).sqrt();
+    let d_gelu = |x: f64| {
+        let t = (k * (x + 0.044715 * x.powi(3))).tanh();
+        0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * k * (1.0 + 3.0 * 0.044715 * x * x)
+    };
+    let d_gate = d_y.iter().zip(gate).zip(up).map(|((d, g), u)| d * u * d_gelu(*g)).collect();
+    let d_up = d_y.iter().zip(gate).map(|(d, g)| d * gelu(*g)).collect();
+    (d_gate, d_up)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{Numbers, assert_close, for_each_profile, gpu_test, wide};
+    use crate::testing::{Numbers, finite_difference, wide};
 
-    async fn check(gate: Vec<f32>) {
-        for_each_profile(async |gpu| {
-            let up = Numbers::new(1).repeating(gate.len());
-            let [gate_, up_] = [&gate, &up].map(|v| gpu.buffer_from("test", v).unwrap().all());
-            let y = gpu.buffer("test", 4 * gate.len() as u64).unwrap().all();
-            let mut commands = Commands::new();
-            let op = Geglu { gate: &gate_, up: &up_, y: &y, count: gate.len() as u32 };
-            record(&mut commands, &op);
-            gpu.run(&commands).await.unwrap();
-            assert_close(&gpu.read(y).await.unwrap(), &reference(&wide(&gate), &wide(&up)), 1e-5);
-        })
-        .await;
-    }
-
-    gpu_test! {
-        async fn geglu_of_awkward_shapes() {
-            for count in [4, 252, 2052] {
-                check(Numbers::new(count).normal(count as usize, 1.0)).await;
-            }
-        }
-
-        async fn geglu_keeps_its_digits_where_every_gate_is_negative() {
-            check(Numbers::new(2).normal(400, 1.0).iter().map(|v| -4.0 - v.abs()).collect()).await;
-        }
-
-        async fn geglu_of_large_and_small_magnitudes() {
-            check(Numbers::new(3).normal(400, 1e4)).await;
-            check(Numbers::new(3).normal(400, 1e-6)).await;
-        }
-
-        async fn geglu_of_more_workgroups_than_one_dimension_holds() {
-            check(Numbers::new(4).repeating(256 * 65_536 + 4)).await;
+    // Third derivatives of GELU stay below 3, so the difference is accurate to 3 h² = 3e-10.
+    #[test]
+    fn reference_agrees_with_finite_differences() {
+        let mut numbers = Numbers::new(2);
+        let [d_y, gate, up] = [16, 16, 16].map(|n| wide(&numbers.normal(n, 1.5)));
+        let loss = |g: &[f64], u: &[f64]| {
+            reference(g, u).iter().zip(&d_y).map(|(y, d)| y * d).sum::<f64>()
+        };
+        let (d_gate, d_up) = reference_backward(&d_y, &gate, &up);
+        let pairs = [
+            (d_gate, finite_difference(&gate, |g| loss(g, &up))),
+            (d_up, finite_difference(&up, |u| loss(&gate, u))),
+        ];
+        for (a, b) in pairs.iter().flat_map(|(a, b)| a.iter().zip(b)) {
+            assert!((a - b).abs() < 1e-7, "{a} {b}");
         }
     }
 }

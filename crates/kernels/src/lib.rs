@@ -16,7 +16,6 @@ pub mod dropout;
 pub mod embed;
 pub mod gather_rows;
 pub mod geglu;
-pub mod geglu_backward;
 pub mod grad_norm;
 mod grid;
 pub mod list;

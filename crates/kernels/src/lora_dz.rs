@@ -2,17 +2,15 @@
 //!
 //! Source: the chain rule on `y = x Wᵀ + s z Bᵀ`.
 
-use std::mem::offset_of;
+use std::{mem::offset_of, ops::Range};
 
 use bytemuck::{Pod, Zeroable};
 use hearth_gpu::{Commands, Slice, Split};
 
-use crate::{shader::kernel, variants::Variants};
+use crate::{matmul::MOST_PARTS, shader::kernel, variants::Variants};
 
-kernel!("lora_dz", [], [Params, Read, Read, Read, Read, Write]);
+kernel!("lora_dz", [], [Params, Read, Read, Write]);
 
-/// The largest number of projections of one input.
-pub const MOST_PARTS: usize = 3;
 /// Tokens per workgroup.
 const TOKENS: u32 = 4;
 
@@ -23,6 +21,10 @@ struct Params {
     rank4: u32,
     z_stride4: u32,
     z_first4: u32,
+    y_stride4: u32,
+    first0: u32,
+    first1: u32,
+    first2: u32,
     rows0: u32,
     rows1: u32,
     rows2: u32,
@@ -31,27 +33,24 @@ struct Params {
     first_group_y: u32,
 }
 
-/// Gradient of a projection's output.
-#[derive(Clone, Copy)]
-pub struct Part<'a> {
-    /// dY, `(T, N)`.
-    pub d_y: &'a Slice,
-    /// N, a multiple of 4.
-    pub outputs: u32,
-}
-
-/// The parts' gradients, some repeated if there are fewer than [`MOST_PARTS`], and N / 4 of each.
-pub(crate) fn bound<'a>(parts: &[Part<'a>]) -> ([&'a Slice; MOST_PARTS], [u32; MOST_PARTS]) {
+/// First column and number of columns of each part, over 4; 0 where there is none.
+pub(crate) fn columns(parts: &[Range<u32>]) -> ([u32; MOST_PARTS], [u32; MOST_PARTS]) {
     debug_assert!((1..=MOST_PARTS).contains(&parts.len()));
-    let d_y = std::array::from_fn(|i| parts.get(i).unwrap_or(&parts[0]).d_y);
-    let rows = std::array::from_fn(|i| parts.get(i).map_or(0, |part| part.outputs / 4));
-    (d_y, rows)
+    debug_assert!(parts.iter().all(|p| p.start.is_multiple_of(4) && p.end.is_multiple_of(4)));
+    let of = |each: fn(&Range<u32>) -> u32| {
+        std::array::from_fn(|i| parts.get(i).map_or(0, |part| each(part) / 4))
+    };
+    (of(|part| part.start), of(|part| part.end - part.start))
 }
 
 /// Operands of [`record`].
 pub struct LoraDz<'a> {
-    /// One to three projections.
-    pub parts: &'a [Part<'a>],
+    /// Gradient of the outputs of all projections of one input, `(T, y_stride)`.
+    pub d_y: &'a Slice,
+    /// Elements from one token of dY to the next, a multiple of 4.
+    pub y_stride: u32,
+    /// One to [`MOST_PARTS`] projections: their columns of dY, multiples of 4.
+    pub parts: &'a [Range<u32>],
     /// Their B, stored one after another, `(N_0 + N_1 + N_2, R)`.
     pub b: &'a Slice,
     /// dZ, `(T, z_stride)`: R columns per projection.
@@ -71,12 +70,16 @@ pub struct LoraDz<'a> {
 /// Records `dZ =`.
 pub fn record(commands: &mut Commands, variants: &Variants, op: &LoraDz) {
     let workgroup = variants.lora_dz_workgroup();
-    let ([d_y0, d_y1, d_y2], rows @ [rows0, rows1, rows2]) = bound(op.parts);
+    let ([first0, first1, first2], rows @ [rows0, rows1, rows2]) = columns(op.parts);
     let params = Params {
         tokens: op.tokens,
         rank4: op.rank / 4,
         z_stride4: op.z_stride / 4,
         z_first4: op.z_first / 4,
+        y_stride4: op.y_stride / 4,
+        first0,
+        first1,
+        first2,
         rows0,
         rows1,
         rows2,
@@ -85,13 +88,13 @@ pub fn record(commands: &mut Commands, variants: &Variants, op: &LoraDz) {
         first_group_y: 0,
     };
     let longest = rows.into_iter().max().unwrap_or(0);
-    let outputs: u64 = op.parts.iter().map(|part| u64::from(part.outputs)).sum();
+    let outputs: u64 = rows.iter().map(|rows| 4 * u64::from(*rows)).sum();
     commands
         .dispatch(
             &KERNEL,
             &[("WG", workgroup)],
             &params,
-            &[d_y0, d_y1, d_y2, op.b, op.d_z].map(Slice::clone),
+            &[op.d_y, op.b, op.d_z].map(Slice::clone),
             [op.parts.len() as u32 * op.rank / 4, op.tokens.div_ceil(TOKENS), 1],
             2 * u64::from(op.tokens) * u64::from(op.rank) * outputs,
         )
@@ -107,9 +110,31 @@ pub fn reference(d_y: &[f64], b: &[f64], outputs: usize, rank: usize, scale: f64
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::testing::{Numbers, assert_close, for_each_profile, gpu_test, wide};
+
+    /// Parts `(T, N_i)` in the columns of one matrix, with four columns of other numbers before each; the columns of
+    /// each and the width of all.
+    pub(crate) fn side_by_side(
+        parts: &[Vec<f32>],
+        outputs: &[u32],
+        tokens: u32,
+    ) -> (Vec<f32>, Vec<Range<u32>>, u32) {
+        let (mut stacked, mut columns) = (Vec::new(), Vec::new());
+        let mut width = 0;
+        for n in outputs {
+            columns.push(width + 4..width + 4 + n);
+            width += 4 + n;
+        }
+        for t in 0..tokens as usize {
+            for (part, &n) in parts.iter().zip(outputs) {
+                stacked.extend([1e3; 4]);
+                stacked.extend(&part[t * n as usize..][..n as usize]);
+            }
+        }
+        (stacked, columns, width)
+    }
 
     gpu_test! {
         async fn lora_dz_of_awkward_shapes() {
@@ -123,13 +148,11 @@ mod tests {
                     let d_y: Vec<_> = outputs.iter().map(|n| numbers.normal((t * n) as usize, 1.0)).collect();
                     let b: Vec<_> = outputs.iter().map(|n| numbers.normal((n * rank) as usize, 1.0)).collect();
                     let before = numbers.normal((t * stride) as usize, 1.0);
-                    let buffers: Vec<_> =
-                        d_y.iter().map(|v| gpu.buffer_from("test", v).unwrap().all()).collect();
-                    let [b_, z_] = [&b.concat(), &before].map(|v| gpu.buffer_from("test", v).unwrap().all());
-                    let parts: Vec<_> =
-                        buffers.iter().zip(outputs).map(|(d_y, &outputs)| Part { d_y, outputs }).collect();
+                    let (stacked, parts, y_stride) = side_by_side(&d_y, outputs, t);
+                    let [y_, b_, z_] =
+                        [&stacked, &b.concat(), &before].map(|v| gpu.buffer_from("test", v).unwrap().all());
                     let op = LoraDz {
-                        parts: &parts, b: &b_, d_z: &z_, z_stride: stride, z_first: first, tokens: t, rank, scale: 0.5,
+                        d_y: &y_, y_stride, parts: &parts, b: &b_, d_z: &z_, z_stride: stride, z_first: first, tokens: t, rank, scale: 0.5,
                     };
                     let mut commands = Commands::new();
                     record(&mut commands, &Variants { software, ..Variants::of(&gpu) }, &op);

@@ -1,7 +1,8 @@
 //! `Y[T,N] = X[T,K] · W[N,K]ᵀ + s · Z[T,R] · B[N,R]ᵀ`, the only matmul (kernels `matmul_direct`, `matmul_split` and
-//! `matmul_tiled`), over every weight layout. Z = X·Aᵀ is a separate matmul, with A as f32 weights.
+//! `matmul_tiled`), over every weight layout. Z = X·Aᵀ is a separate matmul, with A as f32 weights. W may be the stacked
+//! weights of several projections, each with its own low-rank term; those of a gated MLP may end with its GeGLU.
 //!
-//! Source: `torch.nn.Linear`, and LoRA (Hu et al. 2021, section 4.1) with `s = alpha / r`.
+//! Source: `torch.nn.Linear`, and LoRA (Hu et al. 2021, section 4.1) with `s = alpha / r`; [`crate::geglu`].
 
 use std::{mem::offset_of, ops::Range};
 
@@ -10,7 +11,7 @@ use hearth_gpu::{Commands, Kernel, Slice, Split};
 
 use crate::{
     matrix::{Matrix, Slab},
-    shader::{KernelByLayout, kernel_by_layout},
+    shader::KernelByLayout,
     variants::{Tile, Variants, direct_workgroup},
 };
 
@@ -26,8 +27,15 @@ pub(crate) struct Params {
     pub(crate) x_first4: u32,
     pub(crate) y_stride: u32,
     pub(crate) y_first: u32,
-    pub(crate) b_first: u32,
+    pub(crate) w_first: u32,
+    pub(crate) start0: u32,
+    pub(crate) rows0: u32,
+    pub(crate) start1: u32,
+    pub(crate) rows1: u32,
+    pub(crate) start2: u32,
+    pub(crate) rows2: u32,
     pub(crate) rank4: u32,
+    pub(crate) all_rank4: u32,
     pub(crate) z_stride4: u32,
     pub(crate) z_first4: u32,
     pub(crate) lora_scale: f32,
@@ -42,40 +50,70 @@ impl Params {
     }
 }
 
-static DIRECT: KernelByLayout = kernel_by_layout!(
-    "matmul_direct",
-    ["shared/matmul"],
-    [Params, Read, Read, Read, Read, Read, Write]
-);
-static SPLIT: KernelByLayout = kernel_by_layout!(
-    "matmul_split",
-    ["shared/matmul"],
-    [Params, Read, Read, Read, Read, Read, Write]
-);
+/// The kernels of a file: with sums stored as they are, and with [`crate::geglu`] at the end.
+pub(crate) struct Epilogues {
+    pub(crate) store: KernelByLayout,
+    pub(crate) geglu: KernelByLayout,
+}
+
+impl Epilogues {
+    pub(crate) fn of(&'static self, geglu: bool) -> &'static KernelByLayout {
+        if geglu { &self.geglu } else { &self.store }
+    }
+
+    pub(crate) fn all(&'static self) -> impl Iterator<Item = &'static Kernel> {
+        self.store.all().iter().chain(self.geglu.all())
+    }
+}
+
+/// Makes [`Epilogues`] from `shaders/NAME.wgsl`.
+macro_rules! epilogues {
+    ($name:literal) => {
+        $crate::matmul::Epilogues {
+            store: $crate::shader::kernel_by_layout!(
+                $name,
+                ["shared/matmul", "shared/matmul_store"],
+                [Params, Read, Read, Read, Read, Read, Write]
+            ),
+            geglu: $crate::shader::kernel_by_layout!(
+                $name,
+                "_geglu",
+                ["shared/matmul", "shared/matmul_geglu"],
+                [Params, Read, Read, Read, Read, Read, Write, Write]
+            ),
+        }
+    };
+}
+pub(crate) use epilogues;
+
+static DIRECT: Epilogues = epilogues!("matmul_direct");
+static SPLIT: Epilogues = epilogues!("matmul_split");
 /// Forward and backward.
-pub(crate) static TILED: KernelByLayout = kernel_by_layout!(
-    "matmul_tiled",
-    ["shared/matmul"],
-    [Params, Read, Read, Read, Read, Read, Write]
-);
+pub(crate) static TILED: Epilogues = epilogues!("matmul_tiled");
 
 pub(crate) fn kernels() -> Vec<&'static Kernel> {
     [&DIRECT, &SPLIT, &TILED].into_iter().flat_map(|kernel| kernel.all()).collect()
 }
 
+/// The largest number of projections of one input.
+pub const MOST_PARTS: usize = 3;
+
 /// The low-rank term of a forward matmul.
 #[derive(Clone, Copy)]
 pub struct LowRank<'a> {
-    /// Z = X·Aᵀ, `(T, z_stride)`, of which R columns are used.
+    /// Z = X·Aᵀ, `(T, z_stride)`, of which R columns are used for each target.
     pub z: &'a Slice,
     /// Elements from one token of Z to the next, a multiple of 4.
     pub z_stride: u32,
     /// The first column of Z that is used, a multiple of 4.
     pub z_first: u32,
-    /// B, `(N, R)`.
+    /// B of all targets, one after the other, `(rows, R)`.
     pub b: &'a Slice,
     /// R, a multiple of 4 (padded with zeros).
     pub rank: u32,
+    /// The targets, at most [`MOST_PARTS`], in order: which of the computed rows have R columns of Z and rows of B. Counted
+    /// from the first row that is computed.
+    pub targets: &'a [Range<u32>],
     /// s.
     pub scale: f32,
 }
@@ -96,13 +134,16 @@ pub struct Matmul<'a> {
     pub y_stride: u32,
     /// The column of Y that the first row goes to. As many columns as rows are written.
     pub y_first: u32,
-    /// The low-rank term; only where all rows are computed.
+    /// The low-rank term.
     pub low_rank: Option<LowRank<'a>>,
     /// `Y +=` instead of `Y =`.
     pub add: bool,
+    /// act, `(T, N / 2)`: `act = gelu(gate) · up`, if W's rows are those of gate and then those of up, and Y `(T, N)` is
+    /// both. Computed with up's rows, after gate's, if not all of them are computed. Not with `add`.
+    pub geglu: Option<&'a Slice>,
 }
 
-/// Records the matmul: `Y =`, or `Y +=` with `add`. One dispatch per slab.
+/// Records the matmul: `Y =`, or `Y +=` with `add`; and act, if wanted. One dispatch per slab.
 pub fn record(commands: &mut Commands, variants: &Variants, op: &Matmul) {
     for (slab, rows) in op.w.slabs_in(&op.rows) {
         record_rows(commands, variants, op, slab, rows.start, rows.end);
@@ -119,8 +160,12 @@ fn record_rows(
 ) {
     let tile = variants.tile(op.tokens, op.rows.end - op.rows.start);
     let rows = end - start;
-    let (k4, rank4) = (op.w.columns / 4, op.low_rank.map_or(0, |low| low.rank / 4));
-    let mut constants = op.w.constants();
+    let k4 = op.w.columns / 4;
+    let rank4 = op.low_rank.map_or(0, |low| low.rank / 4);
+    let all_rank4 = op.low_rank.map_or(0, |low| rank4 * low.targets.len() as u32);
+    let mut constants = slab.constants();
+    let paired = rows == op.w.rows;
+    let act = op.geglu.filter(|_| paired || slab.first_row + start >= op.w.rows / 2);
     let (kernel, workgroups, serial) = match tile {
         Tile::Direct { tokens } => {
             let (across, down) = (rows.div_ceil(4), op.tokens.div_ceil(tokens));
@@ -135,7 +180,7 @@ fn record_rows(
         }
         Tile::Tiled { gm, gn, bk } => {
             constants.extend([("GM", gm), ("GN", gn), ("BK", bk), ("BACKWARD", 0)]);
-            let turns = k4.div_ceil(bk) + rank4.div_ceil(bk);
+            let turns = k4.div_ceil(bk) + all_rank4.div_ceil(bk);
             (&TILED, [rows.div_ceil(8 * gn), op.tokens.div_ceil(8 * gm), 1], turns)
         }
     };
@@ -143,6 +188,9 @@ fn record_rows(
     // Without a low-rank term its bindings still need some buffer.
     let (z, b, scale) = op.low_rank.map_or((op.x, op.x, 0.0), |low| (low.z, low.b, low.scale));
     let first = slab.first_row.wrapping_sub(op.rows.start);
+    let targets = op.low_rank.map_or(&[][..], |low| low.targets);
+    let [target0, target1, target2] =
+        std::array::from_fn(|i| targets.get(i).map_or((0, 0), |t| (t.start, t.end - t.start)));
     let params = Params {
         tokens: op.tokens,
         k4,
@@ -152,18 +200,36 @@ fn record_rows(
         x_first4: 0,
         y_stride: op.y_stride,
         y_first: first.wrapping_add(op.y_first),
-        b_first: first,
+        w_first: first,
+        start0: target0.0,
+        rows0: target0.1,
+        start1: target1.0,
+        rows1: target1.1,
+        start2: target2.0,
+        rows2: target2.1,
         rank4,
+        all_rank4,
         z_stride4: op.low_rank.map_or(0, |low| low.z_stride / 4),
         z_first4: op.low_rank.map_or(0, |low| low.z_first / 4),
         lora_scale: scale,
         first_group_x: 0,
         first_group_y: 0,
     };
-    let bindings = [op.x, &slab.quants, &slab.scales, z, b, op.y].map(Slice::clone);
+    let mut bindings = [op.x, &slab.quants, &slab.scales, z, b, op.y].map(Slice::clone).to_vec();
+    if let Some(act) = act {
+        constants.push(("PAIRED", paired.into()));
+        bindings.push(act.clone());
+    }
     let cost = 2 * u64::from(op.tokens) * u64::from(rows) * u64::from(op.w.columns);
     commands
-        .dispatch(kernel.of(op.w.layout), &constants, &params, &bindings, workgroups, cost)
+        .dispatch(
+            kernel.of(act.is_some()).of(slab.layout),
+            &constants,
+            &params,
+            &bindings,
+            workgroups,
+            cost,
+        )
         .split(Params::split())
         .serial(serial);
 }

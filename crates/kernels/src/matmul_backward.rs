@@ -6,20 +6,15 @@ use std::ops::Range;
 use hearth_gpu::{Commands, Kernel, Slice};
 
 use crate::{
-    matmul::{Params, TILED},
+    matmul::{Epilogues, Params, TILED, epilogues},
     matrix::Matrix,
-    shader::{KernelByLayout, kernel_by_layout},
     variants::{Tile, Variants, direct_tokens, direct_workgroup},
 };
 
-static DIRECT: KernelByLayout = kernel_by_layout!(
-    "matmul_backward",
-    ["shared/matmul"],
-    [Params, Read, Read, Read, Read, Read, Write]
-);
+static DIRECT: Epilogues = epilogues!("matmul_backward");
 
 pub(crate) fn kernels() -> Vec<&'static Kernel> {
-    DIRECT.all().iter().collect()
+    DIRECT.all().collect()
 }
 
 /// The low-rank term of a backward matmul.
@@ -57,20 +52,26 @@ pub struct MatmulBackward<'a> {
     pub low_rank: Option<LowRankBackward<'a>>,
     /// `dX +=` instead of `dX =`.
     pub add: bool,
+    /// gate and up, `(T, 2K)`, if X is `gelu(gate) · up`: they become their gradients. dX is not written then, only
+    /// what it holds is added.
+    pub geglu: Option<&'a Slice>,
 }
 
-/// Records the gradient of a matmul's input: `dX =`, or `dX +=` with `add`. One dispatch per slab.
+/// Records the gradient of a matmul's input: `dX =`, or `dX +=` with `add`; or the gradients of gate and up, if wanted.
+/// One dispatch per slab.
 pub fn record(commands: &mut Commands, variants: &Variants, op: &MatmulBackward) {
     debug_assert!([op.rows.start, op.y_stride, op.y_first].iter().all(|n| n.is_multiple_of(4)));
     let k4 = op.w.columns / 4;
-    let mut first = true;
-    for (slab, rows) in op.w.slabs_in(&op.rows) {
+    let slabs: Vec<_> = op.w.slabs_in(&op.rows).collect();
+    for (index, (slab, rows)) in slabs.iter().enumerate() {
+        let first = index == 0;
+        let gate_up = op.geglu.filter(|_| index + 1 == slabs.len());
         // The low-rank term belongs to the whole matrix: it is added once, with the first slab.
         let low_rank = op.low_rank.filter(|_| first);
         let rank4 = low_rank.map_or(0, |low| low.rank / 4);
         let (z, b) = low_rank.map_or((op.d_y, op.d_y), |low| (low.d_z, low.a));
         let count = rows.end - rows.start;
-        let mut constants = op.w.constants();
+        let mut constants = slab.constants();
         let (kernel, workgroups, serial) = match variants.tile(op.tokens, op.w.columns) {
             Tile::Tiled { gm, gn, bk } => {
                 constants.extend([("GM", gm), ("GN", gn), ("BK", bk), ("BACKWARD", 1)]);
@@ -95,21 +96,39 @@ pub fn record(commands: &mut Commands, variants: &Variants, op: &MatmulBackward)
             x_first4: (op.y_first + slab.first_row + rows.start - op.rows.start) / 4,
             y_stride: op.w.columns,
             y_first: 0,
-            b_first: 0,
+            w_first: 0,
+            start0: 0,
+            rows0: 0,
+            start1: 0,
+            rows1: 0,
+            start2: 0,
+            rows2: 0,
             rank4,
+            all_rank4: rank4,
             z_stride4: low_rank.map_or(0, |low| low.z_stride / 4),
             z_first4: low_rank.map_or(0, |low| low.z_first / 4),
             lora_scale: 1.0,
             first_group_x: 0,
             first_group_y: 0,
         };
-        let bindings = [op.d_y, &slab.quants, &slab.scales, z, b, op.d_x].map(Slice::clone);
+        let mut bindings =
+            [op.d_y, &slab.quants, &slab.scales, z, b, op.d_x].map(Slice::clone).to_vec();
+        if let Some(gate_up) = gate_up {
+            constants.push(("PAIRED", 0));
+            bindings.push(gate_up.clone());
+        }
         let cost = 2 * u64::from(op.tokens) * u64::from(count) * u64::from(op.w.columns);
         commands
-            .dispatch(kernel.of(op.w.layout), &constants, &params, &bindings, workgroups, cost)
+            .dispatch(
+                kernel.of(gate_up.is_some()).of(slab.layout),
+                &constants,
+                &params,
+                &bindings,
+                workgroups,
+                cost,
+            )
             .split(Params::split())
             .serial(serial);
-        first = false;
     }
 }
 
@@ -130,7 +149,7 @@ pub fn reference(d_y: &[f64], w: &[f64], rows: usize, columns: usize) -> Vec<f64
 mod tests {
     use super::*;
     use crate::{
-        matmul,
+        geglu, matmul,
         testing::{
             Numbers, assert_close, finite_difference, for_each_profile, gpu_test, quantized, wide,
         },
@@ -179,6 +198,7 @@ mod tests {
                 y_first: 0,
                 low_rank,
                 add,
+                geglu: None,
             };
             let mut commands = Commands::new();
             let variants = Variants { forced: tile, ..Variants::of(&gpu) };
@@ -236,7 +256,7 @@ mod tests {
                         Some(LowRankBackward { d_z: &dz_, z_stride: 12, z_first: 4, a: &a_, rank: 4 });
                     let op = MatmulBackward {
                         d_y: &dy_, w: &w, d_x: &dx_, tokens: t as u32, rows: 0..n as u32, y_stride: 24, y_first: 8,
-                        low_rank, add: false,
+                        low_rank, add: false, geglu: None,
                     };
                     let mut commands = Commands::new();
                     record(&mut commands, &Variants { forced: Some(tile), ..Variants::of(&gpu) }, &op);
@@ -253,6 +273,49 @@ mod tests {
             .await;
         }
 
+        async fn geglu_backward_is_the_end_of_the_gradient_of_its_result() {
+            for_each_profile(async |gpu| {
+                for &tile in TILES {
+                    for (t, n, k, step, scale) in [(1, 4, 4, 4, 1.0), (9, 36, 100, 36, 1.0), (67, 24, 132, 8, 3.0), (5, 8, 64, 8, 40.0)] {
+                        let mut numbers = Numbers::new(k as u32);
+                        let [weights, d_y, before, gate_up] =
+                            [n * k, t * n, t * k, 2 * t * k].map(|len| numbers.normal(len, 1.0));
+                        let gate_up: Vec<f32> = gate_up.iter().map(|g| scale * g).collect();
+                        let w = crate::testing::split_f32(&gpu, &weights, k as u32, step as u32);
+                        let [dy_, dx_, pair_] = [&d_y, &before, &gate_up].map(|v| gpu.buffer_from("test", v).unwrap().all());
+                        for add in [false, true] {
+                            gpu.write(&dx_, 0, &before);
+                            gpu.write(&pair_, 0, &gate_up);
+                            let op = MatmulBackward {
+                                d_y: &dy_, w: &w, d_x: &dx_, tokens: t as u32, rows: 0..n as u32, y_stride: n as u32,
+                                y_first: 0, low_rank: None, add, geglu: Some(&pair_),
+                            };
+                            let mut commands = Commands::new();
+                            record(&mut commands, &Variants { forced: Some(tile), ..Variants::of(&gpu) }, &op);
+                            assert_eq!(commands.dispatches(), n / step);
+                            gpu.run(&commands).await.unwrap();
+                            let mut d_act = reference(&wide(&d_y), &wide(&weights), n, k);
+                            if add {
+                                d_act.iter_mut().zip(&before).for_each(|(d, b)| *d += f64::from(*b));
+                            }
+                            let half = |v: &[f32], second: usize| -> Vec<f64> {
+                                v.chunks(2 * k).flat_map(|row| wide(&row[second * k..][..k])).collect()
+                            };
+                            let (d_gate, d_up) =
+                                geglu::reference_backward(&d_act, &half(&gate_up, 0), &half(&gate_up, 1));
+                            let got: Vec<f32> = gpu.read(&pair_).await.unwrap();
+                            for (second, want) in [(0, d_gate), (1, d_up)] {
+                                let got: Vec<f32> =
+                                    got.chunks(2 * k).flat_map(|row| row[second * k..][..k].to_vec()).collect();
+                                assert_close(&got, &want, 1e-5);
+                            }
+                        }
+                    }
+                }
+            })
+            .await;
+        }
+
         async fn backward_over_slabs_adds_up() {
             for_each_profile(async |gpu| {
                 let mut numbers = Numbers::new(5);
@@ -264,7 +327,7 @@ mod tests {
                 let dx_ = gpu.buffer("test", (4 * t * k) as u64).unwrap().all();
                 let op = MatmulBackward {
                     d_y: &dy_, w: &split, d_x: &dx_, tokens: t as u32, rows: 0..n as u32, y_stride: n as u32,
-                    y_first: 0, low_rank: None, add: false,
+                    y_first: 0, low_rank: None, add: false, geglu: None,
                 };
                 let mut commands = Commands::new();
                 record(&mut commands, &Variants::of(&gpu), &op);

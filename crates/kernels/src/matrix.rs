@@ -15,21 +15,21 @@ pub struct Slab {
     pub first_row: u32,
     /// Number of rows.
     pub rows: u32,
+    /// How to read the words.
+    pub layout: WeightLayout,
     /// The layout's `quants`, `(rows, words per row)`.
     pub quants: Slice,
     /// The layout's `scales`, `(rows, words per row)`; a dummy word if the layout has none.
     pub scales: Slice,
 }
 
-/// Frozen weights in one of the layouts of [`WeightLayout`].
+/// Frozen weights. Those of one tensor have one layout; several tensors of one input may be stacked, each in its own.
 #[derive(Debug, Clone)]
 pub struct Matrix {
     /// N: outputs.
     pub rows: u32,
     /// K: inputs, a multiple of 4.
     pub columns: u32,
-    /// How to read the words.
-    pub layout: WeightLayout,
     /// The parts, split by rows, in order, without gaps.
     pub slabs: Vec<Slab>,
 }
@@ -46,18 +46,32 @@ impl Matrix {
         columns: u32,
         layout: WeightLayout,
     ) -> Result<Self, GpuError> {
-        let slabs = slab_rows(gpu.max_binding(), rows, columns, layout)
-            .map(|(first_row, rows)| {
-                let bytes = |words: usize| 4 * u64::from(rows) * words as u64;
-                Ok(Slab {
-                    first_row,
-                    rows,
-                    quants: gpu.buffer(label, bytes(layout.quant_words(columns as usize)))?.all(),
-                    scales: gpu.buffer(label, bytes(layout.scale_words(columns as usize)))?.all(),
-                })
-            })
-            .collect::<Result<_, GpuError>>()?;
-        Ok(Self { rows, columns, layout, slabs })
+        Self::stacked(gpu, label, &[(rows, layout)], columns)
+    }
+
+    /// Allocates space for tensors of one input, one below the other: rows and layout of each. Those that follow each
+    /// other in one layout share a slab if a binding holds them; otherwise slabs begin where tensors do.
+    ///
+    /// # Errors
+    /// As [`Matrix::new`].
+    pub fn stacked(
+        gpu: &Gpu,
+        label: &str,
+        parts: &[(u32, WeightLayout)],
+        columns: u32,
+    ) -> Result<Self, GpuError> {
+        let mut slabs = Vec::new();
+        for (first, rows, layout) in stacked_rows(gpu.max_binding(), parts, columns) {
+            let bytes = |words: usize| 4 * u64::from(rows) * words as u64;
+            slabs.push(Slab {
+                first_row: first,
+                rows,
+                layout,
+                quants: gpu.buffer(label, bytes(layout.quant_words(columns as usize)))?.all(),
+                scales: gpu.buffer(label, bytes(layout.scale_words(columns as usize)))?.all(),
+            });
+        }
+        Ok(Self { rows: parts.iter().map(|part| part.0).sum(), columns, slabs })
     }
 
     /// A matrix of f32 weights, `(N, K)` row-major: LoRA factors, tests.
@@ -81,9 +95,9 @@ impl Matrix {
 
     /// Uploads rows `first_row ..` of the matrix, across slab boundaries.
     pub fn write_rows(&self, gpu: &Gpu, first_row: u32, packed: &PackedRows) {
-        debug_assert_eq!((packed.layout, packed.columns), (self.layout, self.columns as usize));
-        let quant_words = self.layout.quant_words(self.columns as usize);
-        let scale_words = self.layout.scale_words(self.columns as usize);
+        debug_assert_eq!(packed.columns, self.columns as usize);
+        let quant_words = packed.layout.quant_words(packed.columns);
+        let scale_words = packed.layout.scale_words(packed.columns);
         let end = first_row + packed.rows as u32;
         for slab in &self.slabs {
             let from = first_row.max(slab.first_row);
@@ -91,6 +105,7 @@ impl Matrix {
             if from >= to {
                 continue;
             }
+            debug_assert_eq!(packed.layout, slab.layout);
             let (source, target) = ((from - first_row) as usize, u64::from(from - slab.first_row));
             let count = (to - from) as usize;
             for (buffer, words, data) in [
@@ -113,11 +128,21 @@ impl Matrix {
         })
     }
 
-    /// Bytes on the device, without dummies.
-    pub fn bytes(&self) -> u64 {
-        u64::from(self.rows) * self.layout.row_bytes(self.columns as usize) as u64
+    /// The layout of the first rows, which is that of all rows unless tensors are stacked.
+    pub fn layout(&self) -> WeightLayout {
+        self.slabs.first().map_or(WeightLayout::F32, |slab| slab.layout)
     }
 
+    /// Bytes on the device, without dummies.
+    pub fn bytes(&self) -> u64 {
+        let bytes = |slab: &Slab| {
+            u64::from(slab.rows) * slab.layout.row_bytes(self.columns as usize) as u64
+        };
+        self.slabs.iter().map(bytes).sum()
+    }
+}
+
+impl Slab {
     /// Values of the decoder's `override` constants.
     pub fn constants(&self) -> Vec<Constant> {
         match self.layout {
@@ -132,6 +157,28 @@ impl Matrix {
             }
         }
     }
+}
+
+/// First row, number of rows and layout of every slab of stacked tensors.
+fn stacked_rows(
+    max_binding: u64,
+    parts: &[(u32, WeightLayout)],
+    columns: u32,
+) -> Vec<(u32, u32, WeightLayout)> {
+    let (mut slabs, mut first) = (Vec::new(), 0);
+    for alike in parts.chunk_by(|a, b| a.1 == b.1) {
+        let layout = alike[0].1;
+        let rows: u32 = alike.iter().map(|part| part.0).sum();
+        let together = slab_rows(max_binding, rows, columns, layout).count() == 1;
+        let each: Vec<u32> =
+            if together { vec![rows] } else { alike.iter().map(|part| part.0).collect() };
+        for rows in each {
+            let within = slab_rows(max_binding, rows, columns, layout);
+            slabs.extend(within.map(|(start, rows)| (first + start, rows, layout)));
+            first += rows;
+        }
+    }
+    slabs
 }
 
 /// First row and number of rows of every slab.
@@ -195,6 +242,19 @@ mod tests {
             })
             .await;
         }
+    }
+
+    #[test]
+    fn stacked_tensors_share_a_slab_where_layouts_agree_and_a_binding_holds_them() {
+        let (q4, q8) = (WeightLayout::Q4, WeightLayout::Q8);
+        let stacked = |limit, parts: &[_]| stacked_rows(limit, parts, 64);
+        assert_eq!(stacked(1 << 20, &[(64, q4), (16, q4), (16, q4)]), [(0, 96, q4)]);
+        assert_eq!(stacked(1 << 20, &[(64, q4), (16, q4), (16, q8)]), [(0, 80, q4), (80, 16, q8)]);
+        let apart = [(0, 64, q4), (64, 16, q8), (80, 16, q4)];
+        assert_eq!(stacked(1 << 20, &[(64, q4), (16, q8), (16, q4)]), apart);
+        // A row of 64 weights takes 32 bytes in q4: 40 rows fit. Slabs begin where tensors do.
+        let split = [(0, 40, q4), (40, 24, q4), (64, 16, q4), (80, 16, q4)];
+        assert_eq!(stacked(40 * 32, &[(64, q4), (16, q4), (16, q4)]), split);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use hearth_gpu::{Command, Commands, Gpu, Slice};
 
 use crate::{
     attention::tests::{Case, tree},
-    lora_dz::{self, LoraDz, Part},
+    lora_dz::{self, LoraDz},
     lora_grad,
     matmul::{self, LowRank, Matmul},
     matmul_backward::{self, LowRankBackward, MatmulBackward},
@@ -40,15 +40,15 @@ gpu_test! {
             let mut numbers = Numbers::new(3);
             let (t, n, k, r) = (37, 136, 256, 4);
             let mut buffer = |len: u32| gpu.buffer_from("test", &numbers.normal(len as usize, 1.0)).unwrap().all();
-            let [x, y, z, b, a] = [t * k, t * n, t * r, n * r, r * k].map(&mut buffer);
+            let [x, y, z, b, a] = [t * k, t * n, t * 2 * r, n * r, r * k].map(&mut buffer);
             let before = Numbers::new(4).normal((t * n) as usize, 1.0);
             let before_x = Numbers::new(5).normal((t * k) as usize, 1.0);
             let d_y = gpu.buffer_from("test", &before).unwrap().all();
             for layout in [WeightLayout::F32, WeightLayout::Q4] {
                 let (w, _) = quantized(&gpu, &mut Numbers::new(6), n, k, layout);
                 for &tile in TILES {
-                    let low_rank = Some(LowRank { z: &z, z_stride: r, z_first: 0, b: &b, rank: r, scale: 0.5 });
-                    let op = Matmul { x: &x, w: &w, y: &y, tokens: t, rows: 0..n, y_stride: n, y_first: 0, low_rank, add: true };
+                    let low_rank = Some(LowRank { z: &z, z_stride: 2 * r, z_first: 0, b: &b, rank: r, targets: &[0..n / 2, n / 2..n], scale: 0.5 });
+                    let op = Matmul { x: &x, w: &w, y: &y, tokens: t, rows: 0..n, y_stride: n, y_first: 0, low_rank, add: true, geglu: None };
                     let variants = Variants { forced: Some(tile), ..Variants::of(&gpu) };
                     let mut commands = Commands::new();
                     matmul::record(&mut commands, &variants, &op);
@@ -57,7 +57,7 @@ gpu_test! {
                 for tile in [None].into_iter().chain(TILES.iter().copied().map(Some)) {
                     let low_rank = Some(LowRankBackward { d_z: &z, z_stride: r, z_first: 0, a: &a, rank: r });
                     let op = MatmulBackward {
-                        d_y: &d_y, w: &w, d_x: &x, tokens: t, rows: 0..n, y_stride: n, y_first: 0, low_rank, add: true,
+                        d_y: &d_y, w: &w, d_x: &x, tokens: t, rows: 0..n, y_stride: n, y_first: 0, low_rank, add: true, geglu: None,
                     };
                     let mut commands = Commands::new();
                     let variants = Variants { forced: tile, ..Variants::of(&gpu) };
@@ -72,8 +72,9 @@ gpu_test! {
     async fn lora_grad_in_parts_gives_the_same_bits() {
         for_each_profile(async |gpu| {
             for variants in &BOTH {
-                for (shape, outputs) in [([33, 640, 8], &[256, 64][..]), ([5, 16, 4], &[260])] {
-                    let case = lora_grad::tests::Case::new(&gpu, shape, outputs, true);
+                let inputs = [&[(640, &[256, 64][..])][..], &[(16, &[272])], &[(640, &[256, 64]), (256, &[640])]];
+                for (shape, inputs) in [[33, 8], [5, 4], [33, 8]].into_iter().zip(inputs) {
+                    let case = lora_grad::tests::Case::new(&gpu, shape, inputs, true);
                     let mut commands = Commands::new();
                     case.record(&mut commands, variants);
                     let (all, before) = case.in_one();
@@ -82,10 +83,10 @@ gpu_test! {
                 let (t, n, r) = (21, 256, 8);
                 let mut numbers = Numbers::new(8);
                 let mut buffer = |len: u32| gpu.buffer_from("test", &numbers.normal(len as usize, 1.0)).unwrap().all();
-                let [d_y, b, d_z] = [t * n, 2 * n * r, t * 2 * r].map(&mut buffer);
-                let parts = [Part { d_y: &d_y, outputs: n }; 2];
+                let [d_y, b, d_z] = [t * 2 * n, 2 * n * r, t * 2 * r].map(&mut buffer);
                 let op = LoraDz {
-                    parts: &parts, b: &b, d_z: &d_z, z_stride: 2 * r, z_first: 0, tokens: t, rank: r, scale: 0.5,
+                    d_y: &d_y, y_stride: 2 * n, parts: &[0..n, n..2 * n], b: &b, d_z: &d_z, z_stride: 2 * r, z_first: 0,
+                    tokens: t, rank: r, scale: 0.5,
                 };
                 let mut commands = Commands::new();
                 lora_dz::record(&mut commands, variants, &op);

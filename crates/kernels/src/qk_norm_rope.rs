@@ -1,5 +1,6 @@
 //! Norm and rotary position embedding of the heads of Q and K, fused: `y = rotate(x / sqrt(mean(x²) + eps) · gain)`,
-//! or the rotation alone, in place; and the gradient of both. The two halves of a head are rotated as pairs.
+//! or the rotation alone; and the gradient of both. The two halves of a head are rotated as pairs. Q, K and V come side by
+//! side, as one matmul computes them, and are taken apart here.
 //!
 //! Source: `RMSNorm` and `apply_rotary_emb` of google/gemma_pytorch, `model.py` (Su et al. 2021, "RoFormer", §3.4, with
 //! the two halves instead of adjacent pairs), and `Gemma3Attention` of huggingface/transformers for norms before the
@@ -12,7 +13,7 @@ use hearth_gpu::{Commands, Slice, Split};
 
 use crate::{grid::grid, rms_norm, rms_norm_backward, shader::kernel};
 
-kernel!("qk_norm_rope", [], [Params, Read, Read, Read, Read, Read, Read, Write, Write]);
+kernel!("qk_norm_rope", [], [Params, Read, Read, Read, Read, Read, Write, Write, Write]);
 
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -28,10 +29,6 @@ struct Params {
 /// Norms of the heads.
 #[derive(Clone, Copy)]
 pub struct HeadNorm<'a> {
-    /// Queries before the norm, `(T, H, D)`.
-    pub q_raw: &'a Slice,
-    /// Keys before the norm, `(T, G, D)`.
-    pub k_raw: &'a Slice,
     /// `1 + w` of the queries' norm, `(D)`.
     pub q_gain: &'a Slice,
     /// `1 + w` of the keys' norm, `(D)`.
@@ -42,13 +39,15 @@ pub struct HeadNorm<'a> {
 
 /// Operands of [`record`].
 pub struct QkNormRope<'a> {
-    /// Norms before the rotation; `None`: q and k are rotated in place.
+    /// Norms before the rotation.
     pub norm: Option<HeadNorm<'a>>,
+    /// Queries, keys and values before norm and rotation, `(T, H + 2G, D)`. Backward needs it for the norms only.
+    pub qkv: &'a Slice,
     /// From [`table`], `(positions, D/2)` pairs; longer than any position in `tokens_meta`.
     pub angles: &'a Slice,
     /// [`TokenMeta`](crate::attention::TokenMeta) of each token, `(T)`; only the position is used here.
     pub tokens_meta: &'a Slice,
-    /// Queries, `(T, H, D)`; backward their gradients, which become those before norm and rotation.
+    /// Queries, `(T, H, D)`; backward their gradients.
     pub q: &'a Slice,
     /// Keys, `(T, G, D)`, likewise.
     pub k: &'a Slice,
@@ -60,11 +59,26 @@ pub struct QkNormRope<'a> {
     pub kv_heads: u32,
     /// D, a multiple of 4.
     pub head_dim: u32,
-    /// Compute the gradient.
-    pub backward: bool,
+    /// Which way, and the third result.
+    pub direction: Direction<'a>,
 }
 
-/// Records `q =` and `k =`; in place with `backward` or without norms.
+/// Whether the gradient is computed.
+#[derive(Clone, Copy)]
+pub enum Direction<'a> {
+    /// No.
+    Forward {
+        /// Values, `(T, G, D)`.
+        v: &'a Slice,
+    },
+    /// Yes.
+    Backward {
+        /// Gradients before norm and rotation, `(T, H + 2G, D)`. Those of the values are there already and stay.
+        d_qkv: &'a Slice,
+    },
+}
+
+/// Records `q =`, `k =` and `v =`, or the queries' and keys' columns of `d_qkv =`.
 pub fn record(commands: &mut Commands, op: &QkNormRope) {
     let pairs2 = op.head_dim / 4;
     let wg = pairs2.next_power_of_two().clamp(4, 64);
@@ -72,16 +86,18 @@ pub fn record(commands: &mut Commands, op: &QkNormRope) {
     let eps = op.norm.map_or(0.0, |norm| norm.eps);
     let params = Params { tokens, heads, kv_heads, pairs2, eps, first_group: 0 };
     // Without norms their bindings still need some buffer.
-    let unused = [op.angles; 4];
-    let [q_raw, k_raw, q_gain, k_gain] =
-        op.norm.map_or(unused, |norm| [norm.q_raw, norm.k_raw, norm.q_gain, norm.k_gain]);
-    let rows = tokens * (heads + kv_heads);
+    let [q_gain, k_gain] = op.norm.map_or([op.angles; 2], |norm| [norm.q_gain, norm.k_gain]);
+    let (backward, third, all) = match op.direction {
+        Direction::Forward { v } => (false, v, heads + 2 * kv_heads),
+        Direction::Backward { d_qkv } => (true, d_qkv, heads + kv_heads),
+    };
+    let rows = tokens * all;
     commands
         .dispatch(
             &KERNEL,
-            &[("WG", wg), ("NORM", op.norm.is_some().into()), ("BACKWARD", op.backward.into())],
+            &[("WG", wg), ("NORM", op.norm.is_some().into()), ("BACKWARD", backward.into())],
             &params,
-            &[q_raw, k_raw, q_gain, k_gain, op.angles, op.tokens_meta, op.q, op.k]
+            &[op.qkv, q_gain, k_gain, op.angles, op.tokens_meta, op.q, op.k, third]
                 .map(Slice::clone),
             grid(rows),
             16 * u64::from(rows) * u64::from(op.head_dim),
@@ -173,42 +189,72 @@ mod tests {
                 gpu.buffer_from("test", &angles).unwrap().all(),
                 gpu.buffer_from("test", &meta).unwrap().all(),
             ];
-            let kinds = [heads, kv_heads];
+            let kinds = [heads, kv_heads, kv_heads];
             let [raw, held] =
                 [0, 1].map(|_| kinds.map(|n| numbers.repeating((tokens * n * head_dim) as usize)));
             let gains = [0, 1].map(|_| numbers.normal(head_dim as usize, 1.0));
-            let mut buffers = [&raw[0], &raw[1], &gains[0], &gains[1], &held[0], &held[1]]
-                .map(|v| gpu.buffer_from("test", v).unwrap().all());
-            if !norm && !backward {
-                [buffers[4], buffers[5]] = [buffers[0].clone(), buffers[1].clone()];
-            }
-            let [q_raw, k_raw, q_gain, k_gain, q, k] = &buffers;
-            let head_norm = HeadNorm { q_raw, k_raw, q_gain, k_gain, eps: 1e-6 };
+            let widths = kinds.map(|n| (n * head_dim) as usize);
+            let stacked = |parts: &[Vec<f32>; 3]| -> Vec<f32> {
+                let row = |t| {
+                    let of_part = move |(part, w): (&Vec<f32>, usize)| part[t * w..][..w].to_vec();
+                    parts.iter().zip(widths).flat_map(of_part).collect::<Vec<_>>()
+                };
+                (0..tokens as usize).flat_map(row).collect()
+            };
+            let buffer = |v: &[f32]| gpu.buffer_from("test", v).unwrap().all();
+            let [qkv, q_gain, k_gain, q, k, v] =
+                [&stacked(&raw), &gains[0], &gains[1], &held[0], &held[1], &held[2]]
+                    .map(|v| buffer(v));
+            // The gradients of the values, beside others that are overwritten.
+            let d_qkv = buffer(&stacked(&held));
+            let direction = match backward {
+                true => Direction::Backward { d_qkv: &d_qkv },
+                false => Direction::Forward { v: &v },
+            };
             let op = QkNormRope {
-                norm: norm.then_some(head_norm),
+                norm: norm.then_some(HeadNorm { q_gain: &q_gain, k_gain: &k_gain, eps: 1e-6 }),
+                qkv: &qkv,
                 angles: &angles_,
                 tokens_meta: &meta_,
-                q,
-                k,
+                q: &q,
+                k: &k,
                 tokens,
                 heads,
                 kv_heads,
                 head_dim,
-                backward,
+                direction,
             };
             let mut commands = Commands::new();
             record(&mut commands, &op);
             gpu.run(&commands).await.unwrap();
-            for (i, got) in [q, k].into_iter().enumerate() {
+            let want = [0, 1].map(|i| {
                 let gain = wide(&gains[i]);
                 let gain = norm.then_some((&gain[..], 1e-6));
                 let (x, n) = (wide(&raw[i]), kinds[i] as usize);
-                let want = match backward {
+                match backward {
                     true => reference_backward(&x, &wide(&held[i]), gain, &angles, &positions, n),
                     false => reference(&x, gain, &angles, &positions, n),
-                };
-                assert_close(&gpu.read(got).await.unwrap(), &want, 1e-5);
-            }
+                }
+            });
+            let got: [Vec<f32>; 3] = match backward {
+                true => {
+                    let all: Vec<f32> = gpu.read(d_qkv).await.unwrap();
+                    let firsts = [0, widths[0], widths[0] + widths[1]];
+                    let width = widths.iter().sum();
+                    std::array::from_fn(|i| {
+                        let rows = all.chunks_exact(width);
+                        rows.flat_map(|row| row[firsts[i]..][..widths[i]].to_vec()).collect()
+                    })
+                }
+                false => [
+                    gpu.read(q).await.unwrap(),
+                    gpu.read(k).await.unwrap(),
+                    gpu.read(v).await.unwrap(),
+                ],
+            };
+            assert_close(&got[0], &want[0], 1e-5);
+            assert_close(&got[1], &want[1], 1e-5);
+            assert_eq!(got[2], if backward { &held[2] } else { &raw[2] }[..]);
         })
         .await;
     }

@@ -35,11 +35,12 @@ macro_rules! kernel {
 pub(crate) use kernel;
 
 /// Makes a [`KernelByLayout`] from `shaders/NAME.wgsl`, the pieces between the weight decoder and
-/// the kernel, and the bindings.
+/// the kernel, and the bindings. A suffix tells labels apart where a file makes several kernels.
 macro_rules! kernel_by_layout {
-    ($name:literal, [$($piece:literal),*], [$($access:ident),*]) => {
+    ($name:literal $(, $suffix:literal)?, [$($piece:literal),*], [$($access:ident),*]) => {
         $crate::shader::KernelByLayout {
             name: $name,
+            label: concat!($name, $($suffix)?),
             source: $crate::shader::wgsl!($name),
             pieces: &[$($crate::shader::wgsl!($piece)),*],
             bindings: &[$(hearth_gpu::Access::$access),*],
@@ -52,6 +53,7 @@ pub(crate) use kernel_by_layout;
 /// A kernel that reads a weight matrix: one variant per row of [`CODES`].
 pub(crate) struct KernelByLayout {
     pub(crate) name: &'static str,
+    pub(crate) label: &'static str,
     pub(crate) source: &'static str,
     pub(crate) pieces: &'static [&'static str],
     pub(crate) bindings: &'static [Access],
@@ -80,7 +82,7 @@ impl KernelByLayout {
         // Leaked once per variant: a kernel lives as long as the program, as the declared ones do.
         Kernel {
             name: self.name,
-            label: format!("{}_{code}", self.name).leak(),
+            label: format!("{}_{code}", self.label).leak(),
             pieces: pieces.leak(),
             source: self.source,
             bindings: self.bindings,

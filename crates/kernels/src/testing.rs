@@ -227,9 +227,10 @@ pub(crate) fn split_f32(gpu: &Gpu, weights: &[f32], columns: u32, step: u32) -> 
         .map(|(part, first_row)| Slab {
             first_row,
             rows: part.len() as u32 / columns,
+            layout: WeightLayout::F32,
             quants: gpu.buffer_from("test", part).unwrap().all(),
             scales: gpu.buffer("test", 4).unwrap().all(),
         })
         .collect();
-    Matrix { rows, columns, layout: WeightLayout::F32, slabs }
+    Matrix { rows, columns, slabs }
 }

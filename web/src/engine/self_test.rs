@@ -64,6 +64,7 @@ async fn product(gpu: &Gpu, tokens: u32) -> Result<SelfTestRow, Problem> {
         y_first: 0,
         low_rank: None,
         add: false,
+        geglu: None,
     };
     matmul::record(&mut commands, &Variants::of(gpu), &op);
     gpu.run(&commands).await?;

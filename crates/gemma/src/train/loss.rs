@@ -213,6 +213,7 @@ impl Head {
             y_first: 0,
             low_rank: None,
             add: first > 0,
+            geglu: None,
         };
         matmul_backward::record(c, &model.variants, &op);
         Ok(())

@@ -203,8 +203,8 @@ async fn a_step_reads_back_once_and_launches_as_many_kernels_as_it_always_did() 
     trainer.step(&batch(1)).await.unwrap();
     assert_eq!(model.gpu.readbacks() - before, 1);
 
-    // Forward: 7 projections and the z of their 4 inputs, norm and rotation of the heads,
-    // attention, GeGLU, 2 norms that end a block and begin the next: 16 per layer. Before them, the
+    // Forward: the products of 4 inputs and their z, norm and rotation of the heads,
+    // attention, 2 norms that end a block and begin the next: 12 per layer. Before them, the
     // embedding and the first norm; in the last layer, the gathering of chosen rows and their norm.
     let config = config(Loss::Choice);
     let layout = LoraLayout::new(&config.lora, &model.config).unwrap();
@@ -217,17 +217,17 @@ async fn a_step_reads_back_once_and_launches_as_many_kernels_as_it_always_did() 
     model.set_batch(&mut ws, packed, Some(vec![17])).await.unwrap();
     let mut commands = Commands::new();
     model.forward(&mut commands, &ws, Pass { lora: Some(&lora), dropout: None }, None).unwrap();
-    assert_eq!(commands.dispatches(), 16 * 3 + 4);
+    assert_eq!(commands.dispatches(), 12 * 3 + 4);
 
-    // Backward: 7 dX, and dZ and the factors' gradients of 4 inputs, 2 norms that end a block and
-    // begin the next, norm and rotation of the heads, 2 of attention, GeGLU: 21 per layer; 3 dX and
+    // Backward: dX and dZ of 4 inputs, the factors' gradients of 2 pairs of them, 2 norms that end a block and
+    // begin the next, norm and rotation of the heads, 2 of attention: 15 per layer; one dX and
     // one norm fewer in the lowest layer. The last layer has two more norms, on the chosen rows and
     // around their scattering. Before them, the final norm's.
     let d_params = Flat::new(&model.gpu, "d", &layout).unwrap();
     let pass = hearth_gemma::BackwardPass { lora: &lora, d_params: &d_params, dropout: None };
     let mut commands = Commands::new();
     model.backward(&mut commands, &ws, pass).unwrap();
-    assert_eq!(commands.dispatches(), 21 * 3 - 4 + 2 + 2);
+    assert_eq!(commands.dispatches(), 15 * 3 - 2 + 2 + 2);
 }
 
 #[wasm_bindgen_test(unsupported = pollster::test)]

@@ -105,7 +105,8 @@ impl Case {
             .map(|x| gpu.buffer_from("test", x).unwrap().all());
         let tokens_meta = gpu.buffer_from("test", &self.meta).unwrap().all();
         let empty = |bytes| gpu.buffer("test", bytes).unwrap().all();
-        let [d_q, d_k, d_v] = [q.bytes(), k.bytes(), v.bytes()].map(empty);
+        let all = q.bytes() + k.bytes() + v.bytes();
+        let [d_q, d_k, d_qkv] = [q.bytes(), k.bytes(), all].map(empty);
         let (shape, tokens_meta) = (self.shape, &tokens_meta);
         let (q, k, v, d_o, o, rows) = (&q, &k, &v, &d_o, &o, &rows);
         let mut c = Commands::new();
@@ -115,10 +116,24 @@ impl Case {
         );
         attention_backward_dkv::record(
             &mut c,
-            &AttentionBackwardDkv { shape, q, k, v, tokens_meta, d_o, rows, d_k: &d_k, d_v: &d_v },
+            &AttentionBackwardDkv {
+                shape,
+                q,
+                k,
+                v,
+                tokens_meta,
+                d_o,
+                rows,
+                d_k: &d_k,
+                d_qkv: &d_qkv,
+            },
         );
         gpu.run_in_parts(&c, self.operations).await.unwrap();
-        [gpu.read(d_q).await.unwrap(), gpu.read(d_k).await.unwrap(), gpu.read(d_v).await.unwrap()]
+        let Shape { heads, kv_heads, head_dim, .. } = shape;
+        let d_qkv: Vec<f32> = gpu.read(d_qkv).await.unwrap();
+        let rows = d_qkv.chunks_exact(((heads + 2 * kv_heads) * head_dim) as usize);
+        let d_v = rows.flat_map(|row| &row[((heads + kv_heads) * head_dim) as usize..]).copied();
+        [gpu.read(d_q).await.unwrap(), gpu.read(d_k).await.unwrap(), d_v.collect()]
     }
 
     /// q, k, v and d_o in f64.

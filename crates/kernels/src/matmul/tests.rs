@@ -1,8 +1,12 @@
+use std::ops::Range;
+
 use hearth_formats::layout::WeightLayout;
 use hearth_gpu::{Commands, Gpu};
 
 use super::{LowRank, Matmul, record, reference};
 use crate::{
+    geglu,
+    matrix::{Matrix, Slab},
     testing::{
         Numbers, assert_close, for_each_profile, gpu_test, layouts, quantized, split_f32, wide,
     },
@@ -21,12 +25,14 @@ async fn check(gpu: &Gpu, tile: Tile, shape: [u32; 3], layout: WeightLayout, ran
     let [x, z, b, before] =
         [t * k, t * (r + 4), n * r, t * stride].map(|len| numbers.normal(len, 1.0));
     let [x_, z_, b_, y_] = [&x, &z, &b, &before].map(|v| gpu.buffer_from("test", v).unwrap().all());
+    let all = 0..rows;
     let low_rank = (rank > 0).then_some(LowRank {
         z: &z_,
         z_stride: rank + 4,
         z_first: 4,
         b: &b_,
         rank,
+        targets: std::slice::from_ref(&all),
         scale: 0.5,
     });
     let variants = Variants { forced: Some(tile), ..Variants::of(gpu) };
@@ -45,6 +51,7 @@ async fn check(gpu: &Gpu, tile: Tile, shape: [u32; 3], layout: WeightLayout, ran
             y_first: 5,
             low_rank,
             add,
+            geglu: None,
         },
     );
     gpu.run(&commands).await.unwrap();
@@ -63,7 +70,169 @@ async fn check(gpu: &Gpu, tile: Tile, shape: [u32; 3], layout: WeightLayout, ran
     assert_close(&gpu.read(y_).await.unwrap(), &want, 1e-4);
 }
 
+/// Matrices one below the other, each in a layout of its own, and their weights.
+fn stacked(
+    gpu: &Gpu,
+    numbers: &mut Numbers,
+    parts: &[(u32, WeightLayout)],
+    columns: u32,
+) -> (Matrix, Vec<f64>) {
+    let (mut slabs, mut weights, mut first_row) = (vec![], vec![], 0);
+    for &(rows, layout) in parts {
+        let (part, values) = quantized(gpu, numbers, rows, columns, layout);
+        slabs.extend(
+            part.slabs
+                .into_iter()
+                .map(|slab| Slab { first_row: first_row + slab.first_row, ..slab }),
+        );
+        weights.extend(values);
+        first_row += rows;
+    }
+    (Matrix { rows: first_row, columns, slabs }, weights)
+}
+
+/// The low-rank term of targets, each with its own columns of z, from column 4 on, and rows of b.
+fn low_ranks(z: &[f32], b: &[f32], targets: &[Range<u32>], [n, rank]: [usize; 2]) -> Vec<f64> {
+    let z_stride = 4 + targets.len() * rank;
+    let mut low = vec![0.0; z.len() / z_stride * n];
+    let mut b_row = 0;
+    for (index, target) in targets.iter().enumerate() {
+        for row in target.clone() {
+            for (t, z) in z.chunks_exact(z_stride).enumerate() {
+                let z = &z[4 + index * rank..][..rank];
+                let b = &b[b_row * rank..][..rank];
+                low[t * n + row as usize] =
+                    z.iter().zip(b).map(|(z, b)| f64::from(*z) * f64::from(*b)).sum();
+            }
+            b_row += 1;
+        }
+    }
+    low
+}
+
+/// gate and up of a gated MLP from one matmul, with their GeGLU; `shape` is T, F and K. Whole, and row range by row
+/// range where `whole` is false.
+async fn check_geglu(
+    gpu: &Gpu,
+    tile: Tile,
+    shape: [u32; 3],
+    layouts: [WeightLayout; 2],
+    whole: bool,
+    scale: f32,
+) {
+    let [tokens, f, columns] = shape;
+    let mut numbers = Numbers::new(tokens + f);
+    let (t, n, k, r) = (tokens as usize, 2 * f as usize, columns as usize, 8);
+    let (w, weights) = match layouts {
+        [one, other] if one == other => quantized(gpu, &mut numbers, 2 * f, columns, one),
+        [gate, up] => stacked(gpu, &mut numbers, &[(f, gate), (f, up)], columns),
+    };
+    let [x, z, b] = [t * k, t * (4 + 2 * r), n * r].map(|len| numbers.normal(len, scale));
+    let [x_, z_, b_, b_gate, b_up] = [&x[..], &z, &b, &b[..n / 2 * r], &b[n / 2 * r..]]
+        .map(|v| gpu.buffer_from("test", v).unwrap().all());
+    let [y, act] = [t * n, t * n / 2].map(|len| gpu.buffer("test", 4 * len as u64).unwrap().all());
+    let targets = [0..f, f..2 * f];
+    let mut commands = Commands::new();
+    let variants = Variants { forced: Some(tile), ..Variants::of(gpu) };
+    let all = 0..2 * f;
+    let parts = if whole { std::slice::from_ref(&all) } else { &targets[..] };
+    for (index, rows) in parts.iter().cloned().enumerate() {
+        let own = 0..f;
+        let b_ = if whole { &b_ } else { [&b_gate, &b_up][index] };
+        let low_rank = LowRank {
+            z: &z_,
+            z_stride: 4 + 2 * r as u32,
+            z_first: 4 + (index * r) as u32,
+            b: b_,
+            rank: r as u32,
+            targets: if whole { &targets[..] } else { std::slice::from_ref(&own) },
+            scale: 0.5,
+        };
+        let (low_rank, y_first) = (Some(low_rank), rows.start);
+        let op = Matmul {
+            x: &x_,
+            w: &w,
+            y: &y,
+            tokens,
+            rows,
+            y_stride: 2 * f,
+            y_first,
+            low_rank,
+            add: false,
+            geglu: Some(&act),
+        };
+        record(&mut commands, &variants, &op);
+    }
+    let launches = if whole && layouts[0] == layouts[1] { 1 } else { 2 };
+    assert_eq!(commands.dispatches(), launches);
+    gpu.run(&commands).await.unwrap();
+    let low = low_ranks(&z, &b, &targets, [n, r]);
+    let sums: Vec<f64> =
+        reference(&wide(&x), &weights, k).iter().zip(low).map(|(y, low)| y + 0.5 * low).collect();
+    assert_close(&gpu.read(y).await.unwrap(), &sums, 1e-5);
+    let halves = |second: usize| -> Vec<f64> {
+        sums.chunks_exact(n).flat_map(|row| row[second * n / 2..][..n / 2].to_vec()).collect()
+    };
+    assert_close(&gpu.read(act).await.unwrap(), &geglu::reference(&halves(0), &halves(1)), 1e-5);
+}
+
 gpu_test! {
+    async fn stacked_projections_have_their_own_low_rank_terms() {
+        let (q4, q8) = (WeightLayout::Q4, WeightLayout::Q8);
+        for_each_profile(async |gpu| {
+            for &tile in TILES {
+                // Of three projections all, two that are apart, one; in one layout and in two.
+                for (layouts, targets) in [
+                    ([q8, q8, q8], &[0..68, 68..84, 84..100][..]), ([q4, q4, q8], &[0..68, 68..84, 84..100]),
+                    ([q4, q8, q4], &[0..68, 84..100]), ([q8, q8, q8], std::slice::from_ref(&(68..84))),
+                ] {
+                    let mut numbers = Numbers::new(9);
+                    let (t, n, k, r) = (19, 100, 64, 8);
+                    let parts: Vec<_> = [68, 16, 16].into_iter().zip(layouts).collect();
+                    let (w, weights) = stacked(&gpu, &mut numbers, &parts, k as u32);
+                    let b_rows: usize = targets.iter().map(|t| t.len()).sum();
+                    let z_stride = 4 + targets.len() * r;
+                    let [x, z, b] = [t * k, t * z_stride, b_rows * r].map(|len| numbers.normal(len, 1.0));
+                    let [x_, z_, b_] = [&x, &z, &b].map(|v| gpu.buffer_from("test", v).unwrap().all());
+                    let y = gpu.buffer("test", 4 * (t * n) as u64).unwrap().all();
+                    let low_rank =
+                        Some(LowRank { z: &z_, z_stride: z_stride as u32, z_first: 4, b: &b_, rank: r as u32, targets, scale: 0.5 });
+                    let op = Matmul {
+                        x: &x_, w: &w, y: &y, tokens: t as u32, rows: 0..n as u32, y_stride: n as u32, y_first: 0,
+                        low_rank, add: false, geglu: None,
+                    };
+                    let mut commands = Commands::new();
+                    record(&mut commands, &Variants { forced: Some(tile), ..Variants::of(&gpu) }, &op);
+                    gpu.run(&commands).await.unwrap();
+                    let low = low_ranks(&z, &b, targets, [n, r]);
+                    let sums = reference(&wide(&x), &weights, k);
+                    let want: Vec<f64> = sums.iter().zip(low).map(|(y, low)| y + 0.5 * low).collect();
+                    assert_close(&gpu.read(y).await.unwrap(), &want, 1e-5);
+                }
+            }
+        })
+        .await;
+    }
+
+    async fn geglu_is_the_end_of_gate_and_up() {
+        let (f32, q4, q8) = (WeightLayout::F32, WeightLayout::Q4, WeightLayout::Q8);
+        for_each_profile(async |gpu| {
+            for &tile in TILES {
+                for shape in [[1, 4, 4], [9, 36, 100], [67, 132, 36]] {
+                    check_geglu(&gpu, tile, shape, [f32, f32], true, 1.0).await;
+                    check_geglu(&gpu, tile, shape, [f32, f32], false, 1.0).await;
+                }
+                check_geglu(&gpu, tile, [5, 68, 256], [q4, q8], true, 1.0).await;
+                check_geglu(&gpu, tile, [5, 68, 256], [q8, q8], true, 1.0).await;
+                // Gates so large that a sigmoid is 0 or 1, and so small that it is one half.
+                for scale in [1e3, 1e-5] {
+                    check_geglu(&gpu, tile, [5, 68, 64], [f32, f32], true, scale).await;
+                }
+            }
+        })
+        .await;
+    }
+
     async fn every_tile_on_awkward_shapes() {
         for_each_profile(async |gpu| {
             for &tile in TILES {
@@ -103,7 +272,7 @@ gpu_test! {
                 let variants = Variants::of(&gpu);
                 let mut commands = Commands::new();
                 let op = Matmul {
-                    x: &x_, w: &w, y: &y_, tokens: t as u32, rows: 0..n as u32, y_stride: n as u32, y_first: 0, low_rank: None, add: false,
+                    x: &x_, w: &w, y: &y_, tokens: t as u32, rows: 0..n as u32, y_stride: n as u32, y_first: 0, low_rank: None, add: false, geglu: None,
                 };
                 record(&mut commands, &variants, &op);
                 gpu.run_in_parts(&commands, operations).await.unwrap();
@@ -126,7 +295,7 @@ gpu_test! {
             let w = split_f32(&gpu, &weights, k as u32, 72);
             let y_ = gpu.buffer("test", (4 * t * 92) as u64).unwrap().all();
             let mut commands = Commands::new();
-            let op = Matmul { x: &x_, w: &w, y: &y_, tokens: t as u32, rows: 64..156, y_stride: 92, y_first: 0, low_rank: None, add: false };
+            let op = Matmul { x: &x_, w: &w, y: &y_, tokens: t as u32, rows: 64..156, y_stride: 92, y_first: 0, low_rank: None, add: false, geglu: None };
             record(&mut commands, &Variants::of(&gpu), &op);
             gpu.run(&commands).await.unwrap();
             let want = reference(&wide(&x), &wide(&weights[64 * k..156 * k]), k);

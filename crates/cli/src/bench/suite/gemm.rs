@@ -100,6 +100,7 @@ pub async fn check_variants(gpu: &Gpu, until: Until) -> Result<Vec<Checked>> {
                 y_first: 0,
                 low_rank: None,
                 add: false,
+                geglu: None,
             };
             matmul::record(&mut c, &variants, &op);
             gpu.run(&c).await?;
@@ -142,6 +143,7 @@ fn backward(variants: &Variants, d_y: &Slice, w: &Matrix, d_x: &Slice, tokens: u
         y_first: 0,
         low_rank: None,
         add: false,
+        geglu: None,
     };
     matmul_backward::record(&mut c, variants, &op);
     c
