@@ -247,7 +247,7 @@ pub fn ModelCard(card: Card, first: bool) -> impl IntoView {
             </div>
             {match card.gate.clone().filter(|_| !card.at_hand()) {
                 Some(page) => view! {
-                    <a class="button" href=page target="_blank" rel="noreferrer" aria-label=format!("Open the download page of {}", card.name)>
+                    <a class="button" href=page target="_blank" rel="noreferrer" aria-label=format!("Open download page: {}", card.name)>
                         "Open download page"
                     </a>
                 }

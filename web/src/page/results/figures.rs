@@ -133,7 +133,7 @@ pub fn PerClass(page: Page) -> impl IntoView {
     view! {
         <section aria-labelledby="classes-name">
             <h2 id="classes-name">"Results by class"</h2>
-            <div class="table" tabindex="0" role="region" aria-label="Results by class">
+            <div class="table" tabindex="0" role="region" aria-label="Figures of each class">
                 <table>
                     <thead>
                         <tr>

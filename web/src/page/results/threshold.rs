@@ -165,7 +165,7 @@ fn Cells(page: Page) -> impl IntoView {
         })
         .collect_view();
     view! {
-        <div class="table matrix" data-test="confusion" tabindex="0" role="region" aria-label="Confusion matrix">
+        <div class="table matrix" data-test="confusion" tabindex="0" role="region" aria-label="Rows by actual and predicted class">
             <table>
                 <caption class="hint">"Rows: actual class. Columns: predicted class. Select a number to see its rows."</caption>
                 <thead>
