@@ -211,6 +211,64 @@ test("a file that changed on the way is not put together with the old one", () =
     await loadModel(page);
   }));
 
+/** What is kept of the model, in the list and in storage. */
+const left = (page) => page.evaluate(async () => {
+  const root = await navigator.storage.getDirectory();
+  const models = await root.getDirectoryHandle("models", { create: true });
+  return [document.querySelectorAll('[data-test="delete-hub-model"]').length, await Array.fromAsync(models.keys())];
+});
+/** Less than the silence after which a connection counts as broken, which would end the waits too. */
+const AT_ONCE = { timeout: 10_000 };
+
+test("pause and cancel act at once on a host that says nothing, and the model can be loaded after that", async () => {
+  const silent = { mute: { behaviour: "mute" }, held: { holdAfter: PIECE + 1_000_000 } };
+  for (const [how, options] of Object.entries(silent)) {
+    await offered(options, async ({ hub, page }) => {
+      const asked = async (times) => {
+        while (hub.requests.filter(({ status }) => status !== 302).length < times) await sleep(20);
+      };
+      await begin(page);
+      await asked(1);
+      if (how === "held") await share(page, 20);
+      await part(page, "fetch-pause").click();
+      await part(page, "stage").getByText("· paused").waitFor(AT_ONCE);
+      hub.become("mute");
+      await part(page, "fetch-resume").click();
+      await asked(2);
+      await part(page, "fetch-cancel").click();
+      // at once again, while the one before may still be ending
+      hub.become("plain");
+      await begin(page);
+      await ready(page);
+      await whole(page);
+      await page.reload();
+      await begin(page);
+      await ready(page);
+
+      const remove = part(page, "delete-hub-model");
+      await remove.click();
+      await remove.click();
+      await remove.waitFor({ state: "detached" });
+      hub.become("mute");
+      const before = hub.requests.filter(({ status }) => status !== 302).length;
+      await begin(page);
+      await asked(before + 1);
+      await part(page, "fetch-cancel").click();
+      await part(page, "fetch-cancel").waitFor({ state: "detached", ...AT_ONCE });
+      while ((await left(page)).flat().length > 1) await sleep(50);
+      assert.deepEqual(await left(page), [0, []]);
+    });
+  }
+});
+
+test("a connection that is silent for 20 seconds is broken", () =>
+  offered({ holdAfter: PIECE + 1_000_000 }, async ({ hub, page }) => {
+    await begin(page);
+    await ready(page);
+    assert.deepEqual(answers(hub), ["200 whole", `206 bytes=${PIECE}-`]);
+    await whole(page);
+  }));
+
 test("what is refused is told in words, and asked for once", async () => {
   const none = "0".repeat(64);
   const refused = [

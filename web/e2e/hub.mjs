@@ -20,6 +20,7 @@ export const behaviours = {
   hidden: "plain, but lets the page see no ETag and no Content-Range",
   elsewhere: "redirects to an origin that no policy names",
   noCors: "forgets to let other origins read the bytes",
+  mute: "takes the request and never answers",
 };
 
 const tagOf = (bytes) => `"${createHash("sha256").update(bytes).digest("hex").slice(0, 16)}"`;
@@ -106,6 +107,10 @@ export async function start({
   }
   const front = await listen((origin) => (request, response) => {
     if (request.method === "OPTIONS") return end(origin, request, response, 204, preflight);
+    if (behaviour === "mute") {
+      note(origin, request, 0);
+      return once(response, "close");
+    }
     if (behaviour === "gated") return end(origin, request, response, 401, open);
     if (behaviour === "missing") return end(origin, request, response, 404, open);
     const target = holders[behaviour === "elsewhere" ? 1 : 0].origin;

@@ -23,10 +23,10 @@ async function works(page) {
   await openTable(page, fixture("moods.csv"), "happy");
   assert.match(await part(page, "data-facts").textContent(), /200 rows/);
 }
-async function startTraining(page) {
+async function startTraining(page, settings) {
   await loadModel(page);
   await openTable(page, fixture("moods.csv"), "happy");
-  await fillRecipe(page);
+  await fillRecipe(page, settings);
   await part(page, "start").and(page.locator(":enabled")).click();
   await epochs(page, 1);
 }
@@ -131,6 +131,19 @@ test("the engine breaks down while it trains", async () => {
   await go(page, "train");
   await page.locator('[data-test^="resume-"]:enabled').click();
   await part(page, "screen-results").waitFor();
+  await context.close();
+});
+
+test("an engine that works in between is started anew as often as it breaks down", async () => {
+  const { context, page } = await open(browser);
+  await startTraining(page, { epochs: 200 });
+  for (let time = 0; time < 5; time++) {
+    await engine(page).evaluate((time) => { setTimeout(() => { throw new Error(`planted ${time}`); }); }, time);
+    await told(page, `planted ${time}`);
+    await go(page, "train");
+    await page.locator('[data-test^="resume-"]:enabled').click();
+    await part(page, "loss-curve").waitFor();
+  }
   await context.close();
 });
 

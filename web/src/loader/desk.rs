@@ -3,11 +3,11 @@
 use std::{cell::RefCell, collections::HashMap, rc::Rc};
 
 use wasm_bindgen_futures::JsFuture;
-use web_sys::Blob;
+use web_sys::{AbortController, Blob};
 
 use super::{
     Stop,
-    fetch::{fetch, fetch_piece},
+    fetch::{Watch, fetch, fetch_piece},
     import::{import, sha256_of},
     kept::{self, About},
     say,
@@ -18,11 +18,14 @@ use super::{
 use crate::{
     engine::blob_source::sha256,
     protocol::{Failure, FromLoader, ModelFile, RemoteModel, ToLoader, WeightsAs},
-    storage::{self, Folder, StorageError, scope},
+    storage::{self, Folder, StorageError, pause, scope},
 };
 
 /// Tries after a broken connection, and how long each waits, in seconds.
 const PAUSES: [u32; 4] = [1, 3, 9, 20];
+
+/// Milliseconds between two looks whether a request that was asked to end has ended.
+const ENDING: i32 = 20;
 
 /// A model in memory only.
 type Held = (String, Vec<ModelFile>, Vec<Blob>);
@@ -35,10 +38,17 @@ pub(super) enum Wish {
     Cancel,
 }
 
+/// A running request.
+struct Running {
+    wish: Wish,
+    /// Its connection, which a wish ends at once.
+    connection: Option<AbortController>,
+}
+
 /// What the loader knows. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Desk {
-    running: Rc<RefCell<HashMap<String, Wish>>>,
+    running: Rc<RefCell<HashMap<String, Running>>>,
     memory: Rc<RefCell<HashMap<String, Held>>>,
 }
 
@@ -58,8 +68,14 @@ impl Desk {
                 let about = About { name, files, remote: None };
                 self.import(id, key, about, blobs, weights).await
             }
-            ToLoader::RefetchPiece { key, file, piece } => self.refetch(&key, &file, piece).await,
-            ToLoader::Delete { key } => self.delete(&key).await,
+            ToLoader::RefetchPiece { key, file, piece } => {
+                self.refetch(id, &key, &file, piece).await
+            }
+            ToLoader::Delete { key } => {
+                self.end(&key, Wish::Cancel).await;
+                self.delete(&key).await
+            }
+            ToLoader::DeleteAll => self.delete_all().await,
             ToLoader::Persist => {
                 if let Ok(asked) = scope().navigator().storage().persist() {
                     // a browser that refuses says so in `Space::persistent`
@@ -93,15 +109,35 @@ impl Desk {
 
     /// Asks a running fetch to end. Without one, giving up means deleting what is there.
     async fn wish(&self, key: &str, wish: Wish) -> Result<Answer, Stop> {
-        let runs = self.running.borrow_mut().get_mut(key).map(|w| *w = wish).is_some();
-        if !runs && wish == Wish::Cancel {
+        if !self.end(key, wish).await && wish == Wish::Cancel {
             return self.delete(key).await;
         }
         self.list().await
     }
 
+    /// Ends a running request, and waits until it has ended. Returns whether there was one.
+    async fn end(&self, key: &str, wish: Wish) -> bool {
+        let Some(connection) = self.running.borrow_mut().get_mut(key).map(|running| {
+            running.wish = wish;
+            running.connection.take()
+        }) else {
+            return false;
+        };
+        // it may be waiting for a host that never answers
+        connection.inspect(AbortController::abort);
+        self.ended(key).await;
+        true
+    }
+
+    /// Waits for a request to end that was asked to.
+    async fn ended(&self, key: &str) {
+        while self.wished(key) != Wish::GoOn {
+            pause(ENDING).await;
+        }
+    }
+
     async fn open_as(&self, id: u64, key: &str, weights: WeightsAs) -> Result<Answer, Stop> {
-        self.begin(key)?;
+        self.begin(key).await?;
         let result = match self.open(key).await {
             Ok(answer) => self.shrunk(id, key, weights, answer).await,
             stopped => stopped,
@@ -133,12 +169,37 @@ impl Desk {
         self.list().await
     }
 
-    fn begin(&self, key: &str) -> Result<(), Stop> {
+    /// Deletes every model, also those that are on their way.
+    async fn delete_all(&self) -> Result<Answer, Stop> {
+        let keys: Vec<String> = self.running.borrow().keys().cloned().collect();
+        for key in keys {
+            self.end(&key, Wish::Cancel).await;
+        }
+        self.memory.borrow_mut().clear();
+        match Folder::root().await {
+            Ok(root) => root.remove(kept::MODELS).await?,
+            Err(StorageError::Blocked(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok((FromLoader::Kept { models: Vec::new(), space: storage::space().await }, Vec::new()))
+    }
+
+    async fn begin(&self, key: &str) -> Result<(), Stop> {
+        // what was paused or given up a moment ago
+        self.ended(key).await;
         if self.running.borrow().contains_key(key) {
             return Err(Stop::Failed(Failure::new("This model is already being downloaded.", "")));
         }
-        self.running.borrow_mut().insert(key.to_owned(), Wish::GoOn);
+        let running = Running { wish: Wish::GoOn, connection: None };
+        self.running.borrow_mut().insert(key.to_owned(), running);
         Ok(())
+    }
+
+    /// Notes the connection that a running request waits for.
+    pub(super) fn connects(&self, key: &str, connection: &AbortController) {
+        if let Some(running) = self.running.borrow_mut().get_mut(key) {
+            running.connection = Some(connection.clone());
+        }
     }
 
     /// The folder to keep a model in; none, with a warning, where the browser keeps nothing.
@@ -172,12 +233,12 @@ impl Desk {
 
     /// What a running request was asked to do by now.
     pub(super) fn wished(&self, key: &str) -> Wish {
-        self.running.borrow().get(key).copied().unwrap_or(Wish::GoOn)
+        self.running.borrow().get(key).map_or(Wish::GoOn, |running| running.wish)
     }
 
     async fn fetch(&self, id: u64, model: RemoteModel, weights: WeightsAs) -> Result<Answer, Stop> {
         let key = model.key.clone();
-        self.begin(&key)?;
+        self.begin(&key).await?;
         let result = match self.fetch_all(id, &model).await {
             Ok(answer) => self.shrunk(id, &key, weights, answer).await,
             Err(Stop::Cancelled) => self.delete(&key).await.and(Err(Stop::Cancelled)),
@@ -227,6 +288,8 @@ impl Desk {
                 match fetch(file, &mut target, &mut teller).await {
                     Ok(()) => break,
                     Err(Stop::Broken(why)) => {
+                        // a pause or a cancel breaks the connection too
+                        teller.check()?;
                         let done = target.pieces.done();
                         if done > there {
                             // it moves: a bad line is worth any number of tries
@@ -243,7 +306,7 @@ impl Desk {
             teller.before += target.pieces.done();
             let mut target = target;
             if let Some(expected) = &file.sha256 {
-                target = check_hash(file, target, expected, folder.as_ref()).await?;
+                target = check_hash(file, target, expected, folder.as_ref(), &teller).await?;
             }
             targets.push(target);
         }
@@ -277,14 +340,15 @@ impl Desk {
         if about.files.is_empty() || about.files.len() != blobs.len() {
             return Err(Stop::Failed(Failure::new("The files are missing.", "Choose them again.")));
         }
-        self.begin(&key)?;
-        let result = self.import_all(id, &key, &about, &blobs, weights).await;
-        self.running.borrow_mut().remove(&key);
-        if let Err(Stop::Cancelled | Stop::Paused) = result {
+        self.begin(&key).await?;
+        let result = match self.import_all(id, &key, &about, &blobs, weights).await {
             // the user still has the files: half a copy is of no use
-            self.delete(&key).await?;
-            return Err(Stop::Cancelled);
-        }
+            Err(Stop::Cancelled | Stop::Paused) => {
+                self.delete(&key).await.and(Err(Stop::Cancelled))
+            }
+            ended => ended,
+        };
+        self.running.borrow_mut().remove(&key);
         result
     }
 
@@ -326,14 +390,20 @@ impl Desk {
     }
 
     /// Fetches one piece again and puts it into its place.
-    async fn refetch(&self, key: &str, file: &str, piece: u64) -> Result<Answer, Stop> {
-        self.begin(key)?;
-        let result = self.refetch_piece(key, file, piece).await;
+    async fn refetch(&self, id: u64, key: &str, file: &str, piece: u64) -> Result<Answer, Stop> {
+        self.begin(key).await?;
+        let result = self.refetch_piece(id, key, file, piece).await;
         self.running.borrow_mut().remove(key);
         result
     }
 
-    async fn refetch_piece(&self, key: &str, file: &str, piece: u64) -> Result<Answer, Stop> {
+    async fn refetch_piece(
+        &self,
+        id: u64,
+        key: &str,
+        file: &str,
+        piece: u64,
+    ) -> Result<Answer, Stop> {
         let again = |what: String| {
             Stop::Failed(Failure::new(what, "Delete the model under Model, then load it again."))
         };
@@ -345,11 +415,11 @@ impl Desk {
         let target = Target::kept(&folder, file).await?;
         let total = target.pieces.total.ok_or_else(none)?;
         let expected = target.pieces.sha256.get(piece as usize).ok_or_else(none)?;
-        let bytes = fetch_piece(&remote, piece, total).await?;
-        if self.wished(key) != Wish::GoOn {
-            // given up: the rest stays, and the piece is asked for again next time
-            return Err(Stop::Cancelled);
-        }
+        let mut teller = self.teller(id, key, &[]);
+        let fetched = fetch_piece(&remote, piece, total, &mut teller).await;
+        // given up: the rest stays, and the piece is asked for again next time
+        teller.check().map_err(|_| Stop::Cancelled)?;
+        let bytes = fetched?;
         if sha256(&bytes).await? != *expected {
             return Err(again(format!("{file}: the file on the host has changed.")));
         }
@@ -365,11 +435,12 @@ async fn check_hash(
     target: Target,
     expected: &str,
     folder: Option<&Folder>,
+    watch: &dyn Watch,
 ) -> Result<Target, Stop> {
     let (name, was_kept) = (file.name.clone(), target.is_kept());
     let pieces = target.pieces.clone();
     let blob = target.into_blob().await?;
-    let found = sha256_of(&blob).await?;
+    let found = sha256_of(&blob, watch).await?;
     if found == expected.to_lowercase() {
         return match folder.filter(|_| was_kept) {
             Some(folder) => Ok(Target::kept(folder, &name).await?),

@@ -1,5 +1,8 @@
 //! One file from the network, by ranges, from where it broke.
 
+use std::{cell::Cell, rc::Rc};
+
+use gloo_timers::callback::Interval;
 use js_sys::{Promise, Reflect, Uint8Array};
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
@@ -15,12 +18,23 @@ use crate::{
     wire::words,
 };
 
+/// Seconds without a byte after which a connection counts as broken.
+const SILENCE: u32 = 20;
+
 /// What the fetching tells its caller.
 pub trait Watch {
     /// Bytes of this file that are there. An error ends the fetching.
     fn see(&mut self, done: u64, total: Option<u64>) -> Result<(), Stop>;
     /// Something that the user should know.
     fn warn(&mut self, what: String);
+    /// A connection is about to be opened; aborting it ends every wait for its bytes. An error ends the fetching.
+    fn connecting(&mut self, _abort: &AbortController) -> Result<(), Stop> {
+        Ok(())
+    }
+    /// An error ends what takes long and fetches nothing.
+    fn check(&self) -> Result<(), Stop> {
+        Ok(())
+    }
 }
 
 /// `bytes 100-199/1000`: first byte and size of the whole.
@@ -29,17 +43,53 @@ pub fn content_range(text: &str) -> Option<(u64, u64)> {
     Some((range.split_once('-')?.0.trim().parse().ok()?, total.trim().parse().ok()?))
 }
 
+/// A connection. It is aborted after [`SILENCE`] seconds without a byte, and when it is dropped: what is not read
+/// must not go on arriving.
+struct Connection {
+    abort: AbortController,
+    /// Seconds since the host was heard. Counted, so that a machine that slept has not waited.
+    silent: Rc<Cell<u32>>,
+    _clock: Interval,
+}
+
+impl Connection {
+    fn new(watch: &mut dyn Watch) -> Result<Self, Stop> {
+        let (abort, silent) = (AbortController::new()?, Rc::new(Cell::new(0)));
+        watch.connecting(&abort)?;
+        let (seconds, to_abort) = (silent.clone(), abort.clone());
+        let clock = Interval::new(1000, move || {
+            seconds.set(seconds.get() + 1);
+            if seconds.get() >= SILENCE {
+                to_abort.abort();
+            }
+        });
+        Ok(Self { abort, silent, _clock: clock })
+    }
+
+    /// Waits for something from the host.
+    async fn hear(&self, promise: Promise) -> Result<JsValue, Stop> {
+        let heard = JsFuture::from(promise).await;
+        let silent = self.silent.replace(0) >= SILENCE;
+        heard.map_err(|error| {
+            Stop::Broken(if silent {
+                format!("the host was silent for {SILENCE} seconds")
+            } else {
+                words(&error)
+            })
+        })
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.abort.abort();
+    }
+}
+
 /// An answer that has begun.
 struct Answer {
     response: Response,
-    abort: AbortController,
-}
-
-impl Drop for Answer {
-    fn drop(&mut self) {
-        // what is not read must not go on arriving
-        self.abort.abort();
-    }
+    connection: Connection,
 }
 
 impl Answer {
@@ -48,8 +98,13 @@ impl Answer {
     }
 }
 
-async fn request(url: &str, range: Option<String>, etag: Option<&str>) -> Result<Answer, Stop> {
-    let abort = AbortController::new()?;
+async fn request(
+    url: &str,
+    range: Option<String>,
+    etag: Option<&str>,
+    watch: &mut dyn Watch,
+) -> Result<Answer, Stop> {
+    let connection = Connection::new(watch)?;
     let (init, headers) = (RequestInit::new(), Headers::new()?);
     if let Some(range) = range {
         headers.set("Range", &range)?;
@@ -63,10 +118,9 @@ async fn request(url: &str, range: Option<String>, etag: Option<&str>) -> Result
     // nobody is told who asks, and nothing is kept twice
     init.set_credentials(RequestCredentials::Omit);
     init.set_cache(RequestCache::NoStore);
-    init.set_signal(Some(&abort.signal()));
-    let response = JsFuture::from(scope().fetch_with_str_and_init(url, &init)).await;
-    let response = response.map_err(|e| Stop::Broken(words(&e)))?;
-    Ok(Answer { response: response.unchecked_into(), abort })
+    init.set_signal(Some(&connection.abort.signal()));
+    let response = connection.hear(scope().fetch_with_str_and_init(url, &init)).await?;
+    Ok(Answer { response: response.unchecked_into(), connection })
 }
 
 fn refusal(file: &RemoteFile, status: u16) -> Stop {
@@ -99,7 +153,7 @@ pub async fn fetch(
     let mut from = target.pieces.done();
     let range = (from > 0).then(|| format!("bytes={from}-"));
     let etag = target.pieces.etag.clone();
-    let mut answer = request(&file.url, range, etag.as_deref()).await?;
+    let mut answer = request(&file.url, range, etag.as_deref(), watch).await?;
     if answer.response.status() == 416 {
         watch.warn(format!(
             "{}: the file on the host is shorter now; it is downloaded from the start.",
@@ -107,7 +161,7 @@ pub async fn fetch(
         ));
         target.begin(None, None).await?;
         from = 0;
-        answer = request(&file.url, None, None).await?;
+        answer = request(&file.url, None, None, watch).await?;
     }
     let new_etag = answer.header("ETag");
     let total = match answer.response.status() {
@@ -178,7 +232,7 @@ async fn receive(
     let (mut held, mut done) = (0u32, from);
     loop {
         watch.see(done, total)?;
-        let Some(chunk) = next(reader.read()).await? else { break };
+        let Some(chunk) = next(answer, &reader).await? else { break };
         done += u64::from(chunk.length());
         let mut at = 0;
         while at < chunk.length() {
@@ -211,8 +265,11 @@ async fn add(target: &mut Target, watch: &mut dyn Watch, bytes: &Uint8Array) -> 
     Ok(())
 }
 
-async fn next(read: Promise) -> Result<Option<Uint8Array>, Stop> {
-    let result = JsFuture::from(read).await.map_err(|e| Stop::Broken(words(&e)))?;
+async fn next(
+    answer: &Answer,
+    reader: &ReadableStreamDefaultReader,
+) -> Result<Option<Uint8Array>, Stop> {
+    let result = answer.connection.hear(reader.read()).await?;
     let get = |name: &str| Reflect::get(&result, &JsValue::from(name));
     if get("done")?.is_truthy() {
         return Ok(None);
@@ -221,10 +278,15 @@ async fn next(read: Promise) -> Result<Option<Uint8Array>, Stop> {
 }
 
 /// A single piece, again.
-pub async fn fetch_piece(file: &RemoteFile, piece: u64, total: u64) -> Result<Uint8Array, Stop> {
+pub async fn fetch_piece(
+    file: &RemoteFile,
+    piece: u64,
+    total: u64,
+    watch: &mut dyn Watch,
+) -> Result<Uint8Array, Stop> {
     let from = piece * PIECE;
     let to = (from + PIECE).min(total);
-    let answer = request(&file.url, Some(format!("bytes={from}-{}", to - 1)), None).await?;
+    let answer = request(&file.url, Some(format!("bytes={from}-{}", to - 1)), None, watch).await?;
     let status = answer.response.status();
     if status != 206 && status != 200 {
         return Err(refusal(file, status));
@@ -236,7 +298,7 @@ pub async fn fetch_piece(file: &RemoteFile, piece: u64, total: u64) -> Result<Ui
     // a host without ranges sends everything: what comes before is let go, and what comes after not waited for
     let mut at = if status == 200 { 0 } else { from };
     while at < to {
-        let Some(chunk) = next(reader.read()).await? else {
+        let Some(chunk) = next(&answer, &reader).await? else {
             return Err(Stop::Broken(format!("the connection ended after {at} bytes")));
         };
         let end = at + u64::from(chunk.length());
@@ -321,7 +383,7 @@ mod tests {
     #[wasm_bindgen_test]
     async fn a_single_piece_comes_again() {
         let (file, bytes) = served();
-        let piece = fetch_piece(&file, 2, bytes.len() as u64).await.unwrap();
+        let piece = fetch_piece(&file, 2, bytes.len() as u64, &mut Seen::default()).await.unwrap();
         assert_eq!(piece.to_vec(), &bytes[2 * PIECE as usize..]);
     }
 

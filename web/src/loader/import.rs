@@ -25,9 +25,10 @@ pub async fn import(blob: &Blob, target: &mut Target, watch: &mut dyn Watch) -> 
 }
 
 /// The sha256 of a whole file, in hex.
-pub async fn sha256_of(blob: &Blob) -> Result<String, Stop> {
+pub async fn sha256_of(blob: &Blob, watch: &dyn Watch) -> Result<String, Stop> {
     let (mut hash, mut at, total) = (Sha256::new(), 0, blob.size() as u64);
     while at < total {
+        watch.check()?;
         let end = (at + PIECE).min(total);
         let piece = read_blob(blob, at, end).await.map_err(|e| Stop::Broken(words(&e)))?;
         hash.update(piece.to_vec());

@@ -8,7 +8,8 @@ use crate::{
     storage::{Folder, StorageError},
 };
 
-const MODELS: &str = "models";
+/// The folder of all models, in the site's storage.
+pub const MODELS: &str = "models";
 const ABOUT: &str = "about";
 const PIECES: &str = ".pieces";
 

@@ -168,19 +168,20 @@ impl Smaller {
         }
         sink.file.flush()?;
         drop(sink);
-        let pieces = hashed(folder, name).await?;
+        let pieces = hashed(folder, name, watch).await?;
         kept::set_pieces(folder, name, &pieces).await?;
         Ok(None)
     }
 }
 
 /// Hashes of the pieces of a file that is whole.
-async fn hashed(folder: &Folder, name: &str) -> Result<Pieces, Stop> {
+async fn hashed(folder: &Folder, name: &str, watch: &dyn Watch) -> Result<Pieces, Stop> {
     let gone = || StorageError::Other { name: name.to_owned(), what: "it is gone".to_owned() };
     let blob: Blob = folder.file(name).await?.ok_or_else(gone)?.into();
     let total = blob.size() as u64;
     let mut hashes = Vec::new();
     for at in (0..total).step_by(PIECE as usize) {
+        watch.check()?;
         hashes.push(sha256(&read_blob(&blob, at, (at + PIECE).min(total)).await?).await?);
     }
     Ok(Pieces { total: Some(total), etag: None, sha256: hashes, whole: true })

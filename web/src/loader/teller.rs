@@ -1,5 +1,6 @@
 //! What the page is told while a model comes along.
 
+use web_sys::AbortController;
 use web_time::Instant;
 
 use super::{
@@ -90,14 +91,23 @@ impl Watch for Teller {
             };
             say(self.id, &message, &[]);
         }
+        self.check()
+    }
+
+    fn warn(&mut self, what: String) {
+        say(self.id, &FromLoader::Warning { what }, &[]);
+    }
+
+    fn connecting(&mut self, abort: &AbortController) -> Result<(), Stop> {
+        self.desk.connects(&self.key, abort);
+        self.check()
+    }
+
+    fn check(&self) -> Result<(), Stop> {
         match self.desk.wished(&self.key) {
             Wish::Pause => Err(Stop::Paused),
             Wish::Cancel => Err(Stop::Cancelled),
             Wish::GoOn => Ok(()),
         }
-    }
-
-    fn warn(&mut self, what: String) {
-        say(self.id, &FromLoader::Warning { what }, &[]);
     }
 }

@@ -90,6 +90,8 @@ pub enum ToLoader {
         /// The model's key.
         key: String,
     },
+    /// Delete every model: [`FromLoader::Kept`] with none.
+    DeleteAll,
     /// Ask the browser not to clear this site's storage: [`FromLoader::Kept`].
     Persist,
 }

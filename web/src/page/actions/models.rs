@@ -14,7 +14,7 @@ use crate::{
     protocol::{FromEngine, FromLoader, ModelFile, RemoteModel, ToEngine, ToLoader, Traffic},
 };
 
-fn ask_loader(
+pub(super) fn ask_loader(
     app: App,
     body: ToLoader,
     blobs: &[Blob],
@@ -94,6 +94,7 @@ pub fn pause_fetching(app: App, key: String) {
 
 /// Stops fetching; what is there goes.
 pub fn cancel_fetching(app: App, key: String) {
+    set_out(app);
     ask_loader(app, ToLoader::Cancel { key }, &[], |_, _| ());
     to_held_model(app);
 }
@@ -104,13 +105,15 @@ fn to_held_model(app: App) {
     app.stage.set(held.map_or(ModelStage::None, ModelStage::Ready));
 }
 
-/// Whether the page fetches another model than this one by now.
-fn overtaken(app: App, key: &str) -> bool {
-    app.stage.with_untracked(|stage| match stage {
-        ModelStage::Fetching(fetching) => fetching.key != key,
-        ModelStage::Loading { .. } => true,
-        ModelStage::None | ModelStage::Ready(_) => false,
-    })
+/// The page is on its way to another model, or to none: answers about the one before come too late. Returns the
+/// number of the new way.
+fn set_out(app: App) -> u64 {
+    app.kept
+        .try_update_value(|kept| {
+            kept.way += 1;
+            kept.way
+        })
+        .unwrap_or_default()
 }
 
 /// Loads a kept model.
@@ -144,6 +147,7 @@ pub fn open_files(app: App, files: Vec<File>, keep: bool) {
         from_loader_to_gpu(app, key, import, &blobs);
     } else {
         let files = names.into_iter().map(|name| ModelFile { name, pieces: None }).collect();
+        set_out(app);
         load(app, name, files, blobs, String::new());
     }
 }
@@ -159,7 +163,20 @@ fn key_of(name: &str) -> String {
 }
 
 fn from_loader_to_gpu(app: App, wanted: String, body: ToLoader, blobs: &[Blob]) {
-    ask_loader(app, body, blobs, move |message, blobs| match message {
+    let way = set_out(app);
+    ask_loader(app, body, blobs, move |message, blobs| {
+        if app.kept.with_value(|kept| kept.way == way) {
+            on_the_way(app, &wanted, message, blobs);
+        } else if message.ends() {
+            // given up, or another model was chosen since
+            list_models(app);
+        }
+    });
+}
+
+/// What the loader says of the model that the page is on its way to.
+fn on_the_way(app: App, wanted: &str, message: FromLoader, blobs: Vec<Blob>) {
+    match message {
         FromLoader::Fetching {
             key, done, total, bytes_per_second, seconds_left, waiting, ..
         } => {
@@ -199,9 +216,6 @@ fn from_loader_to_gpu(app: App, wanted: String, body: ToLoader, blobs: &[Blob]) 
                 tell(app, NoticeKind::Warning, what, "");
             }
             list_models(app);
-            if overtaken(app, &wanted) {
-                return;
-            }
             // a training that began meanwhile keeps its model
             if refused_while_training(app, &format!("{name} can be loaded")) {
                 return to_held_model(app);
@@ -219,13 +233,11 @@ fn from_loader_to_gpu(app: App, wanted: String, body: ToLoader, blobs: &[Blob]) 
             list_models(app);
         }
         FromLoader::Cancelled | FromLoader::Failed(_) => {
-            if !overtaken(app, &wanted) {
-                to_held_model(app);
-            }
+            to_held_model(app);
             list_models(app);
         }
         _ => (),
-    });
+    }
 }
 
 /// Puts a model's files onto the GPU.
@@ -319,6 +331,7 @@ fn mend(app: App, key: String, file: String, piece: u64) {
 pub fn load_again(app: App) {
     let kept = app.kept.with_value(|kept| kept.model.clone());
     if let Some((name, files, blobs, key)) = kept {
+        set_out(app);
         load(app, name, files, blobs, key);
     }
 }
