@@ -10,7 +10,7 @@ const LIMIT = 2e6;
 
 test("the page is small", async () => {
   const worker = await (await fetch(`${url}service-worker.js`)).text();
-  const files = JSON.parse(/^const FILES = (.*);$/m.exec(worker)[1]).filter((name) => !name.startsWith("samples/"));
+  const files = Object.keys(JSON.parse(/^const FILES = (.*);$/m.exec(worker)[1])).filter((name) => !name.startsWith("samples/"));
   let all = 0;
   for (const name of files) {
     const bytes = Buffer.from(await (await fetch(url + name)).arrayBuffer());

@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { launch, open, url } from "./browser.mjs";
 import { proxy, stranger } from "./proxy.mjs";
 import { loadModel, openTable, fixture, part } from "./steps.mjs";
@@ -79,6 +80,81 @@ test("on a host without policies the service worker adds them", async () => {
   assert.match(policy, /default-src 'none'.*connect-src 'self';/);
   other.close();
   await context.close();
+});
+
+test("on a host of plain files the page itself keeps requests in, from its first byte on", async () => {
+  const { context, page } = await open(browser, { serviceWorkers: "block" }, openUrl);
+  const other = await stranger();
+  const picture = (address) => new Promise((resolve) => {
+    const image = new Image();
+    image.onload = image.onerror = (event) => resolve(event.type);
+    image.src = address;
+  });
+  assert.equal(await page.evaluate(picture, `${other.address}picture`), "error");
+  assert.equal(await page.evaluate(picture, `${openUrl}icon.svg`), "load");
+  assert.deepEqual(other.visitors, []);
+  assert.equal(await page.evaluate(() => document.querySelector("meta[http-equiv]").content.split(";")[0]), "default-src 'none'");
+  other.close();
+  await context.close();
+});
+
+/** The names of this page's caches, and what one of their files is replaced by. */
+const alter = (page, name, text) => page.evaluate(async ([name, text]) => {
+  const [cache] = await caches.keys();
+  const all = await caches.open(cache);
+  const address = (await all.keys()).map(({ url }) => url).find((url) => new RegExp(name).test(url));
+  await all.put(address, new Response(text, { headers: { "Content-Type": "text/javascript" } }));
+  return address;
+}, [name, text]);
+
+test("a kept file that is not what was built is not used, and fetched again", async () => {
+  const host = await proxy();
+  const { context, page, errors } = await open(browser, {}, host.address);
+  await part(page, "offline").getByText("Works").waitFor({ state: "attached" });
+  for (const name of ["/worker\\.js$", "/app-[0-9a-f]+\\.js$"]) {
+    const address = await alter(page, name, "console.error('planted')");
+    await page.reload();
+    await loadModel(page);
+    const kept = await page.evaluate(async (url) => (await caches.match(url)).text(), address);
+    assert.equal(kept, await (await fetch(address)).text());
+  }
+  assert.deepEqual(errors, []);
+  // and works without a network once more
+  await host.close();
+  await page.reload();
+  await loadModel(page);
+  await context.close();
+});
+
+test("a page deletes no caches but its own", async () => {
+  let version = 0;
+  const host = await proxy({
+    change: (path, headers, body) => {
+      if (path !== "/service-worker.js" || version === 0) return undefined;
+      const { etag, ...rest } = headers;
+      return { headers: rest, body: body.toString().replace(/const BUILD = "[^"]*/, `$&-${version}`) };
+    },
+  });
+  const { context, page } = await open(browser, {}, host.address);
+  await part(page, "offline").getByText("Works").waitFor({ state: "attached" });
+  const [own] = await page.evaluate(() => caches.keys());
+  // of another folder, as this build and as earlier ones name them, and an earlier one of this page
+  const others = [`hearth ${host.address}sub/app/ 1`, "hearth-2", "hearth-3"];
+  await page.evaluate(async (names) => {
+    for (const [place, name] of names.entries()) {
+      const cache = await caches.open(name);
+      await cache.put(place < 2 ? "./sub/app/" : "./", new Response("page"));
+    }
+  }, others);
+  version = 1;
+  await page.reload();
+  // the page is replaced in between
+  const keys = () => page.evaluate(() => caches.keys()).catch(() => [own]);
+  while ((await keys()).includes(own)) await sleep(100);
+  const left = await keys();
+  assert.deepEqual(left.sort(), [`${own}-1`, ...others.slice(0, 2)].sort());
+  await context.close();
+  await host.close();
 });
 
 test("without a network the page opens, with its model, and works", async () => {

@@ -1,10 +1,15 @@
-//! The service worker of a built page: which files it keeps, and under which policies.
+//! The last step of a build: the page gets its policy, and its service worker the list of all files.
 
-use super::{root, serve::policy::Policies};
+use super::{
+    root,
+    serve::policy::{Policies, with_policy},
+};
 use anyhow::{Context, Result};
+use base64::{Engine, engine::general_purpose::STANDARD};
 use clap::Args;
 use serde_json::json;
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -17,15 +22,20 @@ pub struct Options {
     page: Option<PathBuf>,
 }
 
-/// Writes the service worker into a built page.
+/// Writes policy and service worker into a built page.
 pub fn offline(options: &Options) -> Result<()> {
     let trunks = std::env::var_os("TRUNK_STAGING_DIR").map(PathBuf::from);
     let page = options.page.clone().or(trunks).context("name the folder of a built page")?;
     let source = root().join("web").join(SERVICE_WORKER);
     let source = fs::read_to_string(&source).with_context(|| format!("no {}", source.display()))?;
-    let text = service_worker(&page, &source)?;
-    let path = page.join(SERVICE_WORKER);
-    fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
+    let start = page.join("index.html");
+    let html = fs::read_to_string(&start).with_context(|| format!("no {}", start.display()))?;
+    write(&start, &with_policy(&html))?;
+    write(&page.join(SERVICE_WORKER), &service_worker(&page, &source)?)
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// The service worker for the files that lie here.
@@ -36,20 +46,20 @@ fn service_worker(page: &Path, source: &str) -> Result<String> {
     let mut files = Vec::new();
     collect(page, "", &mut files)?;
     files.sort();
-    let mut build = Sha256::new();
+    let (mut build, mut hashes) = (Sha256::new(), BTreeMap::new());
     build.update(source);
     for name in &files {
         let bytes = fs::read(page.join(name)).with_context(|| format!("cannot read {name}"))?;
         build.update(format!("{name} {} ", bytes.len()));
-        build.update(bytes);
+        build.update(&bytes);
+        // the page itself is asked for by its folder
+        let name = if name == "index.html" { "" } else { name };
+        hashes.insert(name, STANDARD.encode(Sha256::digest(&bytes)));
     }
     let build = format!("{:x}", build.finalize());
-    // the page itself is asked for by its folder
-    let files: Vec<&str> =
-        files.iter().map(|name| if name == "index.html" { "" } else { name }).collect();
     let constants = [
         ("BUILD", json!(build[..16])),
-        ("FILES", json!(files)),
+        ("FILES", json!(hashes)),
         ("MODELS", json!("models/index.json")),
         ("POLICY", json!(policies.for_file(""))),
         ("LOADER", json!(policies.for_file("loader.js"))),
@@ -85,7 +95,12 @@ mod tests {
             fs::write(page.join(name), name).unwrap();
         }
         let first = service_worker(&page, "// source\n").unwrap();
-        assert!(first.contains(r#"const FILES = ["app-1.js","","samples/a.csv"];"#), "{first}");
+        let hash = STANDARD.encode(Sha256::digest("app-1.js"));
+        assert!(first.contains(&format!("const FILES = {{\"\":\"")), "{first}");
+        assert!(
+            first.contains(&format!("\"app-1.js\":\"{hash}\",\"samples/a.csv\":\"")),
+            "{first}"
+        );
         assert!(first.contains("connect-src 'self';") && first.ends_with("// source\n"), "{first}");
         assert!(first.contains("https://huggingface.co"), "{first}");
         assert_eq!(service_worker(&page, "// source\n").unwrap(), first);

@@ -219,8 +219,8 @@ fn page(steps: &mut Steps, native_packages: &[String], options: &Options) {
         tools::for_browser_tests()?;
         let path = tools::for_page()?;
         let page = if options.built { serve::dist() } else { serve::build(&path)? };
-        // one for all tests; one whose requests are counted, for the test that does so alone; and one that shows
-        // what it is that keeps requests in
+        // one for all tests; one whose requests are counted, for the test that does so alone; and one like a host of
+        // plain files
         for (without_policy, log) in [(false, None), (false, Some(&requests)), (true, None)] {
             let mut models = vec![serve::Offer::fixture()?];
             if options.real {

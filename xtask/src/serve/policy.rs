@@ -44,9 +44,14 @@ fn policy(html: &str, hosts: &str) -> String {
     )
 }
 
-/// The page without the `<meta>` element that binds it wherever it is served from.
-pub fn without_meta(html: &str) -> String {
-    html.split_inclusive('>').filter(|part| !part.contains("Content-Security-Policy")).collect()
+/// What a page has in the place of its policy until it is built.
+const PLACEHOLDER: &str = "content=\"default-src 'none'\"";
+
+/// The page with its whole policy in its `<meta>` element, which binds it from its first byte on whatever server it
+/// comes from; but for `frame-ancestors`, which only a header can say.
+pub fn with_policy(html: &str) -> String {
+    let policy = policy(html, "").replace("; frame-ancestors 'none'", "");
+    html.replacen(PLACEHOLDER, &format!("content=\"{policy}\""), 1)
 }
 
 fn inline_scripts(html: &str) -> impl Iterator<Item = &str> {
@@ -73,6 +78,19 @@ mod tests {
             assert!(policy.contains("connect-src 'self';"), "{name}: {policy}");
             assert!(!policy.contains("unsafe-inline") && !policy.contains('*'), "{name}: {policy}");
         }
+    }
+
+    #[test]
+    fn the_page_carries_its_policy() {
+        let html = std::fs::read_to_string(crate::root().join("index.html")).unwrap();
+        let html = html + "<script>1</script>";
+        let built = with_policy(&html);
+        let (before, rest) = built.split_once("http-equiv=\"Content-Security-Policy\"").unwrap();
+        // nothing that is fetched comes first
+        assert!(!before.contains("<link") && !before.contains("<script"), "{before}");
+        let policy = rest.split('"').nth(1).unwrap();
+        assert!(policy.starts_with("default-src 'none'; script-src 'self' "), "{policy}");
+        assert_eq!(format!("{policy}; frame-ancestors 'none'"), Policies::of(&html, &[]).page);
     }
 
     #[test]

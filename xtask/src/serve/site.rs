@@ -46,7 +46,7 @@ pub struct Plan {
     pub models: Vec<Offer>,
     /// Origins that the loader may fetch weights from, beside the usual ones.
     pub weight_hosts: Vec<String>,
-    /// Send no policy, to see what it is that keeps requests in.
+    /// Send no policy, as a host of plain files.
     pub without_policy: bool,
     /// A line for every request goes here.
     pub log: Option<PathBuf>,
@@ -57,8 +57,6 @@ pub struct Site {
     models: Vec<Offer>,
     index: Vec<u8>,
     policies: Option<policy::Policies>,
-    /// The page without the part of the policy that it carries itself.
-    open_page: Option<String>,
     log: Option<Mutex<File>>,
 }
 
@@ -80,7 +78,6 @@ impl Site {
         Ok(Self {
             page: page.to_owned(),
             index: index(&plan.models)?,
-            open_page: plan.without_policy.then(|| policy::without_meta(&html)),
             models: plan.models,
             policies: (!plan.without_policy)
                 .then(|| policy::Policies::of(&html, &plan.weight_hosts)),
@@ -93,11 +90,6 @@ impl Site {
         let name = name_of(url)?;
         if name == "models/index.json" {
             return Some(Found::Made(self.index.clone(), "application/json"));
-        }
-        if name == "index.html"
-            && let Some(page) = &self.open_page
-        {
-            return Some(Found::Made(page.clone().into_bytes(), "text/html; charset=utf-8"));
         }
         if let Some(name) = name.strip_prefix("models/") {
             let model = self.models.iter().find(|model| model.file_name() == name)?;
