@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { after, before, test } from "node:test";
 import { launch, open, url } from "./browser.mjs";
-import { tampered } from "./proxy.mjs";
+import { proxy, tampered } from "./proxy.mjs";
 import { downloads, epochs, fillRecipe, fixture, go, loadModel, openTable, part } from "./steps.mjs";
 
 let browser;
@@ -66,6 +66,48 @@ test("a tab killed while it trains", async () => {
   assert.deepEqual(found.figures, expected.figures);
   assert.ok(found.adapter === expected.adapter, "the adapters differ");
   await context.close();
+});
+
+/** The training code that the kept run was begun with. */
+const trainingCode = (page) => page.evaluate(async () => {
+  const runs = await (await navigator.storage.getDirectory()).getDirectoryHandle("runs");
+  for await (const run of runs.values()) {
+    for (const slot of ["snapshot-0", "snapshot-1"]) {
+      const bytes = await (await (await run.getFileHandle(slot)).getFile()).arrayBuffer();
+      if (bytes.byteLength === 0) continue;
+      const length = Number(new DataView(bytes).getBigUint64(0, true));
+      const header = JSON.parse(new TextDecoder().decode(bytes.slice(8, 8 + length)));
+      return JSON.parse(header.__metadata__.hearth_snapshot).identity.build;
+    }
+  }
+});
+
+test("a run of an older build says that it cannot be resumed, and is ended with its best", async () => {
+  let code;
+  const host = await proxy({
+    change: (path, headers, body) => {
+      if (!code || !path.endsWith("worker_bg.wasm")) return undefined;
+      const altered = Buffer.from(body.toString("latin1").replaceAll(code, code.split("").reverse().join("")), "latin1");
+      assert.notDeepEqual(altered, body);
+      return { headers, body: altered };
+    },
+  });
+  const { context, page } = await open(browser, { serviceWorkers: "block" }, host.address);
+  await start(page);
+  await epochs(page, 2);
+  await part(page, "pause").click();
+  await page.locator('[data-test^="resume-"]:enabled').waitFor();
+  assert.equal(await part(page, "not-resumed").count(), 0);
+  code = await trainingCode(page);
+  await page.reload();
+  await loadModel(page);
+  await go(page, "train");
+  await part(page, "not-resumed").getByText("this build computes differently").waitFor();
+  assert.ok(await page.locator('[data-test^="resume-"]').isDisabled());
+  await page.locator('[data-test^="finish-"]:enabled').click();
+  await part(page, "screen-results").waitFor();
+  await context.close();
+  await host.close();
 });
 
 /**

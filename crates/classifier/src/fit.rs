@@ -18,7 +18,7 @@ use crate::{
     metrics::Scored,
     recipe::{CHOOSING_ROWS, Recipe},
 };
-pub use identity::{Identity, differences, of_machine};
+pub use identity::{Identity, differences, not_resumed, of_machine};
 pub use snapshots::{MemoryStore, SnapshotStore};
 
 /// A prompt and its class.

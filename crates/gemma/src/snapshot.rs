@@ -96,6 +96,14 @@ impl Snapshot {
     }
 }
 
+/// The identity in a snapshot's header, which is the JSON behind the eight bytes that give its length; none where it
+/// is no snapshot's.
+pub fn identity(header: &[u8]) -> Option<BTreeMap<String, String>> {
+    let header: serde_json::Value = serde_json::from_slice(header).ok()?;
+    let meta = header.get("__metadata__")?.get("hearth_snapshot")?.as_str()?;
+    Some(serde_json::from_str::<Meta>(meta).ok()?.identity)
+}
+
 /// The newest intact snapshot of two alternating slots. `order` ranks snapshots by age.
 pub fn newest(slots: &[Vec<u8>], order: impl Fn(&Snapshot) -> u64) -> Option<Snapshot> {
     slots.iter().filter_map(|bytes| Snapshot::from_bytes(bytes).ok()).max_by_key(order)
@@ -137,7 +145,11 @@ mod tests {
     #[test]
     fn a_round_trip_keeps_everything() {
         let one = snapshot(3);
-        assert_eq!(Snapshot::from_bytes(&one.to_bytes().unwrap()).unwrap(), one);
+        let bytes = one.to_bytes().unwrap();
+        assert_eq!(Snapshot::from_bytes(&bytes).unwrap(), one);
+        let end = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+        assert_eq!(identity(&bytes[8..end]), Some(one.identity));
+        assert_eq!(identity(&bytes[8..end / 2]), None);
     }
 
     #[test]

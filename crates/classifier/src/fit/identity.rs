@@ -7,11 +7,13 @@
 use std::collections::BTreeMap;
 
 use hearth_gemma::Model;
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::Task;
 use crate::error::Difference;
+use crate::prompt::PromptSpec;
 use crate::recipe::Recipe;
 
 /// Name and value of everything that makes a run what it is.
@@ -27,6 +29,9 @@ const CLASSES: &str = "classes";
 const DATA: &str = "data";
 const PROMPT: &str = "prompt";
 const RECIPE: &str = "recipe";
+
+/// What may differ where a run is only ended.
+const MACHINE: [&str; 5] = [WEIGHTS, BUILD, ADAPTER, PROFILE, VARIANTS];
 
 /// What an existing run is opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,12 +99,22 @@ pub(super) fn recipe_of(identity: &Identity) -> Option<Recipe> {
     serde_json::from_str(identity.get(RECIPE)?).ok()
 }
 
+/// Why a run cannot be resumed on this build, device and form of the weights, in words, from its snapshot's header
+/// (see [`hearth_gemma::snapshot::identity`]). None where it can be as far as they tell; table, prompt and recipe are
+/// not compared.
+pub fn not_resumed(header: &[u8], model: &Model) -> Option<String> {
+    let was = hearth_gemma::snapshot::identity(header)?;
+    let mut found = differences(&was, &of_machine(model));
+    found.retain(|d| MACHINE.contains(&d.name.as_str()));
+    let words: Vec<String> = found.into_iter().map(|d| d.words).collect();
+    (!words.is_empty()).then(|| words.join("; "))
+}
+
 /// The differences that matter for the purpose.
 pub(super) fn differences_for(was: &Identity, now: &Identity, purpose: Purpose) -> Vec<Difference> {
-    let machine = [WEIGHTS, BUILD, ADAPTER, PROFILE, VARIANTS];
     let mut found = differences(was, now);
     if purpose == Purpose::End {
-        found.retain(|d| !machine.contains(&d.name.as_str()));
+        found.retain(|d| !MACHINE.contains(&d.name.as_str()));
     }
     found
 }
@@ -114,8 +129,10 @@ pub fn differences(was: &Identity, now: &Identity) -> Vec<Difference> {
             continue;
         }
         match name.as_str() {
-            RECIPE => found.extend(fields(canonical(old), canonical(new))),
-            PROMPT => found.extend(fields(parsed(old), parsed(new))),
+            RECIPE => found.extend(fields(canonical::<Recipe>(old), canonical::<Recipe>(new))),
+            PROMPT => {
+                found.extend(fields(canonical::<PromptSpec>(old), canonical::<PromptSpec>(new)));
+            }
             _ => found.push(Difference { name: name.clone(), words: words(name, old, new) }),
         }
     }
@@ -157,14 +174,11 @@ fn words(name: &str, was: Option<&str>, now: Option<&str>) -> String {
     }
 }
 
-/// The fields of a recipe, with today's names and with the defaults of those that an older build did not know.
-fn canonical(json: Option<&str>) -> Value {
-    let recipe = json.and_then(|json| serde_json::from_str::<Recipe>(json).ok());
-    recipe.and_then(|recipe| serde_json::to_value(recipe).ok()).unwrap_or_default()
-}
-
-fn parsed(json: Option<&str>) -> Value {
-    json.and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default()
+/// The fields of a recipe or prompt, with today's names and with the defaults of those that an older build did not
+/// know.
+fn canonical<T: DeserializeOwned + Serialize>(json: Option<&str>) -> Value {
+    let parsed = json.and_then(|json| serde_json::from_str::<T>(json).ok());
+    parsed.and_then(|parsed| serde_json::to_value(parsed).ok()).unwrap_or_default()
 }
 
 /// The fields that two objects do not share.
@@ -222,7 +236,7 @@ pub(super) fn check_more_epochs(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{prompt::PromptSpec, recipe::Decay};
+    use crate::recipe::Decay;
 
     fn identity(recipe: &Recipe, prompt: &PromptSpec) -> Identity {
         let json = |value: serde_json::Result<String>| value.unwrap();
@@ -307,6 +321,17 @@ mod tests {
         old.insert(RECIPE.to_owned(), r#"{"rank":8,"epochs":2}"#.to_owned());
         let now = identity(&Recipe::default(), &PromptSpec::default());
         assert_eq!(named(&old, &now, Purpose::Resume), "epochs was 2, now 4");
+    }
+
+    #[test]
+    fn a_prompt_of_an_older_build_differs_only_where_it_does() {
+        let mut old = identity(&Recipe::default(), &PromptSpec::default());
+        old.insert(PROMPT.to_owned(), r#"{"question":"Is it rude"}"#.to_owned());
+        let prompt = PromptSpec { question: "Is it rude".to_owned(), ..PromptSpec::default() };
+        let now = identity(&Recipe::default(), &prompt);
+        assert_eq!(named(&old, &now, Purpose::End), "");
+        let other = identity(&Recipe::default(), &PromptSpec::default());
+        assert!(named(&old, &other, Purpose::End).starts_with("question was Is it rude, now "));
     }
 
     #[test]
