@@ -241,7 +241,17 @@ test("a running training is not disturbed, and says which epoch it keeps", async
   await remove.click();
   await remove.click();
   await told("A model can be deleted when the run has ended.");
+  await drop(page.locator('[data-test="model-drop"]'), "other.gguf");
+  await page.locator("details.more summary").click();
+  await part(page, "self-test").click();
+  await told("This GPU can be checked when the run has ended.");
+  await part(page, "erase").click();
+  await part(page, "erase").click();
+  await told("Your data can be deleted when the run has ended.");
+  await part(page, "model-ready").waitFor();
   await go(page, "use");
+  await drop(page.locator('[data-test="bundle-drop"]'), "other.hearth");
+  await told("Nothing was loaded: this cannot be changed now.");
   await go(page, "data");
   await drop(page.locator('[data-test="data-drop"]'), "other.csv");
   await told("Nothing was loaded: another task is running.");

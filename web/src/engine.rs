@@ -15,6 +15,7 @@ mod results;
 mod runs;
 mod self_test;
 mod session;
+mod stored;
 mod table_file;
 #[cfg(test)]
 mod tests;

@@ -20,7 +20,7 @@ pub use engine::{BadPiece, Failure, FromEngine, ToEngine, Writing};
 pub use hearth_classifier::prepare::SplitChoice;
 pub use loader::{FromLoader, KeptModel, RemoteFile, RemoteModel, Space, ToLoader, WEIGHT_HOSTS};
 pub use results::{
-    Classified, Evaluated, RunRecord, RunState, ScoredRow, SelfTestRow, TrainProgress,
+    Classified, Evaluated, RunRecord, RunState, ScoredRow, SelfTestRow, StoredRun, TrainProgress,
 };
 
 /// The build of this program. Page and worker of different builds must not talk: the page reloads.

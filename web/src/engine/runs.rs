@@ -21,7 +21,8 @@ use crate::{
 
 /// Names of a run's files.
 const RECORD: &str = "run";
-const DATA: &str = "data";
+/// The copy of the table.
+pub const DATA: &str = "data";
 /// The classifier's file.
 pub const CLASSIFIER: &str = "classifier.hearth";
 
@@ -74,7 +75,8 @@ impl KeptRun {
     }
 }
 
-async fn read(shelf: &Shelf, key: &str) -> Result<Option<KeptRun>, StorageError> {
+/// A run's record; none where there is none that this build can read.
+pub async fn read(shelf: &Shelf, key: &str) -> Result<Option<KeptRun>, StorageError> {
     let parse = |bytes: &[u8]| serde_json::from_slice::<KeptRun>(bytes).ok();
     shelf.get_safe(key, RECORD, parse).await
 }
@@ -97,7 +99,15 @@ pub async fn list(ask: &Ask, base: &Base) -> Result<Vec<RunRecord>, Problem> {
     for shelf in [&base.memory, &base.shelf] {
         for key in shelf.keys().await? {
             match read(shelf, &key).await {
-                Ok(Some(run)) => runs.push(run.record),
+                Ok(Some(run)) => {
+                    // killed between finishing and forgetting: nobody needs its copy of the table any more
+                    if run.record.state == RunState::Finished
+                        && shelf.get(&key, DATA).await?.is_some()
+                    {
+                        run.forget_data(base).await?;
+                    }
+                    runs.push(run.record);
+                }
                 Ok(None) if shelf.get(&key, RECORD).await?.is_some() => {
                     ask.warn(
                         "A run was stored by another version of Hearth and cannot be read here.",
@@ -123,6 +133,19 @@ pub async fn delete(base: &Base, key: &str) -> Result<(), Problem> {
         base.shelf.remove(key).await?;
     }
     Ok(())
+}
+
+/// Forgets every run.
+pub async fn delete_all(base: &mut Base) -> Result<(), Problem> {
+    base.memory = Shelf::in_memory();
+    let mut refused = Ok(());
+    if base.shelf.is_kept() {
+        for key in base.shelf.keys().await? {
+            // the others go all the same
+            refused = base.shelf.remove(&key).await.and(refused);
+        }
+    }
+    Ok(refused?)
 }
 
 impl Session<'_> {

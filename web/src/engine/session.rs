@@ -10,7 +10,7 @@ use super::{
     inbox::{Inbox, Request},
     model::{self, Loaded},
     problem::{Problem, first},
-    runs, self_test,
+    runs, self_test, stored,
     using::Using,
 };
 use crate::{
@@ -189,7 +189,7 @@ impl<'m> Session<'m> {
             ToEngine::ExportGguf => return self.export_gguf(),
             ToEngine::ExportReport { created } => return self.export_report(created),
             ToEngine::OpenBundle => FromEngine::Classifier(self.open_bundle(&file()?, None).await?),
-            ToEngine::ListRuns => FromEngine::Runs { runs: runs::list(ask, self.base).await? },
+            ToEngine::ListRuns => self.list_runs(ask).await?,
             ToEngine::OpenRun { key } => FromEngine::InUse(self.open_run(&key).await?),
             ToEngine::DeleteRun { key } => {
                 runs::delete(self.base, &key).await?;
@@ -199,7 +199,11 @@ impl<'m> Session<'m> {
                 {
                     using.run = None;
                 }
-                FromEngine::Runs { runs: runs::list(ask, self.base).await? }
+                self.list_runs(ask).await?
+            }
+            ToEngine::DeleteRuns => {
+                runs::delete_all(self.base).await?;
+                self.list_runs(ask).await?
             }
             // the inbox and `until_load` have taken these
             ToEngine::LoadModel { .. }
@@ -208,6 +212,18 @@ impl<'m> Session<'m> {
             | ToEngine::Cancel { .. } => FromEngine::Done,
         };
         Ok((message, Vec::new()))
+    }
+
+    async fn list_runs(&self, ask: &Ask) -> Result<FromEngine, Problem> {
+        let runs = runs::list(ask, self.base).await?;
+        self.tell_stored(ask).await?;
+        Ok(FromEngine::Runs { runs })
+    }
+
+    /// Tells what runs take in storage.
+    pub async fn tell_stored(&self, ask: &Ask) -> Result<(), Problem> {
+        ask.tell(&FromEngine::Stored(stored::list(self.base, self.model).await?));
+        Ok(())
     }
 
     /// The model.

@@ -164,6 +164,8 @@ impl<'m> Session<'m> {
             Err(error) => return Err(error.into()),
         }
         let mut slots = run.shelf(self.base).slots(&run.record.key).await?;
+        // before the first step: from here on a copy of the table is kept
+        self.tell_stored(ask).await?;
         let from = Beginning { resume, finish };
         let ended = self.fit(ask, &run, &mut classifier, &prepared, &mut slots, from).await;
         ask.inbox().training(false);

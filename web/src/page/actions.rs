@@ -1,6 +1,7 @@
 //! What a click sets off: requests to the workers, and their answers put where the screens see them.
 
 mod awake;
+mod erase;
 mod export;
 mod guard;
 mod models;
@@ -10,6 +11,7 @@ mod training;
 mod usage;
 
 pub use awake::*;
+pub use erase::*;
 pub use export::*;
 use futures_util::StreamExt;
 pub use guard::*;
@@ -37,8 +39,7 @@ const TRIES: u32 = 3;
 
 /// Starts the workers and asks what is there.
 pub fn begin(app: App) {
-    let tries = StoredValue::new(0);
-    let engine = Client::new(move |message| from_engine(app, tries, message));
+    let engine = Client::new(move |message| from_engine(app, message));
     let loader = Client::new(move |message| from_loader(app, message));
     engine.start("");
     loader.start("");
@@ -100,6 +101,13 @@ fn common(app: App, message: &FromEngine) {
                 (*b, *t, *r) = (*bytes, *total, *rows);
             }
         }),
+        FromEngine::Stored(runs) => app.stored_runs.set(runs.clone()),
+        // the page asks for none of these by itself
+        FromEngine::Training(_)
+        | FromEngine::Evaluated(_)
+        | FromEngine::Classified(_)
+        | FromEngine::File { .. }
+        | FromEngine::Written { .. } => app.restarts.set_value(0),
         _ => (),
     }
 }
@@ -143,7 +151,7 @@ fn open_gpu(app: App) {
 }
 
 /// What the engine says unasked.
-fn from_engine(app: App, tries: StoredValue<u32>, message: FromEngine) {
+fn from_engine(app: App, message: FromEngine) {
     match message {
         FromEngine::Ready { policy } => app.policy.set(Some(policy)),
         FromEngine::Refused { reason } => spawn_local(async move {
@@ -154,13 +162,13 @@ fn from_engine(app: App, tries: StoredValue<u32>, message: FromEngine) {
         FromEngine::Traffic(more) => count_traffic(app, more),
         FromEngine::Warning { what } => tell(app, NoticeKind::Warning, &what, ""),
         FromEngine::Failed(mut failure) => {
-            let restarts = tries.get_value() < TRIES;
+            let restarts = app.restarts.get_value() < TRIES;
             if failure.fatal {
                 failure.advice = after_crash(restarts).to_owned();
             }
             fail(app, &failure);
             if failure.fatal && restarts {
-                tries.update_value(|tries| *tries += 1);
+                app.restarts.update_value(|restarts| *restarts += 1);
                 restart_engine(app);
             } else if failure.fatal {
                 let why = format!("The engine crashed several times. {}", after_crash(false));
@@ -194,11 +202,14 @@ pub fn restart_engine(app: App) {
             "Resume it under Train from its last snapshot. If it had none yet, start it again.";
         tell(app, NoticeKind::Warning, "The run was interrupted.", advice);
     }
-    let loaded = app.stage.with_untracked(|stage| !matches!(stage, ModelStage::None));
-    app.stage.set(ModelStage::None);
     app.kept.update_value(|kept| kept.held = None);
-    if loaded {
-        load_again(app);
+    // the loader goes on with what it fetches
+    match app.stage.get_untracked() {
+        ModelStage::None | ModelStage::Fetching(_) => {}
+        ModelStage::Loading { .. } | ModelStage::Ready(_) => {
+            app.stage.set(ModelStage::None);
+            load_again(app);
+        }
     }
     read_again_after_restart(app);
     list_runs(app);

@@ -27,7 +27,7 @@ pub fn ModelScreen() -> impl IntoView {
     view! {
         <h1>"Fine-tune Gemma to classify your texts"</h1>
         <p class="lead">
-            "Hearth trains a small language model on your own labeled examples, such as complaint or praise, urgent or not. The result is a classifier for new texts. Everything runs in this tab: the model is downloaded to you, and your texts never leave."
+            "Hearth trains a small language model on your own labeled examples, such as complaint or praise, urgent or not. The result is a classifier for new texts. Everything runs in this tab: the model is downloaded to you, and your texts never leave this computer."
         </p>
         <GpuLine />
         <StagePanel />

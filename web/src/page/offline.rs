@@ -29,6 +29,8 @@ pub enum Offline {
     Kept,
     /// This browser or host does not let them be kept.
     Without,
+    /// They were deleted, as asked.
+    Deleted,
 }
 
 /// Set while the page reloads itself to get its policy, so that it does so once.
@@ -86,6 +88,29 @@ pub async fn settled(app: App) {
         }
         gloo_timers::future::TimeoutFuture::new(100).await;
     }
+}
+
+/// Deletes what the page keeps to open without a network. Returns whether it is gone.
+pub async fn forget(app: App) -> bool {
+    if let Ok(Some(storage)) = window().session_storage() {
+        // where it cannot be removed it says that the page was reloaded once, and nothing else
+        let _ = storage.remove_item(RELOADED);
+    }
+    let Some(container) = container() else { return true };
+    // the service worker deletes its files, then itself
+    for _ in 0..100 {
+        let found = JsFuture::from(container.get_registration()).await.ok();
+        let Some(registration) = found.and_then(|found| found.dyn_into().ok()) else {
+            app.offline.set(Offline::Deleted);
+            return true;
+        };
+        let registration: ServiceWorkerRegistration = registration;
+        if let Some(worker) = registration.active() {
+            let _ = worker.post_message(&"forget".into());
+        }
+        gloo_timers::future::TimeoutFuture::new(100).await;
+    }
+    false
 }
 
 /// None where there is no such thing: over plain HTTP, and in some private windows.

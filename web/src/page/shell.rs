@@ -140,7 +140,7 @@ fn Privacy() -> impl IntoView {
         <details class="privacy" data-test="privacy">
             <summary>
                 <span class="dot" data-state=move || if app.policy.get().is_some() { "good" } else { "waiting" } />
-                "Nothing leaves this tab"
+                "Nothing leaves this computer"
             </summary>
             <dl>
                 <dt>"Requests since the model was ready"</dt>
@@ -165,12 +165,14 @@ fn Privacy() -> impl IntoView {
                         Offline::Keeping => "Saving the page for offline use…",
                         Offline::Kept => "Works offline: the page is stored in this browser, and stored models need no download.",
                         Offline::Without => "Does not work offline: this browser does not store the page.",
+                        Offline::Deleted => "Deleted, until the page is opened again.",
                     }}
                 </dd>
                 <dt>"Where your texts are"</dt>
                 <dd>
                     "In the engine worker, which can reach this page's own server only. At startup it tried to contact another host: "
-                    {move || if app.policy.get().is_some() { "blocked." } else { "no answer yet." }}
+                    {move || if app.policy.get().is_some() { "blocked. " } else { "no answer yet. " }}
+                    <span data-test="copies">{move || copies(app)}</span>
                 </dd>
                 <dt>"Where models come from"</dt>
                 <dd>
@@ -184,6 +186,18 @@ fn Privacy() -> impl IntoView {
                 </dd>
             </dl>
         </details>
+    }
+}
+
+/// Which tables are in the browser's storage, and why.
+fn copies(app: App) -> String {
+    let tables = app.stored_runs.with(|runs| {
+        runs.iter().filter_map(|run| run.table.clone()).collect::<Vec<_>>().join(", ")
+    });
+    if tables.is_empty() {
+        "No copy of a table is in this browser's storage. One is kept there while a run is active or can be resumed.".to_owned()
+    } else {
+        format!("This browser's storage has a copy of {tables} until the run ends or is deleted.")
     }
 }
 

@@ -18,7 +18,7 @@ use super::{
 use crate::protocol::{
     ClassifierSummary, DataChoices, DataPreview, DataReport, Evaluated, Failure, FilePreview,
     GpuSummary, KeptModel, ModelFile, ModelSummary, PlanReport, RemoteModel, RunRecord, Space,
-    Traffic, TrainProgress, WeightsAs,
+    StoredRun, Traffic, TrainProgress, WeightsAs,
 };
 
 /// A step of the way.
@@ -187,6 +187,8 @@ pub struct Kept {
     pub model: Option<(String, Vec<ModelFile>, Vec<Blob>, String)>,
     /// The model that the engine holds, also while another one is fetched.
     pub held: Option<ModelSummary>,
+    /// Counts the ways to a model that were set out on: what answers an earlier one changes nothing any more.
+    pub way: u64,
     pub data: Option<(String, Blob)>,
 }
 
@@ -196,6 +198,8 @@ pub struct App {
     pub engine: StoredValue<Client<EngineSide>, LocalStorage>,
     pub loader: StoredValue<Client<LoaderSide>, LocalStorage>,
     pub kept: StoredValue<Kept, LocalStorage>,
+    /// Times the engine was started anew since it last did something that the user asked for.
+    pub restarts: StoredValue<u32>,
 
     pub screen: RwSignal<Screen>,
     pub notices: RwSignal<Vec<Notice>>,
@@ -235,6 +239,8 @@ pub struct App {
     pub plan_error: RwSignal<Option<Failure>>,
     pub training: RwSignal<Training>,
     pub runs: RwSignal<Vec<RunRecord>>,
+    /// What runs take in the browser's storage.
+    pub stored_runs: RwSignal<Vec<StoredRun>>,
 
     pub shown: RwSignal<Option<Shown>>,
     pub classifier: RwSignal<Option<ClassifierSummary>>,
@@ -251,6 +257,7 @@ impl App {
             engine: StoredValue::new_local(Client::new(|_| ())),
             loader: StoredValue::new_local(Client::new(|_| ())),
             kept: StoredValue::new_local(Kept::default()),
+            restarts: StoredValue::new(0),
             screen: RwSignal::default(),
             notices: RwSignal::default(),
             busy: RwSignal::default(),
@@ -277,6 +284,7 @@ impl App {
             plan_error: RwSignal::default(),
             training: RwSignal::default(),
             runs: RwSignal::default(),
+            stored_runs: RwSignal::default(),
             shown: RwSignal::default(),
             classifier: RwSignal::default(),
             to_classify: RwSignal::new_local(None),

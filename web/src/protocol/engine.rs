@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Classified, ClassifierSummary, DataChoices, DataPreview, DataReport, Evaluated, FilePreview,
     FilledPrompt, GpuSummary, InUse, ModelFile, ModelSummary, PlanReport, RunRecord, SelfTestRow,
-    Traffic, TrainProgress, WeightsAs,
+    StoredRun, Traffic, TrainProgress, WeightsAs,
 };
 
 /// From the page to the engine. Everything but `Cancel`, `Pause` and `Stop` is done in order, one after the
@@ -173,6 +173,8 @@ pub enum ToEngine {
         /// [`RunRecord::key`].
         key: String,
     },
+    /// Forget every run: [`FromEngine::Runs`].
+    DeleteRuns,
     /// Give up a request; it ends with [`FromEngine::Cancelled`] unless it is done already.
     Cancel {
         /// Its id.
@@ -320,6 +322,8 @@ pub enum FromEngine {
     InUse(InUse),
     /// A table to be classified.
     FilePreview(FilePreview),
+    /// What runs take in the browser's storage: told when a training starts, and before [`Self::Runs`].
+    Stored(Vec<StoredRun>),
     /// The kept runs, newest first.
     Runs {
         /// The runs.
@@ -344,6 +348,7 @@ impl FromEngine {
             | Self::Training(_)
             | Self::EpochEnded(_)
             | Self::Wrote { .. }
+            | Self::Stored(_)
             | Self::Ready { .. }
             | Self::Traffic(_)
             | Self::Refused { .. } => false,

@@ -144,6 +144,21 @@ pub struct RunRecord {
     pub kept: bool,
 }
 
+/// What a run takes in the browser's storage.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredRun {
+    /// [`RunRecord::key`].
+    pub key: String,
+    /// Its name for people; empty where this build cannot read it.
+    pub name: String,
+    /// The name of the table of which a copy is kept with it; none where there is no copy.
+    pub table: Option<String>,
+    /// Bytes of everything that is kept of it.
+    pub bytes: u64,
+    /// Why this build or machine cannot resume it, once the model it began with is loaded.
+    pub not_resumed: Option<String>,
+}
+
 /// A sum of the self-test.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SelfTestRow {

@@ -73,6 +73,23 @@ impl Shelf {
         }
     }
 
+    /// Names and bytes of a run's files in storage.
+    ///
+    /// # Errors
+    /// As the storage says.
+    pub async fn sizes(&self, key: &str) -> Result<Vec<(String, u64)>, StorageError> {
+        let mut sizes = Vec::new();
+        if let Self::Kept(folder) = self {
+            let folder = folder.folder(key).await?;
+            for name in folder.names().await? {
+                if let Some(file) = folder.file(&name).await? {
+                    sizes.push((name, file.size() as u64));
+                }
+            }
+        }
+        Ok(sizes)
+    }
+
     /// Writes a file of a run.
     ///
     /// # Errors

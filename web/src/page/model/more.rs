@@ -81,6 +81,9 @@ fn SelfTest() -> impl IntoView {
     let app = App::here();
     let tested = RwSignal::new(Tested::Not);
     let start = move |_| {
+        if actions::refused_while_training(app, "This GPU can be checked") {
+            return;
+        }
         tested.set(Tested::Running);
         actions::ask(app, ToEngine::SelfTest, &[], move |message, _| match message {
             FromEngine::SelfTested { rows } => tested.set(Tested::Rows(rows)),

@@ -313,7 +313,7 @@ fn Ready(model: ModelSummary) -> impl IntoView {
                 />
             </dl>
             <p>
-                "Nothing more has to be downloaded. The panel “Nothing leaves this tab” counts the page's network requests, so you can check."
+                "Nothing more has to be downloaded. The panel “Nothing leaves this computer” counts the page's network requests, so you can check."
             </p>
             <div class="actions">
                 <button

@@ -4,7 +4,7 @@ use leptos::prelude::*;
 
 use crate::{
     page::{actions, format::bytes, state::App},
-    protocol::KeptModel,
+    protocol::{KeptModel, StoredRun},
 };
 
 /// Kept models, space, and the browser's promise.
@@ -31,35 +31,65 @@ pub fn Storage() -> impl IntoView {
     }
 }
 
+/// Something that is kept, and what deletes it.
+#[derive(Clone)]
+struct Item {
+    name: String,
+    size: String,
+    test: String,
+    delete: Callback<()>,
+}
+
+fn models(app: App) -> Vec<Item> {
+    let item = |model: KeptModel| Item {
+        name: model.name.clone(),
+        size: match model.total {
+            total if total > model.bytes => format!("{} of {}", bytes(model.bytes), bytes(total)),
+            _ => bytes(model.bytes),
+        },
+        test: format!("delete-{}", model.key),
+        delete: Callback::new(move |()| actions::delete_model(app, model.key.clone())),
+    };
+    app.stored.get().into_iter().map(item).collect()
+}
+
+fn runs(app: App) -> Vec<Item> {
+    let item = |run: StoredRun| Item {
+        name: match &run.table {
+            _ if run.name.is_empty() => "A run of another version of Hearth".to_owned(),
+            Some(table) => format!("{}, with a copy of {table} until the run ends", run.name),
+            None => format!("{}, finished", run.name),
+        },
+        size: bytes(run.bytes),
+        test: format!("delete-stored-{}", run.key),
+        delete: Callback::new(move |()| actions::delete_run(app, run.key.clone())),
+    };
+    app.stored_runs.get().into_iter().map(item).collect()
+}
+
+/// Things of one kind; nothing where there are none.
 #[component]
-fn Kept() -> impl IntoView {
-    let app = App::here();
-    let asked = RwSignal::new(false);
-    let row = move |model: KeptModel| {
-        let (key, name) = (model.key.clone(), model.name.clone());
-        // a click on the wrong line costs a download
+fn Items(kind: &'static str, test: &'static str, items: Vec<Item>) -> impl IntoView {
+    let row = |item: Item| {
+        // a click on the wrong line costs a download, or a run
         let sure = RwSignal::new(false);
+        let name = item.name.clone();
         let delete = move |_| {
             if sure.get_untracked() {
-                actions::delete_model(app, key.clone());
+                item.delete.run(());
             } else {
                 sure.set(true);
             }
         };
-        let size = if model.whole {
-            bytes(model.bytes)
-        } else {
-            format!("{} of {}", bytes(model.bytes), bytes(model.total))
-        };
         view! {
             <tr>
-                <th scope="row">{model.name.clone()}</th>
-                <td class="number">{size}</td>
+                <th scope="row">{item.name}</th>
+                <td class="number">{item.size}</td>
                 <td class="table-action">
                     <button
                         type="button"
                         class="quiet-button"
-                        data-test=format!("delete-{}", model.key)
+                        data-test=item.test
                         aria-label=move || {
                             if sure.get() { format!("Really delete {name}") } else { format!("Delete {name}") }
                         }
@@ -72,30 +102,67 @@ fn Kept() -> impl IntoView {
             </tr>
         }
     };
-    let table = move || {
-        let stored = app.stored.get();
-        (!stored.is_empty()).then(|| {
-            view! {
-                <div class="table">
-                    <table>
-                        <caption class="unseen">"Models stored in this browser"</caption>
-                        <thead>
-                            <tr>
-                                <th scope="col">"Model"</th>
-                                <th scope="col" class="number">
-                                    "Size"
-                                </th>
-                                <th scope="col">
-                                    <span class="unseen">"Delete"</span>
-                                </th>
-                            </tr>
-                        </thead>
-                        <tbody>{stored.into_iter().map(row).collect_view()}</tbody>
-                    </table>
-                </div>
-            }
-        })
+    (!items.is_empty()).then(|| {
+        view! {
+            <div class="table">
+                <table data-test=test>
+                    <caption class="unseen">{kind} "s stored in this browser"</caption>
+                    <thead>
+                        <tr>
+                            <th scope="col">{kind}</th>
+                            <th scope="col" class="number">
+                                "Size"
+                            </th>
+                            <th scope="col">
+                                <span class="unseen">"Delete"</span>
+                            </th>
+                        </tr>
+                    </thead>
+                    <tbody>{items.into_iter().map(row).collect_view()}</tbody>
+                </table>
+            </div>
+        }
+    })
+}
+
+/// One button for all of it.
+#[component]
+fn Erase() -> impl IntoView {
+    let app = App::here();
+    let (sure, everything) = (RwSignal::new(false), RwSignal::new(false));
+    let erase = move |_| {
+        if sure.get_untracked() {
+            sure.set(false);
+            actions::erase(app, everything.get_untracked());
+        } else {
+            sure.set(true);
+        }
     };
+    view! {
+        <div class="actions">
+            <button type="button" data-test="erase" on:click=erase on:blur=move |_| sure.set(false)>
+                {move || if sure.get() { "Really delete all of it?" } else { "Delete all my data on this page" }}
+            </button>
+            <label class="check">
+                <input
+                    type="checkbox"
+                    data-test="erase-everything"
+                    prop:checked=everything
+                    on:change:target=move |event| everything.set(event.target().checked())
+                />
+                "Models and the page's own files too"
+            </label>
+        </div>
+        <p class="hint">
+            "Deletes tables, runs and classifiers from this browser and from this tab. Files that you exported stay."
+        </p>
+    }
+}
+
+#[component]
+fn Kept() -> impl IntoView {
+    let app = App::here();
+    let asked = RwSignal::new(false);
     let promise = move || {
         if app.space.get().is_some_and(|space| space.persistent) {
             view! { <p class="hint">"Storage is persistent: the browser keeps these files until you delete them."</p> }
@@ -140,7 +207,9 @@ fn Kept() -> impl IntoView {
                 )
             }}
         </p>
-        {table}
+        {move || view! { <Items kind="Model" test="stored-models" items=models(app) /> }}
+        {move || view! { <Items kind="Run" test="stored-runs" items=runs(app) /> }}
         {promise}
+        <Erase />
     }
 }

@@ -68,6 +68,12 @@ fn Run(run: RunRecord) -> impl IntoView {
         None => format!("This run was started with {model}. Load that model to resume it."),
     });
     let blocked = move || hindered.with(|why| !why.is_empty());
+    // ending it needs no more than the model
+    let not_resumed = Memo::new(move |_| {
+        app.stored_runs.with(|runs| {
+            runs.iter().find(|run| key.with_value(|key| *key == run.key))?.not_resumed.clone()
+        })
+    });
     let sure = RwSignal::new(false);
     let test = |what: &str| format!("{what}-{}", run.key);
     let (resume, finish, delete) = (test("resume"), test("finish"), test("delete"));
@@ -111,12 +117,23 @@ fn Run(run: RunRecord) -> impl IntoView {
                         }
                     })
             }}
+            {move || {
+                not_resumed
+                    .get()
+                    .map(|why| {
+                        view! {
+                            <p class="run-blocked" data-test="not-resumed">
+                                "This run cannot be resumed: " {why} ". You can end it and keep its best state."
+                            </p>
+                        }
+                    })
+            }}
             <div class="actions">
                 <button
                     type="button"
                     class="primary"
                     data-test=resume
-                    disabled=blocked
+                    disabled=move || blocked() || not_resumed.with(Option::is_some)
                     on:click=move |_| actions::resume(app, key.get_value())
                 >
                     "Resume"
