@@ -96,7 +96,7 @@ mod tests {
         }
         let first = service_worker(&page, "// source\n").unwrap();
         let hash = STANDARD.encode(Sha256::digest("app-1.js"));
-        assert!(first.contains(&format!("const FILES = {{\"\":\"")), "{first}");
+        assert!(first.contains("const FILES = {\"\":\""), "{first}");
         assert!(
             first.contains(&format!("\"app-1.js\":\"{hash}\",\"samples/a.csv\":\"")),
             "{first}"
