@@ -1,7 +1,8 @@
 // O[T,H,D] = softmax(score(Q[T,H,D] · K[S,G,D]ᵀ)) · V[S,G,D] over the keys that each token attends to
 //
 // One workgroup takes one token and up to four heads that share a key head. It visits the keys that the
-// token attends to in tiles of WG: an invocation scores one key, then owns four of the D outputs. Sums
+// token attends to in tiles of WG: an invocation scores one key, then sums every SLICES-th value into four of the D
+// outputs, and the slices' sums are added in order at the end. Sums
 // are rescaled when a tile raises the maximum, so there is no T×S matrix. There is no mask either:
 // other keys are never read.
 // Prepend: shared/attention.wgsl.
@@ -13,11 +14,24 @@
 @group(0) @binding(5) var<storage, read_write> o: array<vec4<f32>>;       // (T, H, D/4)
 @group(0) @binding(6) var<storage, read_write> rows: array<vec2<f32>>;    // (T, H): log-sum-exp of the scores, and a 0
 
-override WG: u32 = 64u;     // invocations and keys per tile, at least D / 4 and HEADS
+override WG: u32 = 64u;     // invocations and keys per tile, a power of two
+override SLICES: u32 = 1u;  // invocations that share an output; WG / SLICES is at least D / 4 and HEADS
 override HEADS: u32 = 4u;   // heads per workgroup: 1, 2 or 4, a divisor of H / G
 
 var<workgroup> scores: array<vec4<f32>, WG>;    // of a tile's keys, one component per head
 var<workgroup> weights: array<vec4<f32>, WG>;   // their exponentials
+
+// The sum of all slices' values, in order, for the first slice.
+fn added(lane: u32, value: vec4<f32>) -> vec4<f32> {
+    workgroupBarrier();
+    scores[lane] = value;
+    workgroupBarrier();
+    var sum = vec4<f32>();
+    for (var i = lane % (WG / SLICES); i < WG; i += WG / SLICES) {
+        sum += scores[i];
+    }
+    return sum;
+}
 
 @compute @workgroup_size(WG)
 fn attention(
@@ -40,7 +54,10 @@ fn attention(
     let q1 = q0 + p.width4;
     let q2 = q1 + p.width4;
     let q3 = q2 + p.width4;
-    let d = min(lane, p.width4 - 1u);
+    let owners = WG / SLICES;
+    let slice = lane / owners;
+    let own = lane % owners;
+    let d = min(own, p.width4 - 1u);
     var o0 = vec4<f32>();
     var o1 = vec4<f32>();
     var o2 = vec4<f32>();
@@ -64,13 +81,23 @@ fn attention(
                 }
             }
             mine = score(mine);
-            scores[lane] = mine;
         }
+        scores[lane] = select(vec4<f32>(-3.4e38), mine, lane < count);
         workgroupBarrier();
-        // Each invocation finds the maximum itself: fewer barriers than a reduction tree.
         var top = maximum;
-        for (var i = 0u; i < count; i++) {
-            top = max(top, scores[i]);
+        if SLICES == 1u {
+            // Each invocation finds the maximum itself: fewer barriers than a reduction tree.
+            for (var i = 0u; i < count; i++) {
+                top = max(top, scores[i]);
+            }
+        } else {
+            for (var step = WG / 2u; step > 0u; step /= 2u) {
+                if lane < step {
+                    scores[lane] = max(scores[lane], scores[lane + step]);
+                }
+                workgroupBarrier();
+            }
+            top = max(top, scores[0]);
         }
         weights[lane] = exp(mine - top);
         let shrink = exp(maximum - top);
@@ -81,7 +108,7 @@ fn attention(
         o2 *= shrink.z;
         o3 *= shrink.w;
         workgroupBarrier();
-        for (var i = 0u; i < count; i++) {
+        for (var i = slice; i < count; i += SLICES) {
             let weight = weights[i];
             let value = v[(key_at(seen, first + i) * p.kv_heads + kv_head) * p.width4 + d];
             sum += weight;
@@ -93,6 +120,17 @@ fn attention(
                 o2 += weight.z * value;
                 o3 += weight.w * value;
             }
+        }
+    }
+    if SLICES > 1u {
+        sum = added(lane, sum);
+        o0 = added(lane, o0);
+        if HEADS > 1u {
+            o1 = added(lane, o1);
+        }
+        if HEADS > 2u {
+            o2 = added(lane, o2);
+            o3 = added(lane, o3);
         }
     }
     if lane < HEADS {

@@ -3,7 +3,7 @@
 //
 // One workgroup takes up to four adjacent keys of one key head, and visits the rows (a token and
 // one of its heads) that may attend to them, in order, in tiles of WG: an invocation computes P and d_S of
-// one row, then owns four of the D results. A prefix key therefore sums over every row of the batch,
+// one row, then sums every SLICES-th of them into four of the D results; the slices' sums are added in order at the end. A prefix key therefore sums over every row of the batch,
 // always in the same order.
 // Prepend: shared/attention.wgsl.
 
@@ -16,11 +16,24 @@
 @group(0) @binding(7) var<storage, read_write> d_k: array<vec4<f32>>;     // (T, G, D/4)
 @group(0) @binding(8) var<storage, read_write> d_qkv: array<vec4<f32>>;   // (T, H + 2G, D/4), written for values only
 
-override WG: u32 = 64u;    // invocations and rows per tile, at least D / 4
-override KEYS: u32 = 4u;   // keys per workgroup: 1, 2 or 4
+override WG: u32 = 64u;      // invocations and rows per tile, a power of two
+override SLICES: u32 = 1u;   // invocations that share a result; WG / SLICES is at least D / 4
+override KEYS: u32 = 4u;     // keys per workgroup: 1, 2 or 4
 
 var<workgroup> weights: array<vec4<f32>, WG>;    // P of a tile's rows, one component per key
 var<workgroup> d_scores: array<vec4<f32>, WG>;   // d_S
+
+// The sum of all slices' values, in order, for the first slice.
+fn added(lane: u32, value: vec4<f32>) -> vec4<f32> {
+    workgroupBarrier();
+    weights[lane] = value;
+    workgroupBarrier();
+    var sum = vec4<f32>();
+    for (var i = lane % (WG / SLICES); i < WG; i += WG / SLICES) {
+        sum += weights[i];
+    }
+    return sum;
+}
 
 @compute @workgroup_size(WG)
 fn attention_backward_dkv(
@@ -51,7 +64,9 @@ fn attention_backward_dkv(
     let k1 = keys.y * stride + kv_head * p.width4;
     let k2 = keys.z * stride + kv_head * p.width4;
     let k3 = keys.w * stride + kv_head * p.width4;
-    let d = min(lane, p.width4 - 1u);
+    let owners = WG / SLICES;
+    let slice = lane / owners;
+    let d = min(lane % owners, p.width4 - 1u);
     var d_k0 = vec4<f32>();
     var d_k1 = vec4<f32>();
     var d_k2 = vec4<f32>();
@@ -102,7 +117,7 @@ fn attention_backward_dkv(
             d_scores[lane] = d_s;
         }
         workgroupBarrier();
-        for (var i = 0u; i < count; i++) {
+        for (var i = slice; i < count; i += SLICES) {
             let weight = weights[i];
             let d_s = d_scores[i];
             let row = (key + (first + i) / heads) * p.heads + kv_head * heads + (first + i) % heads;
@@ -122,6 +137,20 @@ fn attention_backward_dkv(
             }
         }
         workgroupBarrier();
+    }
+    if SLICES > 1u {
+        d_k0 = added(lane, d_k0);
+        d_v0 = added(lane, d_v0);
+        if KEYS > 1u {
+            d_k1 = added(lane, d_k1);
+            d_v1 = added(lane, d_v1);
+        }
+        if KEYS > 2u {
+            d_k2 = added(lane, d_k2);
+            d_v2 = added(lane, d_v2);
+            d_k3 = added(lane, d_k3);
+            d_v3 = added(lane, d_v3);
+        }
     }
     if lane < p.width4 {
         let all = (p.heads + 2u * p.kv_heads) * p.width4;

@@ -2,7 +2,8 @@
 // d_P = d_O · Vᵀ; and Σ d_O O into ROWS[T,H], for attention_backward_dkv
 //
 // Visits the keys as attention.wgsl does, without its maximum: one workgroup takes one token and up to four heads,
-// an invocation computes d_S of one key, then owns four of the D results.
+// an invocation computes d_S of one key, then sums every SLICES-th of them into four of the D results; the slices' sums
+// are added in order at the end.
 // Prepend: shared/attention.wgsl.
 
 @group(0) @binding(1) var<storage, read> q: array<vec4<f32>>;             // (T, H, D/4)
@@ -14,10 +15,23 @@
 @group(0) @binding(7) var<storage, read_write> rows: array<vec2<f32>>;    // (T, H): lse, Σ d_O O
 @group(0) @binding(8) var<storage, read_write> d_q: array<vec4<f32>>;     // (T, H, D/4)
 
-override WG: u32 = 64u;     // invocations and keys per tile, a power of two, at least D / 4 and HEADS
+override WG: u32 = 64u;     // invocations and keys per tile, a power of two
+override SLICES: u32 = 1u;  // invocations that share a result; WG / SLICES is at least D / 4 and HEADS
 override HEADS: u32 = 4u;   // heads per workgroup: 1, 2 or 4, a divisor of H / G
 
 var<workgroup> d_scores: array<vec4<f32>, WG>;   // of a tile's keys, one component per head; before that, Σ d_O O
+
+// The sum of all slices' values, in order, for the first slice.
+fn added(lane: u32, value: vec4<f32>) -> vec4<f32> {
+    workgroupBarrier();
+    d_scores[lane] = value;
+    workgroupBarrier();
+    var sum = vec4<f32>();
+    for (var i = lane % (WG / SLICES); i < WG; i += WG / SLICES) {
+        sum += d_scores[i];
+    }
+    return sum;
+}
 
 @compute @workgroup_size(WG)
 fn attention_backward_dq(
@@ -42,7 +56,9 @@ fn attention_backward_dq(
     let q3 = q2 + p.width4;
     let rows_of = vec4<u32>(row) + min(vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(HEADS - 1u));
     let lse = vec4<f32>(rows[rows_of.x].x, rows[rows_of.y].x, rows[rows_of.z].x, rows[rows_of.w].x);
-    let d = min(lane, p.width4 - 1u);
+    let owners = WG / SLICES;
+    let slice = lane / owners;
+    let d = min(lane % owners, p.width4 - 1u);
     var d_o_o = vec4<f32>();
     if lane < p.width4 {
         let at = rows_of * p.width4 + lane;
@@ -96,7 +112,7 @@ fn attention_backward_dq(
             d_scores[lane] = exp(s - lse) * (d_weights - d_o_o) * d_score(s);
         }
         workgroupBarrier();
-        for (var i = 0u; i < count; i++) {
+        for (var i = slice; i < count; i += SLICES) {
             let d_s = d_scores[i];
             let key = k[(key_at(seen, first + i) * p.kv_heads + kv_head) * p.width4 + d];
             d_q0 += d_s.x * key;
@@ -109,6 +125,16 @@ fn attention_backward_dq(
             }
         }
         workgroupBarrier();
+    }
+    if SLICES > 1u {
+        d_q0 = added(lane, d_q0);
+        if HEADS > 1u {
+            d_q1 = added(lane, d_q1);
+        }
+        if HEADS > 2u {
+            d_q2 = added(lane, d_q2);
+            d_q3 = added(lane, d_q3);
+        }
     }
     if lane < p.width4 {
         d_q[q0 + lane] = d_q0;

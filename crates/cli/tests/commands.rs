@@ -384,10 +384,13 @@ fn outlined(model: &str) -> Value {
 
 #[test]
 fn a_step_is_counted_on_a_model_that_no_device_here_holds() {
-    for (model, dispatches) in [("gemma-3-270m", 520), ("gemma-2b", 500)] {
+    for (model, dispatches, iterations) in
+        [("gemma-3-270m", 520, 41_000), ("gemma-2b", 500, 124_000)]
+    {
         let counted = outlined(model);
         assert!(counted["dispatches"].as_u64().unwrap() <= dispatches, "{model}: {counted}");
-        assert!(counted["critical_iterations"].as_u64().unwrap() > 1000, "{model}: {counted}");
+        let serial = counted["critical_iterations"].as_u64().unwrap();
+        assert!((1000..=iterations).contains(&serial), "{model}: {counted}");
     }
 }
 

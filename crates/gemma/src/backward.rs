@@ -245,11 +245,13 @@ impl Model {
         let (q, k, v, d_o, rows) = (&a.q, &a.k, &a.v, &g.d_o, &a.attention_rows);
         attention_backward_dq::record(
             c,
+            &self.variants,
             &AttentionBackwardDq { shape, q, k, v, tokens_meta, d_o, o: &a.o, rows, d_q: &g.d_q },
         );
         let (d_k, d_qkv) = (&g.d_k, &g.d_qkv);
         attention_backward_dkv::record(
             c,
+            &self.variants,
             &AttentionBackwardDkv { shape, q, k, v, tokens_meta, d_o, rows, d_k, d_qkv },
         );
     }

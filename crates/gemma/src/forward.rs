@@ -155,6 +155,7 @@ impl Model {
         let (shape, tokens_meta) = (self.attention_shape(ws, index), &ws.meta);
         attention::record(
             c,
+            &self.variants,
             &Attention {
                 shape,
                 q: &a.q,

@@ -11,7 +11,7 @@ use std::mem::offset_of;
 use bytemuck::{Pod, Zeroable};
 use hearth_gpu::{Commands, Slice, Split};
 
-use crate::{grid::grid, shader::kernel};
+use crate::{grid::grid, shader::kernel, variants::Variants};
 
 kernel!("attention", ["shared/attention"], [Params, Read, Read, Read, Read, Write, Write]);
 
@@ -90,9 +90,14 @@ impl Shape {
         }
     }
 
-    /// Invocations per workgroup: each owns four of the D results.
-    pub(crate) fn workgroup(&self) -> u32 {
+    /// Invocations that own four of the D results each.
+    fn owners(&self) -> u32 {
         (self.head_dim / 4).next_power_of_two().clamp(16, 64)
+    }
+
+    /// Invocations per workgroup: all owners, once per slice.
+    pub(crate) fn workgroup(&self, slices: u32) -> u32 {
+        self.owners() * slices
     }
 
     /// Heads per workgroup: those that share a key head read each key once.
@@ -104,10 +109,12 @@ impl Shape {
         }
     }
 
-    /// Loop iterations of an invocation that visits this many keys or rows: it computes one score per tile,
-    /// then visits each of them `times` times.
-    pub(crate) fn turns(&self, visited: u32, times: u32) -> u32 {
-        visited.div_ceil(self.workgroup()) * (self.head_dim / 4) + times * visited
+    /// Loop iterations of an invocation of a workgroup that visits this many keys or rows: it computes one score per
+    /// tile, then visits one of `slices` scores. At the end, `sums` results are added over the slices.
+    pub(crate) fn turns(&self, visited: u32, slices: u32, sums: u32) -> u32 {
+        let tiles = visited.div_ceil(self.workgroup(slices));
+        let added = if slices > 1 { sums * slices } else { 0 };
+        tiles * (self.head_dim / 4) + visited.div_ceil(slices) + added
     }
 
     /// Operations of a kernel that computes `dots` products of length D for each pair and head.
@@ -182,21 +189,33 @@ pub struct Attention<'a> {
     pub rows: &'a Slice,
 }
 
+/// Invocations that share a result: on a GPU, four times as many of them are busy; a CPU rasterizer has no use for that.
+pub(crate) fn slices(variants: &Variants) -> u32 {
+    if variants.software { 1 } else { 4 }
+}
+
 /// Records `o =` and `rows =`.
-pub fn record(commands: &mut Commands, op: &Attention) {
+pub fn record(commands: &mut Commands, variants: &Variants, op: &Attention) {
     let shape = &op.shape;
+    let slices = slices(variants);
+    let workgroup = shape.workgroup(slices);
+    // The maximum of a tile's scores.
+    let maximum = match slices {
+        1 => shape.pairs.longest,
+        _ => shape.pairs.longest.div_ceil(workgroup) * workgroup.ilog2(),
+    };
     let heads = shape.heads_together();
     commands
         .dispatch(
             &KERNEL,
-            &[("WG", shape.workgroup()), ("HEADS", heads)],
+            &[("WG", workgroup), ("SLICES", slices), ("HEADS", heads)],
             &shape.params(),
             &[op.q, op.k, op.v, op.tokens_meta, op.o, op.rows].map(Slice::clone),
             grid(shape.tokens * (shape.heads / heads)),
             shape.cost(2),
         )
         .split(Params::split((0, 0)))
-        .serial(shape.turns(shape.pairs.longest, 2));
+        .serial(shape.turns(shape.pairs.longest, slices, heads + 1) + maximum);
 }
 
 /// Scores of one token and head against every key, in f64; `None` where it does not attend to the key.

@@ -6,9 +6,10 @@
 use hearth_gpu::{Commands, Slice};
 
 use crate::{
-    attention::{self, Params, Shape, TokenMeta, dot, scores},
+    attention::{self, Params, Shape, TokenMeta, dot, scores, slices},
     grid::grid,
     shader::kernel,
+    variants::Variants,
 };
 
 kernel!(
@@ -40,20 +41,22 @@ pub struct AttentionBackwardDq<'a> {
 }
 
 /// Records `d_q =`, and the second number of every row.
-pub fn record(commands: &mut Commands, op: &AttentionBackwardDq) {
+pub fn record(commands: &mut Commands, variants: &Variants, op: &AttentionBackwardDq) {
     let shape = &op.shape;
+    let slices = slices(variants);
+    let workgroup = shape.workgroup(slices);
     let heads = shape.heads_together();
     commands
         .dispatch(
             &KERNEL,
-            &[("WG", shape.workgroup()), ("HEADS", heads)],
+            &[("WG", workgroup), ("SLICES", slices), ("HEADS", heads)],
             &shape.params(),
             &[op.q, op.k, op.v, op.tokens_meta, op.d_o, op.o, op.rows, op.d_q].map(Slice::clone),
             grid(shape.tokens * (shape.heads / heads)),
             shape.cost(3) + 2 * u64::from(shape.tokens * shape.heads * shape.head_dim),
         )
         .split(Params::split((0, 0)))
-        .serial(shape.turns(shape.pairs.longest, 1) + shape.workgroup().ilog2());
+        .serial(shape.turns(shape.pairs.longest, slices, heads) + workgroup.ilog2());
 }
 
 /// `Σ dO · O` on the CPU in f64, `(T, H)`; `o` and `d_o` are `(T, H, D)`.

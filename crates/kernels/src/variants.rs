@@ -69,7 +69,12 @@ impl Variants {
         if tokens < 16 || rows < 32 {
             return Tile::Split { tokens: if tokens == 1 { 1 } else { 4 } };
         }
-        Tile::Tiled { gm: 8, gn: 8, bk: 4 }
+        // Few columns need many workgroups to fill a GPU, and many columns need fewer operands per output.
+        match rows {
+            ..=1024 => Tile::Tiled { gm: 4, gn: 8, bk: 4 },
+            1025..8192 => Tile::Tiled { gm: 8, gn: 8, bk: 4 },
+            8192.. => Tile::Tiled { gm: 16, gn: 16, bk: 2 },
+        }
     }
 }
 
@@ -100,4 +105,27 @@ pub(crate) fn direct_tokens(tokens: u32) -> u32 {
 pub(crate) fn direct_workgroup(across: u32) -> (u32, u32) {
     let x = across.next_power_of_two().clamp(1, 64);
     (x, 64 / x)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tiles_follow_the_shape_and_not_the_length_of_a_batch() {
+        let gpu = Variants { software: false, forced: None };
+        let tiled = |tokens, rows| match gpu.tile(tokens, rows) {
+            Tile::Tiled { gm, gn, bk } => [gm, gn, bk],
+            other => panic!("{other:?}"),
+        };
+        // 270M's hidden width, its gate and up, those of 2B; a batch of another length compiles nothing.
+        for tokens in [16, 358, 4096] {
+            let tiles = [640, 4096, 32_768].map(|rows| tiled(tokens, rows));
+            assert_eq!(tiles, [[4, 8, 4], [8, 8, 4], [16, 16, 2]]);
+        }
+        assert_eq!(gpu.tile(15, 640), Tile::Split { tokens: 4 });
+        assert_eq!(gpu.tile(358, 24), Tile::Split { tokens: 4 });
+        let software = Variants { software: true, ..gpu };
+        assert_eq!(software.tile(358, 640), Tile::Direct { tokens: 8 });
+    }
 }

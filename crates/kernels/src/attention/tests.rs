@@ -2,6 +2,7 @@ use hearth_gpu::Gpu;
 
 use super::*;
 use crate::testing::{Numbers, assert_close, for_each_profile, gpu_test, relative, wide};
+use crate::variants::Variants;
 use crate::{
     attention_backward_dkv::{self, AttentionBackwardDkv},
     attention_backward_dq::{self, AttentionBackwardDq},
@@ -44,6 +45,8 @@ pub(crate) struct Case {
     pub(crate) d_o: Vec<f32>,
     /// The largest number of operations per submission.
     pub(crate) operations: u64,
+    /// Whether the variant for CPU rasterizers runs.
+    pub(crate) software: bool,
 }
 
 impl Case {
@@ -60,7 +63,7 @@ impl Case {
         let pairs = visible_pairs(&meta, cached, 0);
         let shape =
             Shape { tokens, heads, kv_heads, head_dim, cached, window, scale, softcap, pairs };
-        Self { shape, meta, q, k, v, d_o, operations: u64::MAX }
+        Self { shape, meta, q, k, v, d_o, operations: u64::MAX, software: false }
     }
 
     pub(crate) fn window(mut self, window: u32) -> Self {
@@ -71,6 +74,10 @@ impl Case {
     pub(crate) fn softcap(mut self, softcap: f32) -> Self {
         self.shape.softcap = softcap;
         self
+    }
+
+    fn variants(&self, gpu: &Gpu) -> Variants {
+        Variants { software: self.software, ..Variants::of(gpu) }
     }
 
     /// o and lse.
@@ -91,7 +98,7 @@ impl Case {
             o: &o,
             rows: &rows,
         };
-        record(&mut commands, &op);
+        record(&mut commands, &self.variants(gpu), &op);
         gpu.run_in_parts(&commands, self.operations).await.unwrap();
         let rows: Vec<[f32; 2]> = gpu.read(rows).await.unwrap();
         (gpu.read(o).await.unwrap(), rows.iter().map(|row| row[0]).collect())
@@ -109,13 +116,16 @@ impl Case {
         let [d_q, d_k, d_qkv] = [q.bytes(), k.bytes(), all].map(empty);
         let (shape, tokens_meta) = (self.shape, &tokens_meta);
         let (q, k, v, d_o, o, rows) = (&q, &k, &v, &d_o, &o, &rows);
+        let variants = self.variants(gpu);
         let mut c = Commands::new();
         attention_backward_dq::record(
             &mut c,
+            &variants,
             &AttentionBackwardDq { shape, q, k, v, tokens_meta, d_o, o, rows, d_q: &d_q },
         );
         attention_backward_dkv::record(
             &mut c,
+            &variants,
             &AttentionBackwardDkv {
                 shape,
                 q,
@@ -188,17 +198,22 @@ pub(crate) fn gradient_cases() -> Vec<Case> {
         case(21, &[40, 7, 1], [4, 1, 256]),
         case(20, &[9, 1, 30], [4, 2, 16]).window(6),
         case(20, &[9, 1, 30], [2, 2, 16]).window(24).softcap(2.0),
+        Case { software: true, ..case(21, &[40, 7, 1], [4, 1, 256]) },
+        Case { software: true, ..case(0, &[3, 1, 130], [3, 1, 8]) },
     ]
 }
 
 async fn check(case: Case) {
     let (o, lse) = case.reference();
-    for_each_profile(async |gpu| {
-        let (got_o, got_lse) = case.run(&gpu).await;
-        assert_close(&got_o, &o, 1e-5);
-        assert_close(&got_lse, &lse, 1e-5);
-    })
-    .await;
+    for software in [false, true] {
+        let case = Case { software, ..case.clone() };
+        for_each_profile(async |gpu| {
+            let (got_o, got_lse) = case.run(&gpu).await;
+            assert_close(&got_o, &o, 1e-5);
+            assert_close(&got_lse, &lse, 1e-5);
+        })
+        .await;
+    }
 }
 
 gpu_test! {
@@ -248,7 +263,7 @@ gpu_test! {
     async fn attention_of_more_workgroups_than_one_dimension_holds() {
         let (tokens, heads) = (16_500, 4);
         let meta = tree(0, &vec![1; tokens as usize], false);
-        let case = Case::new(meta, 0, [heads, heads, 4]);
+        let case = Case { software: true, ..Case::new(meta, 0, [heads, heads, 4]) };
         // A row of one token attends only to itself.
         for_each_profile(async |gpu| assert_close(&case.run(&gpu).await.0, &wide(&case.v), 1e-6)).await;
     }
