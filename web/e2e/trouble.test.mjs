@@ -140,9 +140,11 @@ test("an engine that works in between is started anew as often as it breaks down
   for (let time = 0; time < 5; time++) {
     await engine(page).evaluate((time) => { setTimeout(() => { throw new Error(`planted ${time}`); }); }, time);
     await told(page, `planted ${time}`);
+    await go(page, "model");
+    await part(page, "gpu-line").getByText(/swiftshader/i).waitFor();
     await go(page, "train");
     await page.locator('[data-test^="resume-"]:enabled').click();
-    await part(page, "loss-curve").waitFor();
+    await part(page, "step-train").getByText(/step \d+ of/).waitFor();
   }
   await context.close();
 });
