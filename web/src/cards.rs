@@ -45,19 +45,19 @@ pub struct ModelCard {
     /// Its shape, as its `config.json` says it.
     pub shape: &'static str,
     /// How its matrices are held on the device.
-    pub held: Held,
+    pub quantization: Quantization,
 }
 
 /// How the matrices of a model are held on the device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Held {
+pub enum Quantization {
     /// As a GGUF of the mixture Q4_K_M has them.
     Q4KM,
     /// Quantized to Hearth's 4 bits while they stream in.
     Q4,
 }
 
-impl Held {
+impl Quantization {
     fn of_layer(self, config: &Config, layer: usize, projection: Projection) -> WeightLayout {
         let sensitive = matches!(projection, Projection::V | Projection::Down);
         self.layout(layer, config.layers.len(), sensitive, projection.shape(config).0)
@@ -100,7 +100,8 @@ impl ModelCard {
     /// None for the cards here; a test plans them all.
     pub fn training(&self) -> Result<MemoryPlan, ModelError> {
         let config = self.config()?;
-        let weights = layer_bytes(&config, |layer, p| self.held.of_layer(&config, layer, p));
+        let weights =
+            layer_bytes(&config, |layer, p| self.quantization.of_layer(&config, layer, p));
         let need = TrainingNeed {
             lora: &LoraConfig::all_seven(),
             longest_row: LONGEST_ROW,
@@ -108,7 +109,8 @@ impl ModelCard {
             targets: ROWS,
             logits: Logits::Classes(2),
             averaging: false,
-            input_row_bytes: self.held.of_embedding(&config).row_bytes(config.hidden) as u64,
+            input_row_bytes: self.quantization.of_embedding(&config).row_bytes(config.hidden)
+                as u64,
         };
         training(&config, weights, &need, BATCH_TOKENS, Activations::Recompute)
     }
@@ -143,7 +145,7 @@ pub fn cards() -> Vec<ModelCard> {
             gated: false,
             verified: true,
             shape: GEMMA_3_270M,
-            held: Held::Q4KM,
+            quantization: Quantization::Q4KM,
         },
         ModelCard {
             key: "gemma-3-1b-it",
@@ -155,7 +157,7 @@ pub fn cards() -> Vec<ModelCard> {
             gated: false,
             verified: false,
             shape: GEMMA_3_1B,
-            held: Held::Q4KM,
+            quantization: Quantization::Q4KM,
         },
         ModelCard {
             key: "gemma-2b-it",
@@ -167,7 +169,7 @@ pub fn cards() -> Vec<ModelCard> {
             gated: false,
             verified: false,
             shape: GEMMA_2B,
-            held: Held::Q4KM,
+            quantization: Quantization::Q4KM,
         },
         ModelCard {
             key: "gemma-2b-it-bf16",
@@ -187,7 +189,7 @@ pub fn cards() -> Vec<ModelCard> {
             gated: true,
             verified: false,
             shape: GEMMA_2B,
-            held: Held::Q4,
+            quantization: Quantization::Q4,
         },
         ModelCard {
             key: "gemma-2-2b-it",
@@ -199,7 +201,7 @@ pub fn cards() -> Vec<ModelCard> {
             gated: false,
             verified: false,
             shape: GEMMA_2_2B,
-            held: Held::Q4KM,
+            quantization: Quantization::Q4KM,
         },
     ]
 }

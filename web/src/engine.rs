@@ -3,14 +3,16 @@
 //! Requests are done one after the other by one task ([`session`]); what changes a request that is under way
 //! (cancel, pause, stop, a newer text) is noted the moment it arrives ([`inbox`]).
 
-mod ask;
+mod active;
 pub mod blob_source;
 mod data;
 mod exports;
 mod inbox;
 mod model;
+mod plan;
 mod policy;
 mod problem;
+mod request;
 mod results;
 mod runs;
 mod self_test;
@@ -20,14 +22,13 @@ mod table_file;
 #[cfg(test)]
 mod tests;
 mod train;
-mod using;
 
 use wasm_bindgen::{JsCast, closure::Closure};
 use web_sys::{DedicatedWorkerGlobalScope, MessageEvent};
 
 use crate::{
     protocol::{Failure, FromEngine, UNASKED},
-    watch::watch,
+    traffic::observe,
 };
 
 /// Starts the worker. Messages that arrive before the policy is tested wait.
@@ -45,12 +46,12 @@ pub fn start() {
     wasm_bindgen_futures::spawn_local(async move {
         match policy::test().await {
             Ok(policy) => {
-                ask::say(UNASKED, &FromEngine::Ready { policy }, &[]);
-                watch(|more| ask::say(UNASKED, &FromEngine::Traffic(more), &[]));
+                request::post(UNASKED, &FromEngine::Ready { policy }, &[]);
+                observe(|more| request::post(UNASKED, &FromEngine::Traffic(more), &[]));
                 session::serve(inbox).await;
             }
             Err(reason) => {
-                ask::say(UNASKED, &FromEngine::Refused { reason: reason.clone() }, &[]);
+                request::post(UNASKED, &FromEngine::Refused { reason: reason.clone() }, &[]);
                 inbox.refuse_all(&reason);
             }
         }
@@ -66,7 +67,7 @@ fn watch_panics() {
             fatal: true,
             piece: None,
         };
-        ask::say(UNASKED, &FromEngine::Failed(failure), &[]);
+        request::post(UNASKED, &FromEngine::Failed(failure), &[]);
         console_error_panic_hook::hook(info);
     }));
 }

@@ -20,7 +20,7 @@ pub mod page;
 #[cfg(target_arch = "wasm32")]
 pub mod storage;
 #[cfg(target_arch = "wasm32")]
-pub mod watch;
+pub mod traffic;
 #[cfg(target_arch = "wasm32")]
 pub mod wire;
 

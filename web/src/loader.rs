@@ -1,13 +1,13 @@
 //! The loader worker: fetches model files from the named hosts and keeps them. It never sees the user's data.
 
-mod desk;
 mod fetch;
 mod import;
 mod kept;
+mod progress;
+mod requests;
 mod shrink;
 mod speed;
 mod target;
-mod teller;
 
 use wasm_bindgen::{JsCast, closure::Closure};
 use web_sys::{Blob, DedicatedWorkerGlobalScope, MessageEvent};
@@ -15,40 +15,40 @@ use web_sys::{Blob, DedicatedWorkerGlobalScope, MessageEvent};
 use crate::{
     protocol::{Envelope, Failure, FromLoader, ToLoader, UNASKED},
     storage::StorageError,
-    watch::watch,
+    traffic::observe,
     wire::{pack, unpack, words},
 };
 
 /// Starts the worker.
 pub fn start() {
     console_error_panic_hook::set_once();
-    let desk = desk::Desk::default();
+    let loader = requests::Loader::default();
     let scope: DedicatedWorkerGlobalScope = js_sys::global().unchecked_into();
     let on_message = Closure::<dyn FnMut(MessageEvent)>::new(move |event: MessageEvent| {
         match unpack::<ToLoader>(&event.data()) {
             Ok((message, blobs)) => {
-                let desk = desk.clone();
+                let loader = loader.clone();
                 // requests do not wait for each other: the list can be seen while a model is fetched
                 wasm_bindgen_futures::spawn_local(async move {
-                    let (answer, blobs) = desk.handle(message.id, message.body, blobs).await;
-                    say(message.id, &answer, &blobs);
+                    let (answer, blobs) = loader.handle(message.id, message.body, blobs).await;
+                    post(message.id, &answer, &blobs);
                 });
             }
             Err(error) => {
                 let failure = Failure { fatal: true, ..Failure::new(error.to_string(), "") };
-                say(UNASKED, &FromLoader::Failed(failure), &[]);
+                post(UNASKED, &FromLoader::Failed(failure), &[]);
             }
         }
     });
     scope.set_onmessage(Some(on_message.as_ref().unchecked_ref()));
     // it lives as long as the worker
     on_message.forget();
-    watch(|more| say(UNASKED, &FromLoader::Traffic(more), &[]));
-    say(UNASKED, &FromLoader::Ready, &[]);
+    observe(|more| post(UNASKED, &FromLoader::Traffic(more), &[]));
+    post(UNASKED, &FromLoader::Ready, &[]);
 }
 
 /// Posts a message to the page.
-fn say(id: u64, message: &FromLoader, blobs: &[Blob]) {
+fn post(id: u64, message: &FromLoader, blobs: &[Blob]) {
     let scope: DedicatedWorkerGlobalScope = js_sys::global().unchecked_into();
     if let Ok(value) = pack(&Envelope::new(id, message), blobs) {
         // a page that is gone has nobody left to tell

@@ -48,7 +48,7 @@ fn sizes_are_plausible_for_the_weights() {
             Projection::ALL.iter().map(|p| p.shape(&config)).map(|(a, b)| a * b).sum();
         let weights = config.vocab * config.hidden + config.layers.len() * layer;
         let bits = card.bytes as f64 * 8.0 / weights as f64;
-        let expected = if card.held == Held::Q4 { 15.9..16.2 } else { 4.5..7.7 };
+        let expected = if card.quantization == Quantization::Q4 { 15.9..16.2 } else { 4.5..7.7 };
         assert!(expected.contains(&bits), "{}: {bits} bits a weight", card.key);
     }
 }

@@ -13,9 +13,9 @@ use hearth_formats::tokenizer::Tokenizer;
 use web_sys::Blob;
 
 use super::{
-    ask::Ask,
     model::Loaded,
     problem::{Problem, first},
+    request::Request,
 };
 use crate::{
     protocol::{DataChoices, DataPreview, DataReport, FilledPrompt, FromEngine},
@@ -45,7 +45,7 @@ pub struct Data {
 
 /// Reads a table piece by piece.
 pub async fn read_table(
-    ask: &Ask,
+    request: &Request,
     name: &str,
     blob: &Blob,
     options: TableOptions,
@@ -73,9 +73,9 @@ pub async fn read_table(
         let piece = read_blob(blob, at, end).await.map_err(unreadable)?;
         survey.push(&piece.to_vec()).map_err(in_file)?;
         at = end;
-        ask.tell_now_and_then(|| FromEngine::Reading { bytes: at / 2, total, rows: 0 });
-        ask.breathe().await;
-        ask.check()?;
+        request.tell_now_and_then(|| FromEngine::Reading { bytes: at / 2, total, rows: 0 });
+        request.yield_now().await;
+        request.check()?;
     }
     let mut stream = survey.finish().map_err(in_file)?;
     let mut rows = Vec::new();
@@ -85,13 +85,13 @@ pub async fn read_table(
         let piece = read_blob(blob, at, end).await.map_err(unreadable)?;
         rows.extend(stream.push(&piece.to_vec()).map_err(in_file)?);
         at = end;
-        ask.tell_now_and_then(|| FromEngine::Reading {
+        request.tell_now_and_then(|| FromEngine::Reading {
             bytes: (total + at) / 2,
             total,
             rows: stream.progress().rows,
         });
-        ask.breathe().await;
-        ask.check()?;
+        request.yield_now().await;
+        request.check()?;
     }
     rows.extend(stream.finish().map_err(in_file)?);
     stream.into_table(rows).map_err(in_file)
@@ -109,22 +109,26 @@ pub fn first_rows(table: &Table, rows: usize) -> Vec<Vec<String>> {
 impl Data {
     /// Reads a file.
     pub async fn read(
-        ask: &Ask,
+        request: &Request,
         name: String,
         blob: Blob,
         options: TableOptions,
     ) -> Result<Self, Problem> {
-        let table = read_table(ask, &name, &blob, options.clone()).await?;
+        let table = read_table(request, &name, &blob, options.clone()).await?;
         Ok(Self { name, blob, options, table, choices: None, prepared: None })
     }
 
     /// What the page shows of it.
-    pub async fn preview(&self, ask: &Ask, on_the_way: bool) -> Result<DataPreview, Problem> {
+    pub async fn preview(
+        &self,
+        request: &Request,
+        on_the_way: bool,
+    ) -> Result<DataPreview, Problem> {
         let table = &self.table;
         let mut values = Vec::new();
         let mut numeric = Vec::new();
         for column in 0..table.columns.len() {
-            values.push(self.values(ask, column).await?);
+            values.push(self.values(request, column).await?);
             let mut all = true;
             for row in &table.rows {
                 let cell = row.fields[column].trim();
@@ -132,10 +136,10 @@ impl Data {
                 if !all {
                     break;
                 }
-                ask.breathe().await;
+                request.yield_now().await;
             }
             numeric.push(all && table.rows.iter().any(|r| !r.fields[column].trim().is_empty()));
-            ask.check()?;
+            request.check()?;
         }
         let guessed = guess_roles_told(table);
         let lines = table.dialect.lines().into_iter();
@@ -171,7 +175,7 @@ impl Data {
     /// The different values of a column with their rows, most frequent first.
     async fn values(
         &self,
-        ask: &Ask,
+        request: &Request,
         column: usize,
     ) -> Result<Option<Vec<(String, usize)>>, Problem> {
         let mut counts: HashMap<&str, usize> = HashMap::new();
@@ -180,7 +184,7 @@ impl Data {
             if counts.len() > VALUES {
                 return Ok(None);
             }
-            ask.breathe().await;
+            request.yield_now().await;
         }
         let mut values: Vec<(String, usize)> =
             counts.into_iter().map(|(value, rows)| (value.to_owned(), rows)).collect();
@@ -228,7 +232,7 @@ impl Data {
     /// What the page shows of the prepared rows.
     pub async fn report(
         &self,
-        ask: &Ask,
+        request: &Request,
         model: Option<&Loaded>,
         spec: &PromptSpec,
         on_the_way: bool,
@@ -249,7 +253,7 @@ impl Data {
             // a prompt that cannot be made yet is told where it is written, not here
             if let Ok(prompter) = prompter(&model.tokenizer, spec, &data.classes) {
                 let lengths;
-                (lengths, cut) = lengths_of(ask, &prompter, prepared).await?;
+                (lengths, cut) = lengths_of(request, &prompter, prepared).await?;
                 tokens = TokenHistogram::new(&lengths);
             }
         }
@@ -325,7 +329,7 @@ pub fn prompter<'t>(
 
 /// Tokens of the prompt of every row in use, and how many are cut.
 pub async fn lengths_of(
-    ask: &Ask,
+    request: &Request,
     prompter: &Prompter<'_>,
     prepared: &Prepared,
 ) -> Result<(Vec<usize>, usize), Problem> {
@@ -336,8 +340,8 @@ pub async fn lengths_of(
         let row = prompter.row(&prepared.data.examples[place].text);
         cut += usize::from(row.cut);
         lengths.push(row.ids.len());
-        ask.breathe().await;
-        ask.check()?;
+        request.yield_now().await;
+        request.check()?;
     }
     Ok((lengths, cut))
 }

@@ -8,10 +8,10 @@ use hearth_formats::{gguf, peft};
 use web_sys::Blob;
 
 use super::{
+    active::ActiveClassifier,
     model::family,
     problem::{Problem, first},
-    session::{Answer, Session},
-    using::Using,
+    session::{Reply, Session},
 };
 use crate::{
     protocol::{ClassifierSummary, FromEngine},
@@ -21,7 +21,7 @@ use crate::{
 
 const BINARY: &str = "application/octet-stream";
 
-impl Using<'_> {
+impl ActiveClassifier<'_> {
     /// As one file.
     pub fn to_blob(&self, name: &str) -> Result<Blob, Problem> {
         let evaluation = self.evaluation.clone();
@@ -33,7 +33,7 @@ impl Using<'_> {
 
 impl Session<'_> {
     /// The classifier as one file.
-    pub fn export_bundle(&mut self, name: &str) -> Result<Answer, Problem> {
+    pub fn export_bundle(&mut self, name: &str) -> Result<Reply, Problem> {
         let bytes = self.in_use()?.to_blob(name)?;
         file(
             vec![(file_name(name, "hearth"), bytes)],
@@ -42,7 +42,7 @@ impl Session<'_> {
     }
 
     /// The adapter as PEFT reads it.
-    pub fn export_peft(&mut self, base_model: &str) -> Result<Answer, Problem> {
+    pub fn export_peft(&mut self, base_model: &str) -> Result<Reply, Problem> {
         let adapter = self.adapter(base_model)?;
         let files = vec![
             (
@@ -55,7 +55,7 @@ impl Session<'_> {
     }
 
     /// The adapter as llama.cpp reads it.
-    pub fn export_gguf(&mut self) -> Result<Answer, Problem> {
+    pub fn export_gguf(&mut self) -> Result<Reply, Problem> {
         let architecture = family(&self.loaded()?.model);
         let adapter = self.adapter("")?;
         let bytes = gguf::lora::write(&adapter, architecture)?;
@@ -70,7 +70,7 @@ impl Session<'_> {
     }
 
     /// The report.
-    pub fn export_report(&mut self, created: String) -> Result<Answer, Problem> {
+    pub fn export_report(&mut self, created: String) -> Result<Reply, Problem> {
         let using = self.in_use()?;
         let none = || {
             first(
@@ -103,8 +103,8 @@ impl Session<'_> {
         let (classifier, note) =
             TextClassifier::from_bundle(&loaded.model, &loaded.tokenizer, &bundle).await?;
         let kept = bundle.classifier;
-        let using = Using {
-            id: self.base.next_id(),
+        let using = ActiveClassifier {
+            id: self.state.next_id(),
             classifier,
             name: name.map_or(kept.name, str::to_owned),
             base: kept.base.name,
@@ -119,12 +119,12 @@ impl Session<'_> {
             run: None,
         };
         let summary = using.summary();
-        self.using = Some(using);
+        self.active = Some(using);
         Ok(summary)
     }
 }
 
-fn file(files: Vec<(String, Blob)>, note: &str) -> Result<Answer, Problem> {
+fn file(files: Vec<(String, Blob)>, note: &str) -> Result<Reply, Problem> {
     let (names, blobs) = files.into_iter().unzip();
     Ok((FromEngine::File { names, note: note.to_owned() }, blobs))
 }

@@ -11,7 +11,7 @@ use std::{
 use wasm_bindgen::JsValue;
 use web_sys::Blob;
 
-use super::ask::say;
+use super::request::post;
 use crate::{
     protocol::{Classified, Failure, FromEngine, ProtocolError, ToEngine, UNASKED},
     wire::unpack,
@@ -19,10 +19,10 @@ use crate::{
 
 /// What a running training is asked to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Wish {
+pub enum Control {
     /// Nothing.
     #[default]
-    GoOn,
+    Continue,
     /// Keep a snapshot and stand still.
     Pause,
     /// End now, keep the best.
@@ -30,7 +30,7 @@ pub enum Wish {
 }
 
 /// A request that waits.
-pub struct Request {
+pub struct Incoming {
     pub id: u64,
     pub body: ToEngine,
     pub blobs: Vec<Blob>,
@@ -38,11 +38,11 @@ pub struct Request {
 
 #[derive(Default)]
 struct State {
-    waiting: RefCell<VecDeque<Request>>,
+    waiting: RefCell<VecDeque<Incoming>>,
     waker: RefCell<Option<Waker>>,
     cancelled: RefCell<HashSet<u64>>,
     training: Cell<bool>,
-    wish: Cell<Wish>,
+    control: Cell<Control>,
     refused: RefCell<Option<String>>,
 }
 
@@ -55,18 +55,18 @@ impl Inbox {
     pub fn receive(&self, value: &JsValue) {
         match unpack::<ToEngine>(value) {
             Ok((message, blobs)) => {
-                self.take(Request { id: message.id, body: message.body, blobs });
+                self.take(Incoming { id: message.id, body: message.body, blobs });
             }
             Err(error) => {
                 let fatal = matches!(error, ProtocolError::OtherBuild { .. });
                 let failure = Failure { fatal, ..Failure::new(error.to_string(), "") };
-                say(UNASKED, &FromEngine::Failed(failure), &[]);
+                post(UNASKED, &FromEngine::Failed(failure), &[]);
             }
         }
     }
 
     /// Takes a request.
-    pub fn take(&self, request: Request) {
+    pub fn take(&self, request: Incoming) {
         let state = &self.0;
         if let Some(reason) = state.refused.borrow().as_ref() {
             return refuse(&request, reason);
@@ -74,13 +74,13 @@ impl Inbox {
         match request.body {
             ToEngine::Cancel { request: given_up } => {
                 state.cancelled.borrow_mut().insert(given_up);
-                say(request.id, &FromEngine::Done, &[]);
+                post(request.id, &FromEngine::Done, &[]);
             }
             ToEngine::Pause | ToEngine::Stop if !state.training.get() => {
-                say(request.id, &FromEngine::Failed(Failure::new("No run is training.", "")), &[]);
+                post(request.id, &FromEngine::Failed(Failure::new("No run is training.", "")), &[]);
             }
-            ToEngine::Pause => self.wish_for(request.id, Wish::Pause),
-            ToEngine::Stop => self.wish_for(request.id, Wish::Stop),
+            ToEngine::Pause => self.set_control(request.id, Control::Pause),
+            ToEngine::Stop => self.set_control(request.id, Control::Stop),
             _ => {
                 if matches!(request.body, ToEngine::Classify { .. }) {
                     self.overtake();
@@ -97,9 +97,9 @@ impl Inbox {
         }
     }
 
-    fn wish_for(&self, id: u64, wish: Wish) {
-        self.0.wish.set(wish);
-        say(id, &FromEngine::Done, &[]);
+    fn set_control(&self, id: u64, control: Control) {
+        self.0.control.set(control);
+        post(id, &FromEngine::Done, &[]);
     }
 
     /// Answers the texts that wait: a newer one is there.
@@ -114,14 +114,14 @@ impl Inbox {
                     cut: false,
                     milliseconds: 0.0,
                 };
-                say(request.id, &FromEngine::Classified(nothing), &[]);
+                post(request.id, &FromEngine::Classified(nothing), &[]);
             }
             !old
         });
     }
 
     /// The next request.
-    pub async fn next(&self) -> Request {
+    pub async fn next(&self) -> Incoming {
         poll_fn(|context| match self.0.waiting.borrow_mut().pop_front() {
             Some(request) => Poll::Ready(request),
             None => {
@@ -145,12 +145,12 @@ impl Inbox {
     /// A training was asked for, or its steps are over: only in between it can be paused.
     pub fn training(&self, on: bool) {
         self.0.training.set(on);
-        self.0.wish.set(Wish::GoOn);
+        self.0.control.set(Control::Continue);
     }
 
     /// What the training is asked to do.
-    pub fn wish(&self) -> Wish {
-        self.0.wish.get()
+    pub fn control(&self) -> Control {
+        self.0.control.get()
     }
 
     /// Refuses everything that waits or comes.
@@ -160,6 +160,6 @@ impl Inbox {
     }
 }
 
-fn refuse(request: &Request, reason: &str) {
-    say(request.id, &FromEngine::Failed(Failure::new(reason, "")), &[]);
+fn refuse(request: &Incoming, reason: &str) {
+    post(request.id, &FromEngine::Failed(Failure::new(reason, "")), &[]);
 }

@@ -12,7 +12,7 @@ use hearth_gpu::{Gpu, GpuOptions};
 use web_sys::Blob;
 use web_time::Instant;
 
-use super::{ask::Ask, blob_source::BlobSource, problem::Problem, session::Base};
+use super::{blob_source::BlobSource, problem::Problem, request::Request, session::EngineState};
 use crate::{
     protocol::{BadPiece, FromEngine, GpuSummary, ModelFile, ModelSummary, ToEngine, WeightsAs},
     weights::precision,
@@ -29,12 +29,12 @@ pub struct Loaded {
 }
 
 /// The GPU, opened once.
-pub async fn gpu(base: &mut Base) -> Result<Gpu, Problem> {
-    match &base.gpu {
+pub async fn gpu(state: &mut EngineState) -> Result<Gpu, Problem> {
+    match &state.gpu {
         Some(gpu) if !gpu.is_lost() => Ok(gpu.clone()),
         _ => {
             let gpu = Gpu::open(&GpuOptions::default()).await?;
-            base.gpu = Some(gpu.clone());
+            state.gpu = Some(gpu.clone());
             Ok(gpu)
         }
     }
@@ -53,8 +53,8 @@ pub fn summary(gpu: &Gpu) -> GpuSummary {
 
 /// Loads the model that the request names.
 pub async fn load(
-    base: &mut Base,
-    ask: &Ask,
+    state: &mut EngineState,
+    request: &Request,
     body: ToEngine,
     blobs: Vec<Blob>,
 ) -> Result<Loaded, Problem> {
@@ -62,7 +62,7 @@ pub async fn load(
         return Err(Problem::new("This request does not load a model.", ""));
     };
     let bad = Rc::new(RefCell::new(None));
-    let loaded = load_files(base, ask, name, &files, weights, blobs, &bad).await;
+    let loaded = load_files(state, request, name, &files, weights, blobs, &bad).await;
     let piece: Option<BadPiece> = bad.borrow_mut().take();
     match (loaded, piece) {
         (Err(Problem::Failed(mut failure)), Some(piece)) => {
@@ -75,8 +75,8 @@ pub async fn load(
 }
 
 async fn load_files(
-    base: &mut Base,
-    ask: &Ask,
+    state: &mut EngineState,
+    request: &Request,
     name: String,
     files: &[ModelFile],
     weights: WeightsAs,
@@ -87,7 +87,7 @@ async fn load_files(
     if files.is_empty() || files.len() != blobs.len() {
         return Err(Problem::new("The model's files are missing.", "Choose them again."));
     }
-    let gpu = gpu(base).await?;
+    let gpu = gpu(state).await?;
     let before = gpu.account().in_use();
     let source = |(file, blob): (&ModelFile, Blob)| {
         Rc::new(BlobSource::new(&file.name, blob, file.pieces.clone(), bad.clone()))
@@ -96,7 +96,7 @@ async fn load_files(
     let sources: Vec<Rc<dyn ByteSource>> =
         blobs.iter().map(|blob| blob.clone() as Rc<dyn ByteSource>).collect();
     let checkpoint = Checkpoint::open(sources.clone()).await?;
-    ask.check()?;
+    request.check()?;
     // another model has another tokenizer: what it is matters more
     config_and_notes(&checkpoint)?;
     // before the weights: where it is missing, that should not take minutes to find out
@@ -107,14 +107,14 @@ async fn load_files(
         embedding: Embedding::FromSource,
     };
     let model = Model::load(&gpu, &checkpoint, options, |state| {
-        ask.tell_now_and_then(|| FromEngine::Loading { done: state.done, total: state.total });
-        !ask.is_cancelled()
+        request.tell_now_and_then(|| FromEngine::Loading { done: state.done, total: state.total });
+        !request.is_cancelled()
     });
     let model = model.await?;
     for blob in &blobs {
-        blob.check_rest(|| !ask.is_cancelled()).await?;
+        blob.check_rest(|| !request.is_cancelled()).await?;
     }
-    ask.check()?;
+    request.check()?;
     let (tokens, vocabulary) = (tokenizer.vocab_size(), model.config.vocab);
     if tokens > vocabulary {
         return Err(Problem::new(

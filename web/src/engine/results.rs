@@ -10,16 +10,16 @@ use serde::{Deserialize, Serialize};
 use web_sys::Blob;
 
 use super::{
-    ask::Ask,
+    active::ActiveClassifier,
     problem::Problem,
+    request::Request,
     runs::{CLASSIFIER, KeptRun},
-    session::{Base, Session},
+    session::{EngineState, Session},
     train::MISTAKES,
-    using::Using,
 };
 use crate::{
     protocol::{Evaluated, InUse},
-    storage::{StorageError, shelf::Shelf},
+    storage::{StorageError, run_store::RunStore},
 };
 
 const RESULTS: &str = "results";
@@ -43,25 +43,29 @@ impl KeptResults {
     }
 
     /// Those of a run; none where an earlier version kept it.
-    pub async fn read(shelf: &Shelf, key: &str) -> Result<Option<Self>, StorageError> {
-        shelf.get_safe(key, RESULTS, |bytes| serde_json::from_slice(bytes).ok()).await
+    pub async fn read(store: &RunStore, key: &str) -> Result<Option<Self>, StorageError> {
+        store.get_safe(key, RESULTS, |bytes| serde_json::from_slice(bytes).ok()).await
     }
 }
 
 /// Keeps the results of a finished run.
 pub async fn keep(
-    base: &Base,
+    state: &EngineState,
     run: &KeptRun,
     test: &Evaluated,
     report: &Report,
 ) -> Result<(), Problem> {
     let kept = KeptResults::of(test, report);
     let json = serde_json::to_vec(&kept).map_err(|e| Problem::new(e.to_string(), ""))?;
-    Ok(run.shelf(base).put_safe(&run.record.key, RESULTS, &json).await?)
+    Ok(run.store(state).put_safe(&run.record.key, RESULTS, &json).await?)
 }
 
 /// Figures of scored rows at a threshold.
-async fn figures_at(ask: &Ask, test: &Evaluated, threshold: f64) -> Result<Evaluation, Problem> {
+async fn figures_at(
+    request: &Request,
+    test: &Evaluated,
+    threshold: f64,
+) -> Result<Evaluation, Problem> {
     let (names, positive) = (&test.evaluation.classes, test.evaluation.positive);
     let probabilities: Vec<f64> = test.rows.iter().flat_map(|r| r.probabilities.clone()).collect();
     let truth: Vec<usize> = test.rows.iter().map(|row| row.truth).collect();
@@ -72,10 +76,10 @@ async fn figures_at(ask: &Ask, test: &Evaluated, threshold: f64) -> Result<Evalu
         positive,
         threshold,
     };
-    Ok(measure::with_intervals(scored, names, &mut async || ask.breathe().await).await?)
+    Ok(measure::with_intervals(scored, names, &mut async || request.yield_now().await).await?)
 }
 
-impl Using<'_> {
+impl ActiveClassifier<'_> {
     /// For the page.
     pub fn with_results(&self) -> InUse {
         InUse {
@@ -91,13 +95,13 @@ impl Using<'_> {
     }
 
     /// Moves the threshold; everything that is told of this classifier is told at the new one.
-    async fn move_threshold(&mut self, ask: &Ask, threshold: f64) -> Result<(), Problem> {
+    async fn move_threshold(&mut self, request: &Request, threshold: f64) -> Result<(), Problem> {
         let own = match &self.own {
-            Some(test) => Some(figures_at(ask, test, threshold).await?),
+            Some(test) => Some(figures_at(request, test, threshold).await?),
             None => None,
         };
         let measured = match &self.measured {
-            Some(test) => Some(figures_at(ask, test, threshold).await?),
+            Some(test) => Some(figures_at(request, test, threshold).await?),
             None => None,
         };
         let rows = self.measured.as_ref().or(self.own.as_ref()).map_or(0, |test| test.rows.len());
@@ -147,7 +151,7 @@ impl Session<'_> {
     /// From which probability on the positive class is predicted. A run of this browser is kept with it.
     pub async fn set_threshold(
         &mut self,
-        ask: &Ask,
+        request: &Request,
         threshold: f64,
         classifier: u64,
     ) -> Result<InUse, Problem> {
@@ -173,10 +177,10 @@ impl Session<'_> {
                 "Evaluate the classifier on a labeled table first.",
             ));
         }
-        using.move_threshold(ask, threshold).await?;
+        using.move_threshold(request, threshold).await?;
         if let Err(problem) = self.keep_threshold().await {
             let Problem::Failed(failure) = problem else { return Err(problem) };
-            ask.warn(format!(
+            request.warn(format!(
                 "The threshold is in use but could not be stored: {}. Export the classifier to keep it.",
                 failure.what.trim_end_matches('.')
             ));
@@ -190,16 +194,16 @@ impl Session<'_> {
             // a run of an earlier version has no results, but a classifier
             let Some(run) = using.run.clone() else { return Ok(()) };
             let bundle = using.to_blob(&run.record.name)?;
-            return keep_classifier(self.base, &run, &bundle).await;
+            return keep_classifier(self.state, &run, &bundle).await;
         };
         let (run, test, report) = (run.clone(), test.clone(), report.clone());
         let bundle = using.to_blob(&run.record.name)?;
-        keep_classifier(self.base, &run, &bundle).await?;
-        keep(self.base, &run, &test, &report).await?;
-        run.save(self.base).await
+        keep_classifier(self.state, &run, &bundle).await?;
+        keep(self.state, &run, &test, &report).await?;
+        run.save(self.state).await
     }
 }
 
-async fn keep_classifier(base: &Base, run: &KeptRun, bundle: &Blob) -> Result<(), Problem> {
-    Ok(run.shelf(base).put(&run.record.key, CLASSIFIER, bundle).await?)
+async fn keep_classifier(state: &EngineState, run: &KeptRun, bundle: &Blob) -> Result<(), Problem> {
+    Ok(run.store(state).put(&run.record.key, CLASSIFIER, bundle).await?)
 }

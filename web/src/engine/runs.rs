@@ -8,15 +8,15 @@ use serde::{Deserialize, Serialize};
 use web_sys::Blob;
 
 use super::{
-    ask::Ask,
     data::Data,
     problem::Problem,
+    request::Request,
     results::KeptResults,
-    session::{Base, Session, no_data},
+    session::{EngineState, Session, no_data},
 };
 use crate::{
     protocol::{DataChoices, FromEngine, InUse, RunRecord, RunState},
-    storage::{StorageError, detached, shelf::Shelf},
+    storage::{StorageError, detached, run_store::RunStore},
 };
 
 /// Names of a run's files.
@@ -39,19 +39,19 @@ pub struct KeptRun {
 
 impl KeptRun {
     /// Where it lies.
-    pub fn shelf(&self, base: &Base) -> Shelf {
-        if self.record.kept { base.shelf.clone() } else { base.memory.clone() }
+    pub fn store(&self, state: &EngineState) -> RunStore {
+        if self.record.kept { state.store.clone() } else { state.memory.clone() }
     }
 
     /// Writes its record.
-    pub async fn save(&self, base: &Base) -> Result<(), Problem> {
-        Ok(self.try_save(base).await??)
+    pub async fn save(&self, state: &EngineState) -> Result<(), Problem> {
+        Ok(self.try_save(state).await??)
     }
 
     /// Writes its record; the storage's own refusal inside.
-    pub async fn try_save(&self, base: &Base) -> Result<Result<(), StorageError>, Problem> {
+    pub async fn try_save(&self, state: &EngineState) -> Result<Result<(), StorageError>, Problem> {
         let json = serde_json::to_vec(self).map_err(|e| Problem::new(e.to_string(), ""))?;
-        Ok(self.shelf(base).put_safe(&self.record.key, RECORD, &json).await)
+        Ok(self.store(state).put_safe(&self.record.key, RECORD, &json).await)
     }
 
     /// What to tell once it is finished, where it does not outlive the tab; nothing where it does.
@@ -66,59 +66,59 @@ impl KeptRun {
     }
 
     /// Forgets the user's texts and the snapshots of a finished run: only its classifier is needed now.
-    pub async fn forget_data(&self, base: &Base) -> Result<(), Problem> {
-        let (shelf, key) = (self.shelf(base), &self.record.key);
+    pub async fn forget_data(&self, state: &EngineState) -> Result<(), Problem> {
+        let (store, key) = (self.store(state), &self.record.key);
         for name in [DATA, "snapshot-0", "snapshot-1"] {
-            shelf.remove_file(key, name).await?;
+            store.remove_file(key, name).await?;
         }
         Ok(())
     }
 }
 
 /// A run's record; none where there is none that this build can read.
-pub async fn read(shelf: &Shelf, key: &str) -> Result<Option<KeptRun>, StorageError> {
+pub async fn read(store: &RunStore, key: &str) -> Result<Option<KeptRun>, StorageError> {
     let parse = |bytes: &[u8]| serde_json::from_slice::<KeptRun>(bytes).ok();
-    shelf.get_safe(key, RECORD, parse).await
+    store.get_safe(key, RECORD, parse).await
 }
 
-async fn find(base: &Base, key: &str) -> Result<(KeptRun, Shelf), Problem> {
-    for shelf in [&base.memory, &base.shelf] {
-        if !shelf.keys().await?.iter().any(|k| k == key) {
+async fn find(state: &EngineState, key: &str) -> Result<(KeptRun, RunStore), Problem> {
+    for store in [&state.memory, &state.store] {
+        if !store.keys().await?.iter().any(|k| k == key) {
             continue;
         }
-        if let Some(run) = read(shelf, key).await? {
-            return Ok((run, shelf.clone()));
+        if let Some(run) = read(store, key).await? {
+            return Ok((run, store.clone()));
         }
     }
     Err(Problem::new("This run is no longer stored.", "Start a new one."))
 }
 
 /// All runs, newest first. What cannot be read is left out, with a warning.
-pub async fn list(ask: &Ask, base: &Base) -> Result<Vec<RunRecord>, Problem> {
+pub async fn list(request: &Request, state: &EngineState) -> Result<Vec<RunRecord>, Problem> {
     let mut runs = Vec::new();
-    for shelf in [&base.memory, &base.shelf] {
-        for key in shelf.keys().await? {
-            match read(shelf, &key).await {
+    for store in [&state.memory, &state.store] {
+        for key in store.keys().await? {
+            match read(store, &key).await {
                 Ok(Some(run)) => {
                     // killed between finishing and forgetting: nobody needs its copy of the table any more
                     if run.record.state == RunState::Finished
-                        && shelf.get(&key, DATA).await?.is_some()
+                        && store.get(&key, DATA).await?.is_some()
                     {
-                        run.forget_data(base).await?;
+                        run.forget_data(state).await?;
                     }
                     runs.push(run.record);
                 }
-                Ok(None) if shelf.get(&key, RECORD).await?.is_some() => {
-                    ask.warn(
+                Ok(None) if store.get(&key, RECORD).await?.is_some() => {
+                    request.warn(
                         "A run was stored by another version of Hearth and cannot be read here.",
                     );
                 }
                 // killed between making the folder and writing the record: nothing is in it
-                Ok(None) => shelf.remove(&key).await.or_else(|error| match error {
+                Ok(None) => store.remove(&key).await.or_else(|error| match error {
                     StorageError::Busy(_) => Ok(()),
                     other => Err(other),
                 })?,
-                Err(error) => ask.warn(format!("A stored run cannot be read: {error}")),
+                Err(error) => request.warn(format!("A stored run cannot be read: {error}")),
             }
         }
     }
@@ -127,22 +127,22 @@ pub async fn list(ask: &Ask, base: &Base) -> Result<Vec<RunRecord>, Problem> {
 }
 
 /// Forgets a run.
-pub async fn delete(base: &Base, key: &str) -> Result<(), Problem> {
-    base.memory.remove(key).await?;
-    if base.shelf.is_kept() {
-        base.shelf.remove(key).await?;
+pub async fn delete(state: &EngineState, key: &str) -> Result<(), Problem> {
+    state.memory.remove(key).await?;
+    if state.store.is_kept() {
+        state.store.remove(key).await?;
     }
     Ok(())
 }
 
 /// Forgets every run.
-pub async fn delete_all(base: &mut Base) -> Result<(), Problem> {
-    base.memory = Shelf::in_memory();
+pub async fn delete_all(state: &mut EngineState) -> Result<(), Problem> {
+    state.memory = RunStore::in_memory();
     let mut refused = Ok(());
-    if base.shelf.is_kept() {
-        for key in base.shelf.keys().await? {
+    if state.store.is_kept() {
+        for key in state.store.keys().await? {
             // the others go all the same
-            refused = base.shelf.remove(&key).await.and(refused);
+            refused = state.store.remove(&key).await.and(refused);
         }
     }
     Ok(refused?)
@@ -152,7 +152,7 @@ impl Session<'_> {
     /// Makes a run's record and keeps what going on needs.
     pub async fn new_run(
         &mut self,
-        ask: &Ask,
+        request: &Request,
         name: String,
         spec: PromptSpec,
         recipe: Recipe,
@@ -161,10 +161,10 @@ impl Session<'_> {
     ) -> Result<KeptRun, Problem> {
         let model = self.loaded()?.summary.clone();
         recipe.check().map_err(|e| Problem::new(e.to_string(), ""))?;
-        if let Some(why) = self.base.nothing_kept.take() {
-            ask.warn(why);
+        if let Some(why) = self.state.nothing_kept.take() {
+            request.warn(why);
         }
-        let data = self.base.data.as_mut().ok_or_else(no_data)?;
+        let data = self.state.data.as_mut().ok_or_else(no_data)?;
         let mut choices = data.choices.clone();
         if let Some(choices) = &mut choices {
             (choices.validation_seed, choices.validation_share) =
@@ -197,7 +197,7 @@ impl Session<'_> {
             seconds: 0.0,
             tokens: 0,
             gpu_bytes: 0,
-            kept: self.base.shelf.is_kept(),
+            kept: self.state.store.is_kept(),
         };
         let choices = choices.ok_or_else(no_data)?;
         let options = data.options.clone();
@@ -208,7 +208,7 @@ impl Session<'_> {
                 return Err(problem);
             }
             if let Problem::Failed(failure) = problem {
-                ask.warn(format!(
+                request.warn(format!(
                     "{}. The run starts anyway, but closing the tab would lose it.",
                     failure.what.trim_end_matches('.')
                 ));
@@ -226,25 +226,29 @@ impl Session<'_> {
         why: String,
     ) -> Result<(), Problem> {
         // what is half written must not be offered later; a storage that refuses even this has been told of
-        let _ = self.base.shelf.remove(&run.record.key).await;
+        let _ = self.state.store.remove(&run.record.key).await;
         run.record.kept = false;
         run.not_kept = Some(why);
-        let data = self.base.data.as_ref().ok_or_else(no_data)?;
+        let data = self.state.data.as_ref().ok_or_else(no_data)?;
         self.keep(run, &data.blob).await?;
-        self.base.memory.set_snapshots(&run.record.key, snapshots);
+        self.state.memory.set_snapshots(&run.record.key, snapshots);
         Ok(())
     }
 
     async fn keep(&self, run: &KeptRun, data: &Blob) -> Result<(), Problem> {
-        let shelf = run.shelf(self.base);
+        let store = run.store(self.state);
         // a folder without a record is swept away by the next list, also by another tab's
-        run.save(self.base).await?;
-        Ok(shelf.put(&run.record.key, DATA, data).await?)
+        run.save(self.state).await?;
+        Ok(store.put(&run.record.key, DATA, data).await?)
     }
 
     /// Opens a run that is not finished, with its data, on the model it began with.
-    pub async fn open_unfinished(&mut self, ask: &Ask, key: &str) -> Result<KeptRun, Problem> {
-        let (run, shelf) = find(self.base, key).await?;
+    pub async fn open_unfinished(
+        &mut self,
+        request: &Request,
+        key: &str,
+    ) -> Result<KeptRun, Problem> {
+        let (run, store) = find(self.state, key).await?;
         let model = self.loaded()?;
         if run.record.state == RunState::Finished {
             return Err(Problem::new("This run has finished.", "Open its classifier instead."));
@@ -264,25 +268,26 @@ impl Session<'_> {
                 "Start a new run.",
             )
         };
-        let kept = shelf.get(key, DATA).await?.ok_or_else(lost)?;
+        let kept = store.get(key, DATA).await?.ok_or_else(lost)?;
         // the kept file goes when the run ends or moves; the data stay open, and may train another run
         let blob = detached(&kept).await.map_err(|e| StorageError::of(DATA, &e))?;
-        let mut data = Data::read(ask, run.record.data.clone(), blob, run.options.clone()).await?;
+        let mut data =
+            Data::read(request, run.record.data.clone(), blob, run.options.clone()).await?;
         data.prepare(&run.choices)?;
-        ask.tell(&FromEngine::Data(data.preview(ask, true).await?));
-        let report = data.report(ask, Some(model), &run.record.spec, true).await?;
-        ask.tell(&FromEngine::Prepared(report));
-        self.base.data = Some(data);
+        request.tell(&FromEngine::Data(data.preview(request, true).await?));
+        let report = data.report(request, Some(model), &run.record.spec, true).await?;
+        request.tell(&FromEngine::Prepared(report));
+        self.state.data = Some(data);
         Ok(run)
     }
 
     /// Takes a finished run's classifier into use.
     pub async fn open_run(&mut self, key: &str) -> Result<InUse, Problem> {
-        let (run, shelf) = find(self.base, key).await?;
+        let (run, store) = find(self.state, key).await?;
         let none =
             || Problem::new("This run has no classifier yet.", "Resume it and let it finish.");
-        let bundle = shelf.get(key, CLASSIFIER).await?.ok_or_else(none)?;
-        let results = KeptResults::read(&shelf, key).await?;
+        let bundle = store.get(key, CLASSIFIER).await?.ok_or_else(none)?;
+        let results = KeptResults::read(&store, key).await?;
         self.open_bundle(&bundle, Some(&run.record.name)).await?;
         let using = self.in_use()?;
         using.run = Some(run);

@@ -7,28 +7,28 @@ use super::{
     model::Loaded,
     problem::Problem,
     runs::{DATA, KeptRun, read},
-    session::Base,
+    session::EngineState,
 };
 use crate::{
     protocol::{RunState, StoredRun},
-    storage::{StorageError, read_blob, shelf::Shelf},
+    storage::{StorageError, read_blob, run_store::RunStore},
 };
 
 /// Most bytes of a snapshot's header: it tells of every step.
 const HEADER: u64 = 64 << 20;
 
 /// All runs in storage. Those in memory only are not.
-pub async fn list(base: &Base, model: Option<&Loaded>) -> Result<Vec<StoredRun>, Problem> {
+pub async fn list(state: &EngineState, model: Option<&Loaded>) -> Result<Vec<StoredRun>, Problem> {
     let mut all = Vec::new();
-    if !base.shelf.is_kept() {
+    if !state.store.is_kept() {
         return Ok(all);
     }
-    for key in base.shelf.keys().await? {
-        let sizes = base.shelf.sizes(&key).await?;
-        let run = read(&base.shelf, &key).await?;
+    for key in state.store.keys().await? {
+        let sizes = state.store.sizes(&key).await?;
+        let run = read(&state.store, &key).await?;
         let table = sizes.iter().find(|(name, _)| name == DATA).map(|(_, bytes)| *bytes);
         let not_resumed = match (&run, model) {
-            (Some(run), Some(model)) => not_resumed(&base.shelf, run, model).await?,
+            (Some(run), Some(model)) => not_resumed(&state.store, run, model).await?,
             _ => None,
         };
         let record = run.map(|run| run.record);
@@ -46,7 +46,7 @@ pub async fn list(base: &Base, model: Option<&Loaded>) -> Result<Vec<StoredRun>,
 /// Why a run that was interrupted cannot be resumed on this build and machine, with the model it began with; none
 /// where it can be, as far as they tell.
 async fn not_resumed(
-    shelf: &Shelf,
+    store: &RunStore,
     run: &KeptRun,
     model: &Loaded,
 ) -> Result<Option<String>, StorageError> {
@@ -55,7 +55,7 @@ async fn not_resumed(
         return Ok(None);
     }
     for slot in ["snapshot-0", "snapshot-1"] {
-        let Some(snapshot) = shelf.get(&record.key, slot).await? else { continue };
+        let Some(snapshot) = store.get(&record.key, slot).await? else { continue };
         if let Some(why) = of_another_machine(&snapshot, model).await {
             return Ok(Some(why));
         }

@@ -11,10 +11,10 @@ use hearth_classifier::{
 use web_sys::Blob;
 
 use super::{
-    ask::Ask,
     data::{first_rows, read_table},
     problem::Problem,
-    session::{Answer, Session},
+    request::Request,
+    session::{Reply, Session},
 };
 use crate::{
     protocol::{FilePreview, FromEngine},
@@ -30,40 +30,40 @@ const FIRST: usize = 5;
 /// Reads a table for a classifier: as its training table was written where its columns are found so, else by the
 /// file's own look. Gives the options it was read with.
 async fn read_for(
-    ask: &Ask,
+    request: &Request,
     name: &str,
     file: &Blob,
     trained: Option<&TextReading>,
 ) -> Result<(Table, TableOptions), Problem> {
     let attempts = trained.map_or_else(Vec::new, |trained| trained.attempts().to_vec());
     for options in attempts {
-        let read = read_table(ask, name, file, options.clone()).await;
-        ask.check()?;
+        let read = read_table(request, name, file, options.clone()).await;
+        request.check()?;
         let (Ok(table), Some(trained)) = (read, trained) else { continue };
         if trained.find(&table).is_err() {
             continue;
         }
         let Some(encoding) = trained.encoding_for(&table) else { return Ok((table, options)) };
         let options = TableOptions { encoding: Some(encoding), ..options };
-        return Ok((read_table(ask, name, file, options.clone()).await?, options));
+        return Ok((read_table(request, name, file, options.clone()).await?, options));
     }
     let options = TableOptions::default();
-    Ok((read_table(ask, name, file, options.clone()).await?, options))
+    Ok((read_table(request, name, file, options.clone()).await?, options))
 }
 
 impl Session<'_> {
     /// A table as it would be classified.
     pub async fn preview_file(
         &mut self,
-        ask: &Ask,
+        request: &Request,
         name: String,
         file: Blob,
         options: Option<TableOptions>,
     ) -> Result<FilePreview, Problem> {
         let trained = self.in_use()?.origin.reading.clone();
         let (table, options) = match options {
-            Some(options) => (read_table(ask, &name, &file, options.clone()).await?, options),
-            None => read_for(ask, &name, &file, trained.as_ref()).await?,
+            Some(options) => (read_table(request, &name, &file, options.clone()).await?, options),
+            None => read_for(request, &name, &file, trained.as_ref()).await?,
         };
         let mut warnings = table.warnings.clone();
         let (text, missing) = match &trained {
@@ -96,20 +96,20 @@ impl Session<'_> {
     /// Adds predictions to a table. What is written lies in the browser, not in the program's memory.
     pub async fn classify_file(
         &mut self,
-        ask: &Ask,
+        request: &Request,
         name: String,
         file: Blob,
         options: TableOptions,
         text: Option<TextSource>,
         for_spreadsheets: bool,
-    ) -> Result<Answer, Problem> {
+    ) -> Result<Reply, Problem> {
         let using = self.in_use()?;
         let trained = using.origin.reading.clone();
         let classifier = &mut using.classifier;
         let (table, text) = match text {
-            Some(text) => (read_table(ask, &name, &file, options).await?, text),
+            Some(text) => (read_table(request, &name, &file, options).await?, text),
             None => {
-                let (table, _) = read_for(ask, &name, &file, trained.as_ref()).await?;
+                let (table, _) = read_for(request, &name, &file, trained.as_ref()).await?;
                 let text = match &trained {
                     Some(trained) => trained.find(&table).map_err(|missing| {
                         Problem::new(
@@ -121,7 +121,7 @@ impl Session<'_> {
                         let guessed = guess_roles_told(&table);
                         for warning in guessed.warnings.iter().filter(|w| w.starts_with("the text"))
                         {
-                            ask.warn(format!("{name}: {warning}"));
+                            request.warn(format!("{name}: {warning}"));
                         }
                         guessed.roles.text
                     }
@@ -135,7 +135,7 @@ impl Session<'_> {
         let roles = Roles { text, label: None, split: None, id: None };
         check_texts(&table, &roles)?;
         for warning in &table.warnings {
-            ask.warn(format!("{name}: {warning}"));
+            request.warn(format!("{name}: {warning}"));
         }
         let (texts, bad) = texts(&table, &roles);
         if bad.empty_text.len() == texts.len() {
@@ -146,7 +146,7 @@ impl Session<'_> {
         for (rows, texts) in table.rows.chunks(ROWS).zip(texts.chunks(ROWS)) {
             let done = parts.len() * ROWS;
             let of = table.rows.len();
-            ask.tell_now_and_then(|| FromEngine::Scoring {
+            request.tell_now_and_then(|| FromEngine::Scoring {
                 what: "predicting".to_owned(),
                 done,
                 of,
@@ -155,12 +155,12 @@ impl Session<'_> {
                 (0..texts.len()).filter(|&i| !texts[i].trim().is_empty()).collect();
             let asked: Vec<&str> = full.iter().map(|&i| texts[i].as_str()).collect();
             let logs = classifier.log_probabilities(&asked, |scored| {
-                ask.tell_now_and_then(|| FromEngine::Scoring {
+                request.tell_now_and_then(|| FromEngine::Scoring {
                     what: "predicting".to_owned(),
                     done: done + scored,
                     of,
                 });
-                !ask.is_cancelled()
+                !request.is_cancelled()
             });
             let logs = logs.await?;
             let (positive, choice) = (classifier.positive(), classifier.choice());
@@ -182,8 +182,8 @@ impl Session<'_> {
             writer.flush()?;
             drop(writer);
             parts.push(blob(&bytes[skipped..], "text/csv")?);
-            ask.breathe().await;
-            ask.check()?;
+            request.yield_now().await;
+            request.check()?;
         }
         let stem = name.rsplit_once('.').map_or(name.as_str(), |(stem, _)| stem);
         let skipped = bad.empty_text.len();

@@ -6,13 +6,12 @@ use hearth_classifier::{
     columns::TokenHistogram,
     error::ClassifierError,
     estimator::{Labelled, TextClassifier},
-    fit::{FitOptions, Fitted, MemoryStore, Progress, Row, SnapshotStore},
+    fit::{FitOptions, Fitted, MemoryStore, Progress, SnapshotStore},
     measure::{self, Measured},
     metrics::Scored,
     origin::Origin,
     prepare::Prepared,
     prompt::PromptSpec,
-    recipe::Recipe,
     report::{Report, Speed, worst_mistakes},
     split::Part,
 };
@@ -20,39 +19,35 @@ use web_sys::Blob;
 use web_time::Instant;
 
 use super::{
-    ask::Ask,
+    active::ActiveClassifier,
     data::lengths_of,
-    inbox::Wish,
+    inbox::Control,
     model::Loaded,
     problem::Problem,
+    request::Request,
     results,
     runs::{CLASSIFIER, KeptRun},
-    session::{Answer, Session, no_data},
-    using::Using,
+    session::{Reply, Session, no_data},
 };
 use crate::{
-    protocol::{Evaluated, FromEngine, PlanReport, RunState, ScoredRow, TimePlan, TrainProgress},
-    storage::{StorageError, shelf::Slots},
+    protocol::{Evaluated, FromEngine, RunState, ScoredRow, TrainProgress},
+    storage::{StorageError, run_store::Slots},
 };
 
 /// Seconds between snapshots: what a killed tab loses at most.
 const SNAPSHOT_SECONDS: f64 = 30.0;
 /// Wrong predictions that the report shows.
 pub const MISTAKES: usize = 20;
-/// Rows that are scored to learn this machine's speed.
-const PROBES: usize = 4;
-/// Forward, recomputation and backward take this many forwards.
-const STEP_COST: f64 = 4.0;
 
 /// How a run ended.
-enum Ended {
+enum Outcome {
     Fitted(Box<Fitted>),
     Paused,
 }
 
 /// Where training begins.
 #[derive(Clone, Copy)]
-struct Beginning {
+struct StartPoint {
     /// At the last snapshot.
     resume: bool,
     /// There, and no step further: the best so far is taken.
@@ -61,19 +56,19 @@ struct Beginning {
 
 /// What was told of a training so far.
 #[derive(Default)]
-struct Told {
+struct Reported {
     steps: usize,
     epochs: usize,
 }
 
-impl Told {
-    fn see(&mut self, ask: &Ask, key: &str, progress: &Progress<'_>, gpu_bytes: u64) {
+impl Reported {
+    fn see(&mut self, request: &Request, key: &str, progress: &Progress<'_>, gpu_bytes: u64) {
         let history = progress.history;
         for epoch in &history.epochs[self.epochs.min(history.epochs.len())..] {
-            ask.tell(&FromEngine::EpochEnded(*epoch));
+            request.tell(&FromEngine::EpochEnded(*epoch));
         }
         self.epochs = history.epochs.len();
-        ask.tell_now_and_then(|| {
+        request.tell_now_and_then(|| {
             let new_steps = history.steps[self.steps.min(history.steps.len())..].to_vec();
             self.steps = history.steps.len();
             FromEngine::Training(TrainProgress {
@@ -95,89 +90,41 @@ impl Told {
 }
 
 impl<'m> Session<'m> {
-    /// What training would take, and how long, by this machine's speed.
-    pub async fn plan(
-        &mut self,
-        ask: &Ask,
-        spec: &PromptSpec,
-        recipe: &Recipe,
-        memory: u64,
-        zero_shot: bool,
-    ) -> Result<PlanReport, Problem> {
-        let model = self.loaded()?;
-        let prepared = self.prepared()?;
-        let mut classifier = untrained(model, &prepared, spec)?;
-        let train = prepared.rows(Part::Train);
-        let mut rows = Vec::with_capacity(train.len());
-        for &row in &train {
-            rows.push(classifier.row(row));
-            ask.breathe().await;
-            ask.check()?;
-        }
-        let plan = classifier.plan(&rows, recipe, memory)?;
-        if self.base.speed.is_none() {
-            let texts: Vec<&str> = train.iter().take(PROBES).map(|row| row.0).collect();
-            let tokens: usize = rows[..texts.len()].iter().map(|row| row.ids.len()).sum();
-            // the first pass compiles kernels and fills the kept prefix, so the second is timed
-            classifier.keep_prefix(false);
-            classifier.log_probabilities(&texts, |_| !ask.is_cancelled()).await?;
-            let start = Instant::now();
-            classifier.log_probabilities(&texts, |_| !ask.is_cancelled()).await?;
-            let seconds = start.elapsed().as_secs_f64().max(1e-3);
-            self.base.speed = Some(tokens as f64 / seconds / STEP_COST);
-        }
-        // a row is scored without the prefix that all rows share
-        let prefix = classifier.prompter().usual_prefix().len();
-        let own = |row: &Row| row.ids.len().saturating_sub(prefix);
-        let scored = rows.iter().map(own).sum::<usize>() as f64 / rows.len().max(1) as f64;
-        let [validation, test] =
-            [Part::Validation, Part::Test].map(|part| prepared.part(part).len());
-        let time = self.base.speed.map(|speed| {
-            let scoring = |rows: usize| rows as f64 * scored / (speed * STEP_COST) / 60.0;
-            TimePlan {
-                training: plan.tokens as f64 / speed / 60.0 + scoring(validation * recipe.epochs),
-                testing: scoring(test * (1 + usize::from(zero_shot))),
-            }
-        });
-        let rows = train.len() + validation;
-        Ok(PlanReport { memory: plan.memory, steps: plan.steps, tokens: plan.tokens, time, rows })
-    }
-
     /// Trains, or goes on, and measures.
     pub async fn train(
         &mut self,
-        ask: &Ask,
+        request: &Request,
         mut run: KeptRun,
         resume: bool,
         finish: bool,
-    ) -> Result<Answer, Problem> {
+    ) -> Result<Reply, Problem> {
         let model = self.loaded()?;
         let prepared = self.prepared()?;
         // the classifier in use holds memory on the GPU that training may need
-        self.using = None;
+        self.active = None;
         model.model.gpu.account().reset_peak();
         let mut classifier = untrained(model, &prepared, &run.record.spec)?;
         run.record.state = RunState::Running;
         // a full disk keeps nobody from training; what it costs is said with the first snapshot
-        match run.try_save(self.base).await? {
+        match run.try_save(self.state).await? {
             Ok(()) | Err(StorageError::Full(_)) => {}
             Err(error) => return Err(error.into()),
         }
-        let mut slots = run.shelf(self.base).slots(&run.record.key).await?;
+        let mut slots = run.store(self.state).slots(&run.record.key).await?;
         // before the first step: from here on a copy of the table is kept
-        self.tell_stored(ask).await?;
-        let from = Beginning { resume, finish };
-        let ended = self.fit(ask, &run, &mut classifier, &prepared, &mut slots, from).await;
-        ask.inbox().training(false);
+        self.tell_stored(request).await?;
+        let from = StartPoint { resume, finish };
+        let ended = self.fit(request, &run, &mut classifier, &prepared, &mut slots, from).await;
+        request.inbox().training(false);
         let fitted = match ended {
-            Ok(Ended::Fitted(fitted)) => fitted,
-            Ok(Ended::Paused) => {
-                self.pause(ask, &mut run, slots).await?;
+            Ok(Outcome::Fitted(fitted)) => fitted,
+            Ok(Outcome::Paused) => {
+                self.pause(request, &mut run, slots).await?;
                 return Ok((FromEngine::Paused { run: run.record }, Vec::new()));
             }
             Err(Problem::Cancelled) => {
                 drop(slots);
-                run.shelf(self.base).remove(&run.record.key).await?;
+                run.store(self.state).remove(&run.record.key).await?;
                 return Err(Problem::Cancelled);
             }
             // the page starts the engine anew and can go on, without a snapshot from the beginning
@@ -185,22 +132,27 @@ impl<'m> Session<'m> {
                 return Err(Problem::Failed(failure));
             }
             Err(problem) => {
-                self.settle(ask, &mut run, slots).await?;
+                self.settle(request, &mut run, slots).await?;
                 return Err(problem);
             }
         };
         drop(slots);
         let effort = fitted.effort;
         if effort.seconds > 1.0 {
-            self.base.speed = Some(effort.tokens as f64 / effort.seconds);
+            self.state.speed = Some(effort.tokens as f64 / effort.seconds);
         }
-        self.finish(ask, run, model, &prepared, classifier, &fitted).await
+        self.finish(request, run, model, &prepared, classifier, &fitted).await
     }
 
     /// Notes that a run waits to be resumed: in the storage, or in memory where the storage is full.
-    async fn pause(&self, ask: &Ask, run: &mut KeptRun, slots: Slots) -> Result<(), Problem> {
+    async fn pause(
+        &self,
+        request: &Request,
+        run: &mut KeptRun,
+        slots: Slots,
+    ) -> Result<(), Problem> {
         run.record.state = RunState::Paused;
-        let refused = match run.try_save(self.base).await? {
+        let refused = match run.try_save(self.state).await? {
             Err(error) => error.to_string(),
             Ok(()) if slots.beyond_files() => {
                 StorageError::Full("a snapshot".to_owned()).to_string()
@@ -209,30 +161,35 @@ impl<'m> Session<'m> {
         };
         let unreadable = |what: String| Problem::new(what, "Start the run again.");
         let snapshots = slots.into_memory().map_err(unreadable)?;
-        ask.warn(format!(
+        request.warn(format!(
             "{refused}. The paused run is in this tab only: closing the tab would lose it."
         ));
         self.move_to_memory(run, snapshots, refused).await
     }
 
     /// After a failure: a run with a snapshot can be resumed, or ended with its best; any other is forgotten.
-    async fn settle(&self, ask: &Ask, run: &mut KeptRun, mut slots: Slots) -> Result<(), Problem> {
+    async fn settle(
+        &self,
+        request: &Request,
+        run: &mut KeptRun,
+        mut slots: Slots,
+    ) -> Result<(), Problem> {
         if (0..2).any(|slot| slots.load(slot).is_ok_and(|bytes| !bytes.is_empty())) {
-            return self.pause(ask, run, slots).await;
+            return self.pause(request, run, slots).await;
         }
         drop(slots);
-        Ok(run.shelf(self.base).remove(&run.record.key).await?)
+        Ok(run.store(self.state).remove(&run.record.key).await?)
     }
 
     async fn fit(
         &self,
-        ask: &Ask,
+        request: &Request,
         run: &KeptRun,
         classifier: &mut TextClassifier<'_>,
         prepared: &Prepared,
         slots: &mut Slots,
-        mut from: Beginning,
-    ) -> Result<Ended, Problem> {
+        mut from: StartPoint,
+    ) -> Result<Outcome, Problem> {
         let record = &run.record;
         let gpu = &self.loaded()?.model.gpu;
         let (train, validation) = (prepared.rows(Part::Train), prepared.rows(Part::Validation));
@@ -245,15 +202,15 @@ impl<'m> Session<'m> {
                 finish: from.finish,
                 ..FitOptions::default()
             };
-            let mut told = Told::default();
+            let mut reported = Reported::default();
             let mut see = |progress: &Progress<'_>| {
-                told.see(ask, &record.key, progress, gpu.account().in_use());
+                reported.see(request, &record.key, progress, gpu.account().in_use());
                 if let Some(error) = full.borrow_mut().take() {
-                    ask.warn(format!(
+                    request.warn(format!(
                         "{error}. Training continues, but closing the tab would lose everything from now on."
                     ));
                 }
-                !ask.is_cancelled() && ask.inbox().wish() == Wish::GoOn
+                !request.is_cancelled() && request.inbox().control() == Control::Continue
             };
             let fitted = classifier.fit(
                 &train,
@@ -264,16 +221,16 @@ impl<'m> Session<'m> {
                 &mut see,
             );
             match fitted.await {
-                Ok(fitted) => return Ok(Ended::Fitted(Box::new(fitted))),
-                Err(ClassifierError::Stopped) if ask.is_cancelled() => {
+                Ok(fitted) => return Ok(Outcome::Fitted(Box::new(fitted))),
+                Err(ClassifierError::Stopped) if request.is_cancelled() => {
                     return Err(Problem::Cancelled);
                 }
-                Err(ClassifierError::Stopped) if ask.inbox().wish() == Wish::Stop => {
+                Err(ClassifierError::Stopped) if request.inbox().control() == Control::Stop => {
                     // stopping leaves a snapshot; its best is taken
-                    ask.inbox().training(true);
-                    from = Beginning { resume: true, finish: true };
+                    request.inbox().training(true);
+                    from = StartPoint { resume: true, finish: true };
                 }
-                Err(ClassifierError::Stopped) => return Ok(Ended::Paused),
+                Err(ClassifierError::Stopped) => return Ok(Outcome::Paused),
                 // killed before the first snapshot: from the start, with the same numbers
                 Err(ClassifierError::NothingToResume) if from.resume && !from.finish => {
                     from.resume = false;
@@ -285,28 +242,28 @@ impl<'m> Session<'m> {
 
     async fn finish(
         &mut self,
-        ask: &Ask,
+        request: &Request,
         mut run: KeptRun,
         model: &'m Loaded,
         prepared: &Rc<Prepared>,
         mut classifier: TextClassifier<'m>,
         fitted: &Fitted,
-    ) -> Result<Answer, Problem> {
+    ) -> Result<Reply, Problem> {
         let test = prepared.rows(Part::Test);
-        let (measured, rate) = measure(ask, "testing", &mut classifier, &test).await?;
+        let (measured, rate) = measure(request, "testing", &mut classifier, &test).await?;
         let truth: Vec<usize> = prepared.rows(Part::Validation).iter().map(|row| row.1).collect();
         let validation = if truth.is_empty() {
             None
         } else {
             let figures = measure::figures(&classifier, &fitted.validation, &truth, async || {
-                ask.breathe().await;
+                request.yield_now().await;
             });
             Some(figures.await?.evaluation)
         };
         let record = &mut run.record;
         if record.zero_shot {
             let mut plain = untrained(model, prepared, &record.spec)?;
-            let (measured, _) = measure(ask, "zero-shot", &mut plain, &test).await?;
+            let (measured, _) = measure(request, "zero-shot", &mut plain, &test).await?;
             record.zero_shot_test = Some(measured.evaluation);
         }
         record.history = fitted.history.clone();
@@ -317,10 +274,10 @@ impl<'m> Session<'m> {
         record.gpu_bytes = model.model.gpu.account().peak();
         record.state = RunState::Finished;
         let mut report =
-            report(ask, model, prepared, &classifier, &run, &measured, fitted, rate).await?;
+            report(request, model, prepared, &classifier, &run, &measured, fitted, rate).await?;
         let record = &run.record;
         let evaluation = Some(measured.evaluation.clone());
-        let data = self.base.data.as_ref().ok_or_else(no_data)?;
+        let data = self.state.data.as_ref().ok_or_else(no_data)?;
         let origin = Origin::of(&data.table, &run.choices.roles.text, prepared);
         report.threshold_from = origin.threshold;
         let test = evaluated(prepared, prepared.part(Part::Test), measured, rate);
@@ -335,11 +292,11 @@ impl<'m> Session<'m> {
             self.keep_finished(&run, &blob, &test, &report).await?;
         }
         if let Some(warning) = run.farewell() {
-            ask.warn(warning);
+            request.warn(warning);
         }
         let record = run.record.clone();
-        let using = self.using.insert(Using {
-            id: self.base.next_id(),
+        let using = self.active.insert(ActiveClassifier {
+            id: self.state.next_id(),
             classifier,
             name: record.name.clone(),
             base: record.model.clone(),
@@ -365,15 +322,15 @@ impl<'m> Session<'m> {
         test: &Evaluated,
         report: &Report,
     ) -> Result<(), Problem> {
-        run.shelf(self.base).put(&run.record.key, CLASSIFIER, classifier).await?;
-        results::keep(self.base, run, test, report).await?;
-        run.save(self.base).await?;
-        run.forget_data(self.base).await
+        run.store(self.state).put(&run.record.key, CLASSIFIER, classifier).await?;
+        results::keep(self.state, run, test, report).await?;
+        run.save(self.state).await?;
+        run.forget_data(self.state).await
     }
 
     /// The rows as they are prepared.
     pub fn prepared(&self) -> Result<Rc<Prepared>, Problem> {
-        self.base.data.as_ref().ok_or_else(no_data)?.prepared().cloned()
+        self.state.data.as_ref().ok_or_else(no_data)?.prepared().cloned()
     }
 }
 
@@ -389,7 +346,7 @@ pub fn untrained<'m>(
 
 /// Scores rows and measures; also rows a second.
 pub async fn measure(
-    ask: &Ask,
+    request: &Request,
     what: &str,
     classifier: &mut TextClassifier<'_>,
     rows: &[Labelled<'_>],
@@ -401,13 +358,14 @@ pub async fn measure(
     let start = Instant::now();
     let logs = classifier.log_probabilities(&texts, |done| {
         let (what, of) = (what.to_owned(), texts.len());
-        ask.tell_now_and_then(|| FromEngine::Scoring { what, done, of });
-        !ask.is_cancelled()
+        request.tell_now_and_then(|| FromEngine::Scoring { what, done, of });
+        !request.is_cancelled()
     });
     let logs = logs.await?;
     let rate = rows.len() as f64 / start.elapsed().as_secs_f64().max(1e-9);
     let truth: Vec<usize> = rows.iter().map(|row| row.1).collect();
-    let figures = measure::figures(classifier, &logs, &truth, async || ask.breathe().await).await?;
+    let figures =
+        measure::figures(classifier, &logs, &truth, async || request.yield_now().await).await?;
     Ok((figures, rate))
 }
 
@@ -442,7 +400,7 @@ pub fn evaluated(
 
 #[allow(clippy::too_many_arguments)] // a report shows everything there is
 async fn report(
-    ask: &Ask,
+    request: &Request,
     model: &Loaded,
     prepared: &Prepared,
     classifier: &TextClassifier<'_>,
@@ -465,7 +423,7 @@ async fn report(
     let shown = test.iter().map(|&i| &prepared.data.examples[i]).map(|e| (e.row, e.text.as_str()));
     let mistakes = worst_mistakes(&scored, classes, shown, MISTAKES);
     let mut data = prepared.summary.clone();
-    let (lengths, cut) = lengths_of(ask, classifier.prompter(), prepared).await?;
+    let (lengths, cut) = lengths_of(request, classifier.prompter(), prepared).await?;
     (data.tokens, data.cut) = (TokenHistogram::new(&lengths), cut);
     Ok(Report {
         title: record.name.clone(),

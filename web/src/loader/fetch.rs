@@ -22,7 +22,7 @@ use crate::{
 const SILENCE: u32 = 20;
 
 /// What the fetching tells its caller.
-pub trait Watch {
+pub trait Observer {
     /// Bytes of this file that are there. An error ends the fetching.
     fn see(&mut self, done: u64, total: Option<u64>) -> Result<(), Stop>;
     /// Something that the user should know.
@@ -53,7 +53,7 @@ struct Connection {
 }
 
 impl Connection {
-    fn new(watch: &mut dyn Watch) -> Result<Self, Stop> {
+    fn new(watch: &mut dyn Observer) -> Result<Self, Stop> {
         let (abort, silent) = (AbortController::new()?, Rc::new(Cell::new(0)));
         watch.connecting(&abort)?;
         let (seconds, to_abort) = (silent.clone(), abort.clone());
@@ -87,12 +87,12 @@ impl Drop for Connection {
 }
 
 /// An answer that has begun.
-struct Answer {
+struct OpenResponse {
     response: Response,
     connection: Connection,
 }
 
-impl Answer {
+impl OpenResponse {
     fn header(&self, name: &str) -> Option<String> {
         self.response.headers().get(name).ok().flatten()
     }
@@ -102,8 +102,8 @@ async fn request(
     url: &str,
     range: Option<String>,
     etag: Option<&str>,
-    watch: &mut dyn Watch,
-) -> Result<Answer, Stop> {
+    watch: &mut dyn Observer,
+) -> Result<OpenResponse, Stop> {
     let connection = Connection::new(watch)?;
     let (init, headers) = (RequestInit::new(), Headers::new()?);
     if let Some(range) = range {
@@ -120,7 +120,7 @@ async fn request(
     init.set_cache(RequestCache::NoStore);
     init.set_signal(Some(&connection.abort.signal()));
     let response = connection.hear(scope().fetch_with_str_and_init(url, &init)).await?;
-    Ok(Answer { response: response.unchecked_into(), connection })
+    Ok(OpenResponse { response: response.unchecked_into(), connection })
 }
 
 fn refusal(file: &RemoteFile, status: u16) -> Stop {
@@ -145,7 +145,7 @@ fn refusal(file: &RemoteFile, status: u16) -> Stop {
 pub async fn fetch(
     file: &RemoteFile,
     target: &mut Target,
-    watch: &mut dyn Watch,
+    watch: &mut dyn Observer,
 ) -> Result<(), Stop> {
     if target.pieces.whole {
         return watch.see(target.pieces.done(), target.pieces.total);
@@ -220,8 +220,8 @@ fn check_size(file: &RemoteFile, found: Option<u64>) -> Result<(), Stop> {
 async fn receive(
     file: &RemoteFile,
     target: &mut Target,
-    watch: &mut dyn Watch,
-    answer: &Answer,
+    watch: &mut dyn Observer,
+    answer: &OpenResponse,
     from: u64,
     total: Option<u64>,
 ) -> Result<(), Stop> {
@@ -256,7 +256,11 @@ async fn receive(
     watch.see(done, Some(done))
 }
 
-async fn add(target: &mut Target, watch: &mut dyn Watch, bytes: &Uint8Array) -> Result<(), Stop> {
+async fn add(
+    target: &mut Target,
+    watch: &mut dyn Observer,
+    bytes: &Uint8Array,
+) -> Result<(), Stop> {
     if let Some(full) = target.add(bytes).await? {
         watch.warn(format!(
             "{full}. The model is in memory only and must be downloaded again next time."
@@ -266,7 +270,7 @@ async fn add(target: &mut Target, watch: &mut dyn Watch, bytes: &Uint8Array) -> 
 }
 
 async fn next(
-    answer: &Answer,
+    answer: &OpenResponse,
     reader: &ReadableStreamDefaultReader,
 ) -> Result<Option<Uint8Array>, Stop> {
     let result = answer.connection.hear(reader.read()).await?;
@@ -282,7 +286,7 @@ pub async fn fetch_piece(
     file: &RemoteFile,
     piece: u64,
     total: u64,
-    watch: &mut dyn Watch,
+    watch: &mut dyn Observer,
 ) -> Result<Uint8Array, Stop> {
     let from = piece * PIECE;
     let to = (from + PIECE).min(total);
@@ -327,7 +331,7 @@ mod tests {
         warnings: Vec<String>,
     }
 
-    impl Watch for Seen {
+    impl Observer for Seen {
         fn see(&mut self, done: u64, _total: Option<u64>) -> Result<(), Stop> {
             self.done = done;
             if self.stop_at.is_some_and(|at| done >= at) { Err(Stop::Paused) } else { Ok(()) }

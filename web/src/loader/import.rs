@@ -3,11 +3,15 @@
 use sha2::{Digest, Sha256};
 use web_sys::Blob;
 
-use super::{Stop, fetch::Watch, target::Target};
+use super::{Stop, fetch::Observer, target::Target};
 use crate::{protocol::PIECE, storage::read_blob, wire::words};
 
 /// Copies a picked file piece by piece, with hashes.
-pub async fn import(blob: &Blob, target: &mut Target, watch: &mut dyn Watch) -> Result<(), Stop> {
+pub async fn import(
+    blob: &Blob,
+    target: &mut Target,
+    watch: &mut dyn Observer,
+) -> Result<(), Stop> {
     let total = blob.size() as u64;
     target.begin(None, Some(total)).await?;
     let mut at = 0;
@@ -25,7 +29,7 @@ pub async fn import(blob: &Blob, target: &mut Target, watch: &mut dyn Watch) -> 
 }
 
 /// The sha256 of a whole file, in hex.
-pub async fn sha256_of(blob: &Blob, watch: &dyn Watch) -> Result<String, Stop> {
+pub async fn sha256_of(blob: &Blob, watch: &dyn Observer) -> Result<String, Stop> {
     let (mut hash, mut at, total) = (Sha256::new(), 0, blob.size() as u64);
     while at < total {
         watch.check()?;

@@ -15,7 +15,7 @@ const PIECES: &str = ".pieces";
 
 /// What a model's folder is about.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct About {
+pub struct Manifest {
     /// Its name for people.
     pub name: String,
     /// Its files' names, in order.
@@ -67,13 +67,13 @@ fn parse<T: for<'a> Deserialize<'a>>(bytes: &[u8]) -> Option<T> {
 }
 
 /// What a folder is about, if it is a model's.
-pub async fn about(folder: &Folder) -> Result<Option<About>, StorageError> {
+pub async fn about(folder: &Folder) -> Result<Option<Manifest>, StorageError> {
     folder.read_safe(ABOUT, parse).await
 }
 
 /// Writes what a folder is about.
-pub async fn set_about(folder: &Folder, about: &About) -> Result<(), StorageError> {
-    folder.write_safe(ABOUT, &json(about)?).await
+pub async fn set_about(folder: &Folder, manifest: &Manifest) -> Result<(), StorageError> {
+    folder.write_safe(ABOUT, &json(manifest)?).await
 }
 
 /// What is known of a file.
@@ -103,27 +103,29 @@ pub async fn list() -> Result<Vec<KeptModel>, StorageError> {
     let mut all = Vec::new();
     for key in models.names().await? {
         let folder = models.folder(&key).await?;
-        let Some(about) = about(&folder).await? else { continue };
+        let Some(manifest) = about(&folder).await? else { continue };
         let (mut bytes, mut total, mut whole) = (0, Some(0), true);
-        for (place, file) in about.files.iter().enumerate() {
+        for (place, file) in manifest.files.iter().enumerate() {
             let pieces = pieces(&folder, file).await?;
-            let told = about.remote.as_ref().and_then(|r| r.files.get(place)?.bytes);
+            let told = manifest.remote.as_ref().and_then(|r| r.files.get(place)?.bytes);
             bytes += pieces.done();
             total = total.zip(pieces.total.or(told)).map(|(a, b)| a + b);
             whole &= pieces.whole;
         }
-        let (name, remote) = (about.name, about.remote);
+        let (name, remote) = (manifest.name, manifest.remote);
         all.push(KeptModel { key, name, bytes, total: total.unwrap_or(0), whole, remote });
     }
     Ok(all)
 }
 
 /// The files of a kept model; none unless every one is whole.
-pub async fn open(key: &str) -> Result<Option<(About, Vec<ModelFile>, Vec<Blob>)>, StorageError> {
+pub async fn open(
+    key: &str,
+) -> Result<Option<(Manifest, Vec<ModelFile>, Vec<Blob>)>, StorageError> {
     let folder = model(key).await?;
-    let Some(about) = about(&folder).await? else { return Ok(None) };
+    let Some(manifest) = about(&folder).await? else { return Ok(None) };
     let (mut files, mut blobs) = (Vec::new(), Vec::new());
-    for name in &about.files {
+    for name in &manifest.files {
         let pieces = pieces(&folder, name).await?;
         let file = folder.file(name).await?;
         let (true, Some(file)) = (pieces.whole, file) else { return Ok(None) };
@@ -133,5 +135,5 @@ pub async fn open(key: &str) -> Result<Option<(About, Vec<ModelFile>, Vec<Blob>)
         files.push(ModelFile { name: name.clone(), pieces: Some(pieces.hashes()) });
         blobs.push(file.into());
     }
-    Ok(Some((about, files, blobs)))
+    Ok(Some((manifest, files, blobs)))
 }

@@ -15,10 +15,10 @@ use web_sys::Blob;
 
 use super::{
     Stop,
-    desk::{Answer, Desk},
-    fetch::Watch,
+    fetch::Observer,
     import::import,
-    kept::{self, About, Pieces},
+    kept::{self, Manifest, Pieces},
+    requests::{Loader, Reply},
     target::Target,
 };
 use crate::{
@@ -31,7 +31,7 @@ use crate::{
 /// What a smaller copy takes along of the files beside it.
 const TOKENIZER: &str = "tokenizer.json";
 
-impl Desk {
+impl Loader {
     /// Makes a smaller file of a kept model's floats and keeps it in their place, where that is asked for and
     /// there is room. Otherwise the engine makes its weights smaller each time it loads them.
     pub(super) async fn shrunk(
@@ -39,25 +39,25 @@ impl Desk {
         id: u64,
         key: &str,
         weights: WeightsAs,
-        answer: Answer,
-    ) -> Result<Answer, Stop> {
+        answer: Reply,
+    ) -> Result<Reply, Stop> {
         let (FromLoader::Files { files, kept: true, .. }, blobs) = &answer else {
             return Ok(answer);
         };
         let Some(smaller) = Smaller::of(files, blobs, weights).await else { return Ok(answer) };
         let folder = kept::model(key).await?;
-        let Some(mut about) = kept::about(&folder).await? else { return Ok(answer) };
+        let Some(mut manifest) = kept::about(&folder).await? else { return Ok(answer) };
         let name = smaller.name(key);
-        let mut teller = self.teller(id, key, &[]);
-        teller.bits = Some(smaller.bits());
-        if let Some(full) = smaller.make(&folder, &name, &mut teller).await? {
-            teller.warn(format!("{full}. The model is not quantized in storage."));
+        let mut progress = self.progress(id, key, &[]);
+        progress.bits = Some(smaller.bits());
+        if let Some(full) = smaller.make(&folder, &name, &mut progress).await? {
+            progress.warn(format!("{full}. The model is not quantized in storage."));
             return Ok(answer);
         }
-        let old = std::mem::replace(&mut about.files, vec![name]);
-        about.files.extend(old.iter().filter(|file| *file == TOKENIZER).cloned());
-        kept::set_about(&folder, &about).await?;
-        for file in old.iter().filter(|file| !about.files.contains(file)) {
+        let old = std::mem::replace(&mut manifest.files, vec![name]);
+        manifest.files.extend(old.iter().filter(|file| *file == TOKENIZER).cloned());
+        kept::set_about(&folder, &manifest).await?;
+        for file in old.iter().filter(|file| !manifest.files.contains(file)) {
             kept::forget(&folder, file).await?;
         }
         self.open(key).await
@@ -68,25 +68,25 @@ impl Desk {
         &self,
         id: u64,
         key: &str,
-        picked: &About,
+        picked: &Manifest,
         blobs: &[Blob],
         smaller: &Smaller,
-    ) -> Result<Option<Answer>, Stop> {
+    ) -> Result<Option<Reply>, Stop> {
         let name = smaller.name(key);
         let tokenizer = picked.files.iter().position(|file| file == TOKENIZER);
-        let mut about = About { files: vec![name.clone()], ..picked.clone() };
-        about.files.extend(tokenizer.map(|_| TOKENIZER.to_owned()));
-        let Some(folder) = self.folder(id, key, &about).await? else { return Ok(None) };
-        let mut teller = self.teller(id, key, &[]);
+        let mut manifest = Manifest { files: vec![name.clone()], ..picked.clone() };
+        manifest.files.extend(tokenizer.map(|_| TOKENIZER.to_owned()));
+        let Some(folder) = self.folder(id, key, &manifest).await? else { return Ok(None) };
+        let mut progress = self.progress(id, key, &[]);
         if let Some(place) = tokenizer {
-            import(&blobs[place], &mut Target::kept(&folder, TOKENIZER).await?, &mut teller)
+            import(&blobs[place], &mut Target::kept(&folder, TOKENIZER).await?, &mut progress)
                 .await?;
         }
-        teller.bits = Some(smaller.bits());
-        match smaller.make(&folder, &name, &mut teller).await? {
+        progress.bits = Some(smaller.bits());
+        match smaller.make(&folder, &name, &mut progress).await? {
             None => self.open(key).await.map(Some),
             Some(full) => {
-                teller.warn(format!("{full}. The model is used from your files and not stored."));
+                progress.warn(format!("{full}. The model is used from your files and not stored."));
                 kept::models().await?.remove(key).await?;
                 Ok(None)
             }
@@ -129,7 +129,7 @@ impl Smaller {
         &self,
         folder: &Folder,
         name: &str,
-        watch: &mut dyn Watch,
+        watch: &mut dyn Observer,
     ) -> Result<Option<StorageError>, Stop> {
         let written = self.write(folder, name, watch).await;
         if !matches!(written, Ok(None)) {
@@ -142,7 +142,7 @@ impl Smaller {
         &self,
         folder: &Folder,
         name: &str,
-        watch: &mut dyn Watch,
+        watch: &mut dyn Observer,
     ) -> Result<Option<StorageError>, Stop> {
         let failed = |what: String| Stop::Failed(Failure::new(what, ""));
         let config = config_json(&self.checkpoint).map_err(|e| failed(e.to_string()))?;
@@ -175,7 +175,7 @@ impl Smaller {
 }
 
 /// Hashes of the pieces of a file that is whole.
-async fn hashed(folder: &Folder, name: &str, watch: &dyn Watch) -> Result<Pieces, Stop> {
+async fn hashed(folder: &Folder, name: &str, watch: &dyn Observer) -> Result<Pieces, Stop> {
     let gone = || StorageError::Other { name: name.to_owned(), what: "it is gone".to_owned() };
     let blob: Blob = folder.file(name).await?.ok_or_else(gone)?.into();
     let total = blob.size() as u64;
@@ -226,7 +226,7 @@ mod tests {
         stop_at: u64,
     }
 
-    impl Watch for Seen {
+    impl Observer for Seen {
         fn see(&mut self, done: u64, total: Option<u64>) -> Result<(), Stop> {
             assert!(done >= self.last && Some(done) <= total);
             self.last = done;

@@ -31,7 +31,7 @@ use super::{
 };
 use crate::{
     protocol::{Failure, FromEngine, FromLoader, ToEngine},
-    watch::watch,
+    traffic::observe,
 };
 
 /// Times the engine is started anew in a row before the page gives up.
@@ -50,7 +50,7 @@ pub fn begin(app: App) {
     fetch_offers(app);
     fetch_samples(app);
     list_runs(app);
-    watch(move |more| count_traffic(app, more));
+    observe(move |more| count_traffic(app, more));
     offline::keep(app);
     guard_page(app);
     watch_visibility();
@@ -202,7 +202,7 @@ pub fn restart_engine(app: App) {
             "Resume it under Train from its last snapshot. If it had none yet, start it again.";
         tell(app, NoticeKind::Warning, "The run was interrupted.", advice);
     }
-    app.kept.update_value(|kept| kept.held = None);
+    app.recovery.update_value(|kept| kept.held = None);
     // the loader goes on with what it fetches
     match app.stage.get_untracked() {
         ModelStage::None | ModelStage::Fetching(_) => {}

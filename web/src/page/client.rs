@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// One of the two workers: its messages and its file.
-pub trait Side: 'static {
+pub trait WorkerKind: 'static {
     type To: Serialize;
     type From: DeserializeOwned;
     const SCRIPT: &'static str;
@@ -28,9 +28,9 @@ pub trait Side: 'static {
 }
 
 /// The engine worker.
-pub struct EngineSide;
+pub struct EngineWorker;
 
-impl Side for EngineSide {
+impl WorkerKind for EngineWorker {
     type To = ToEngine;
     type From = FromEngine;
     const SCRIPT: &'static str = "./worker_loader.js";
@@ -49,9 +49,9 @@ impl Side for EngineSide {
 }
 
 /// The loader worker.
-pub struct LoaderSide;
+pub struct LoaderWorker;
 
-impl Side for LoaderSide {
+impl WorkerKind for LoaderWorker {
     type To = ToLoader;
     type From = FromLoader;
     const SCRIPT: &'static str = "./loader_loader.js";
@@ -70,11 +70,11 @@ impl Side for LoaderSide {
 }
 
 /// An answer and the files that ride along.
-pub type Answer<S> = (<S as Side>::From, Vec<Blob>);
+pub type Reply<S> = (<S as WorkerKind>::From, Vec<Blob>);
 
-type Waiting<S> = RefCell<HashMap<u64, UnboundedSender<Answer<S>>>>;
+type Waiting<S> = RefCell<HashMap<u64, UnboundedSender<Reply<S>>>>;
 
-struct Inner<S: Side> {
+struct Inner<S: WorkerKind> {
     worker: RefCell<Option<Worker>>,
     /// Requests to post once the worker has said its first word: what comes before it listens is lost.
     early: RefCell<Option<Vec<JsValue>>>,
@@ -84,15 +84,15 @@ struct Inner<S: Side> {
 }
 
 /// A worker. Cheap to clone.
-pub struct Client<S: Side>(Rc<Inner<S>>);
+pub struct Client<S: WorkerKind>(Rc<Inner<S>>);
 
-impl<S: Side> Clone for Client<S> {
+impl<S: WorkerKind> Clone for Client<S> {
     fn clone(&self) -> Self {
         Self(self.0.clone())
     }
 }
 
-impl<S: Side> Client<S> {
+impl<S: WorkerKind> Client<S> {
     /// No worker yet. `unasked` gets what answers no request, failures of the worker itself among it.
     pub fn new(unasked: impl Fn(S::From) + 'static) -> Self {
         Self(Rc::new(Inner {
@@ -144,8 +144,8 @@ impl<S: Side> Client<S> {
         Ok(worker)
     }
 
-    /// Sends a request. Its answers end with one for which [`Side::ends`] holds.
-    pub fn ask(&self, body: S::To, blobs: &[Blob]) -> (u64, UnboundedReceiver<Answer<S>>) {
+    /// Sends a request. Its answers end with one for which [`WorkerKind::ends`] holds.
+    pub fn ask(&self, body: S::To, blobs: &[Blob]) -> (u64, UnboundedReceiver<Reply<S>>) {
         let id = self.0.next.get();
         self.0.next.set(id + 1);
         let (sender, receiver) = unbounded();

@@ -12,7 +12,7 @@ use leptos::prelude::*;
 use web_sys::Blob;
 
 use super::{
-    client::{Client, EngineSide, LoaderSide},
+    client::{Client, EngineWorker, LoaderWorker},
     offline::Offline,
 };
 use crate::protocol::{
@@ -183,7 +183,7 @@ pub struct Sample {
 
 /// What a worker would need to be told again after it died.
 #[derive(Default)]
-pub struct Kept {
+pub struct Recovery {
     pub model: Option<(String, Vec<ModelFile>, Vec<Blob>, String)>,
     /// The model that the engine holds, also while another one is fetched.
     pub held: Option<ModelSummary>,
@@ -195,9 +195,9 @@ pub struct Kept {
 /// All of it. Copied about freely: signals live as long as the page.
 #[derive(Clone, Copy)]
 pub struct App {
-    pub engine: StoredValue<Client<EngineSide>, LocalStorage>,
-    pub loader: StoredValue<Client<LoaderSide>, LocalStorage>,
-    pub kept: StoredValue<Kept, LocalStorage>,
+    pub engine: StoredValue<Client<EngineWorker>, LocalStorage>,
+    pub loader: StoredValue<Client<LoaderWorker>, LocalStorage>,
+    pub recovery: StoredValue<Recovery, LocalStorage>,
     /// Times the engine was started anew since it last did something that the user asked for.
     pub restarts: StoredValue<u32>,
 
@@ -256,7 +256,7 @@ impl App {
         Self {
             engine: StoredValue::new_local(Client::new(|_| ())),
             loader: StoredValue::new_local(Client::new(|_| ())),
-            kept: StoredValue::new_local(Kept::default()),
+            recovery: StoredValue::new_local(Recovery::default()),
             restarts: StoredValue::new(0),
             screen: RwSignal::default(),
             notices: RwSignal::default(),

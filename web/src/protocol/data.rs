@@ -216,8 +216,8 @@ pub struct PlanReport {
     pub steps: usize,
     /// Tokens of all training rows, all epochs.
     pub tokens: u64,
-    /// Time; none before this machine's speed is known.
-    pub time: Option<TimePlan>,
+    /// Time, by this machine's speed.
+    pub time: TimePlan,
     /// Training and validation rows.
     pub rows: usize,
 }

@@ -1,7 +1,7 @@
 use hearth_classifier::fit::SnapshotStore;
 use wasm_bindgen_test::wasm_bindgen_test;
 
-use super::{Folder, StorageError, read_blob, shelf::Shelf, space};
+use super::{Folder, StorageError, read_blob, run_store::RunStore, space};
 use crate::wire::blob;
 
 async fn folder(name: &str) -> Folder {
@@ -55,38 +55,38 @@ async fn a_torn_small_file_leaves_its_copy() {
 #[wasm_bindgen_test]
 async fn slots_outlive_their_shelf_and_lock_out_others() {
     let folder = folder("shelf").await;
-    let shelf = Shelf::Kept(folder);
+    let store = RunStore::Kept(folder);
     {
-        let mut slots = shelf.slots("run").await.unwrap();
+        let mut slots = store.slots("run").await.unwrap();
         assert_eq!(slots.load(0).unwrap(), b"");
         slots.save(0, b"first, and longer").unwrap();
         slots.save(1, b"second").unwrap();
         slots.save(0, b"third").unwrap();
-        assert!(matches!(shelf.slots("run").await, Err(StorageError::Busy(_))));
+        assert!(matches!(store.slots("run").await, Err(StorageError::Busy(_))));
     }
-    let mut slots = shelf.slots("run").await.unwrap();
+    let mut slots = store.slots("run").await.unwrap();
     assert_eq!(
         (slots.load(0).unwrap(), slots.load(1).unwrap()),
         (b"third".to_vec(), b"second".to_vec())
     );
     assert!(slots.warning().borrow().is_none());
     drop(slots);
-    assert_eq!(shelf.keys().await.unwrap(), ["run"]);
-    shelf.remove("run").await.unwrap();
-    assert!(shelf.keys().await.unwrap().is_empty());
+    assert_eq!(store.keys().await.unwrap(), ["run"]);
+    store.remove("run").await.unwrap();
+    assert!(store.keys().await.unwrap().is_empty());
 }
 
 #[wasm_bindgen_test]
 async fn a_shelf_in_memory_does_the_same() {
-    let shelf = Shelf::in_memory();
-    shelf.put_safe("run", "record", b"7").await.unwrap();
-    shelf.slots("run").await.unwrap().save(1, b"kept").unwrap();
-    assert_eq!(shelf.slots("run").await.unwrap().load(1).unwrap(), b"kept");
+    let store = RunStore::in_memory();
+    store.put_safe("run", "record", b"7").await.unwrap();
+    store.slots("run").await.unwrap().save(1, b"kept").unwrap();
+    assert_eq!(store.slots("run").await.unwrap().load(1).unwrap(), b"kept");
     let parse = |bytes: &[u8]| std::str::from_utf8(bytes).ok()?.parse::<u32>().ok();
-    assert_eq!(shelf.get_safe("run", "record", parse).await.unwrap(), Some(7));
-    assert_eq!(shelf.keys().await.unwrap(), ["run"]);
-    shelf.remove("run").await.unwrap();
-    assert!(shelf.slots("run").await.unwrap().load(1).unwrap().is_empty());
+    assert_eq!(store.get_safe("run", "record", parse).await.unwrap(), Some(7));
+    assert_eq!(store.keys().await.unwrap(), ["run"]);
+    store.remove("run").await.unwrap();
+    assert!(store.slots("run").await.unwrap().load(1).unwrap().is_empty());
 }
 
 #[wasm_bindgen_test]

@@ -44,7 +44,7 @@ pub fn erase(app: App, everything: bool) {
 
 /// What the page itself knows.
 fn forget(app: App, everything: bool) {
-    app.kept.update_value(|kept| {
+    app.recovery.update_value(|kept| {
         kept.data = None;
         if everything {
             kept.model = None;

@@ -101,14 +101,14 @@ pub fn cancel_fetching(app: App, key: String) {
 
 /// The way to another model ended: the one before it is still in the engine, if there was one.
 fn to_held_model(app: App) {
-    let held = app.kept.with_value(|kept| kept.held.clone());
+    let held = app.recovery.with_value(|kept| kept.held.clone());
     app.stage.set(held.map_or(ModelStage::None, ModelStage::Ready));
 }
 
 /// The page is on its way to another model, or to none: answers about the one before come too late. Returns the
 /// number of the new way.
 fn set_out(app: App) -> u64 {
-    app.kept
+    app.recovery
         .try_update_value(|kept| {
             kept.way += 1;
             kept.way
@@ -165,7 +165,7 @@ fn key_of(name: &str) -> String {
 fn from_loader_to_gpu(app: App, wanted: String, body: ToLoader, blobs: &[Blob]) {
     let way = set_out(app);
     ask_loader(app, body, blobs, move |message, blobs| {
-        if app.kept.with_value(|kept| kept.way == way) {
+        if app.recovery.with_value(|kept| kept.way == way) {
             on_the_way(app, &wanted, message, blobs);
         } else if message.ends() {
             // given up, or another model was chosen since
@@ -250,7 +250,7 @@ fn load(app: App, name: String, files: Vec<ModelFile>, blobs: Vec<Blob>, key: St
         weights: app.weights.get_untracked(),
     };
     let kept = blobs.clone();
-    app.kept.update_value(|all| {
+    app.recovery.update_value(|all| {
         all.model = Some((name, files, kept, key.clone()));
         all.held = None;
     });
@@ -268,7 +268,7 @@ fn load(app: App, name: String, files: Vec<ModelFile>, blobs: Vec<Blob>, key: St
             });
         }
         FromEngine::ModelReady(model) => {
-            app.kept.update_value(|all| all.held = Some(model.clone()));
+            app.recovery.update_value(|all| all.held = Some(model.clone()));
             for note in &model.notes {
                 tell(app, NoticeKind::Warning, note, "");
             }
@@ -329,7 +329,7 @@ fn mend(app: App, key: String, file: String, piece: u64) {
 
 /// After the engine was started anew.
 pub fn load_again(app: App) {
-    let kept = app.kept.with_value(|kept| kept.model.clone());
+    let kept = app.recovery.with_value(|kept| kept.model.clone());
     if let Some((name, files, blobs, key)) = kept {
         set_out(app);
         load(app, name, files, blobs, key);

@@ -35,7 +35,7 @@ pub fn open_table_as(app: App, file: File, sample: Option<Sample>) {
     let body = ToEngine::OpenData { name: name.clone(), options: TableOptions::default() };
     let kept = (name.clone(), blob.clone());
     read(app, name, body, &[blob], move || {
-        app.kept.update_value(|all| all.data = Some(kept.clone()));
+        app.recovery.update_value(|all| all.data = Some(kept.clone()));
         fitting_question(app, sample.clone());
     });
 }
@@ -91,7 +91,7 @@ pub fn take_preview(app: App, preview: DataPreview) {
     });
     if preview.choices.is_some() {
         // a run that is gone on with brings its own data; the file picked before is another one
-        app.kept.update_value(|kept| kept.data = None);
+        app.recovery.update_value(|kept| kept.data = None);
     }
     app.report.set(None);
     app.report_error.set(None);
@@ -233,7 +233,7 @@ pub fn prepare_again(app: App) {
 
 /// Gives the file to an engine that was started anew.
 pub fn read_again_after_restart(app: App) {
-    let Some((name, blob)) = app.kept.with_value(|kept| kept.data.clone()) else {
+    let Some((name, blob)) = app.recovery.with_value(|kept| kept.data.clone()) else {
         app.data.set(None);
         return app.report.set(None);
     };

@@ -22,7 +22,7 @@ const EXAMPLE: [(&str, &str, &str); 3] = [
 
 /// Which of its faces the panel shows; it is drawn anew only when that changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Face {
+enum Content {
     Example,
     Fetching,
     Loading,
@@ -34,16 +34,16 @@ enum Face {
 pub fn StagePanel() -> impl IntoView {
     let app = App::here();
     let panel = NodeRef::<html::Section>::new();
-    let face = Memo::new(move |_| {
+    let content = Memo::new(move |_| {
         app.stage.with(|stage| match stage {
-            ModelStage::None => Face::Example,
-            ModelStage::Fetching(_) => Face::Fetching,
-            ModelStage::Loading { .. } => Face::Loading,
-            ModelStage::Ready(_) => Face::Ready,
+            ModelStage::None => Content::Example,
+            ModelStage::Fetching(_) => Content::Fetching,
+            ModelStage::Loading { .. } => Content::Loading,
+            ModelStage::Ready(_) => Content::Ready,
         })
     });
-    Effect::new(move |before: Option<Face>| {
-        let now = face.get();
+    Effect::new(move |before: Option<Content>| {
+        let now = content.get();
         if before.is_some_and(|before| before != now)
             && let Some(panel) = panel.get_untracked()
         {
@@ -54,11 +54,11 @@ pub fn StagePanel() -> impl IntoView {
     });
     view! {
         <section class="card stage" data-test="stage" tabindex="-1" aria-labelledby="stage-title" node_ref=panel>
-            {move || match face.get() {
-                Face::Example => view! { <Example /> }.into_any(),
-                Face::Fetching => view! { <Fetch /> }.into_any(),
-                Face::Loading => view! { <Load /> }.into_any(),
-                Face::Ready => {
+            {move || match content.get() {
+                Content::Example => view! { <Example /> }.into_any(),
+                Content::Fetching => view! { <Fetch /> }.into_any(),
+                Content::Loading => view! { <Load /> }.into_any(),
+                Content::Ready => {
                     let model = app.stage.with_untracked(|stage| match stage {
                         ModelStage::Ready(model) => Some(model.clone()),
                         _ => None,
@@ -248,7 +248,7 @@ fn Load() -> impl IntoView {
         })
     };
     let share = move || (now().3 > 0).then(|| now().2 as f64 / now().3 as f64);
-    let checked = app.kept.with_value(|kept| {
+    let checked = app.recovery.with_value(|kept| {
         let files =
             kept.model.as_ref().map(|(_, files, _, _)| files.as_slice()).unwrap_or_default();
         files.iter().any(|file| file.pieces.is_some())

@@ -33,14 +33,15 @@ pub fn Plan() -> impl IntoView {
             app.plan.with(|plan| plan.as_ref().map_or_else(|| "–".to_owned(), of))
         })
     };
-    let time = figure(|plan| match plan.time {
-        Some(time) => format!("about {}", duration(time.total() * 60.0)),
-        None => "–".to_owned(),
-    });
+    let time = figure(|plan| format!("about {}", duration(plan.time.total() * 60.0)));
     let time_note = Signal::derive(move || {
-        let known = app.plan.with(|plan| plan.as_ref().is_some_and(|p| p.time.is_some()));
-        if known { "estimated from this GPU's speed" } else { "known after the first steps" }
-            .to_owned()
+        let (known, failed) =
+            (app.plan.with(Option::is_some), app.plan_error.with(Option::is_some));
+        match (known, failed) {
+            (true, _) => "estimated from this GPU's speed".to_owned(),
+            (_, true) => String::new(),
+            _ => "estimating…".to_owned(),
+        }
     });
     let allowed = Signal::derive(move || format!("of {} allowed", bytes(app.memory.get())));
     let none = Signal::derive(String::new);

@@ -54,7 +54,6 @@ pub fn Rows() -> impl IntoView {
     };
     let fewer = move || {
         let (time, rows) = app.plan.with(|plan| plan.as_ref().map(|p| (p.time, p.rows)))?;
-        let time = time?;
         let offers = offers(time, rows);
         let last = offers.len().checked_sub(1)?;
         let buttons: Vec<_> =

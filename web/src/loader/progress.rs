@@ -5,9 +5,9 @@ use web_time::Instant;
 
 use super::{
     Stop,
-    desk::{Desk, Wish},
-    fetch::Watch,
-    say,
+    fetch::Observer,
+    post,
+    requests::{Control, Loader},
     speed::Speed,
 };
 use crate::{protocol::FromLoader, storage::pause};
@@ -18,8 +18,8 @@ const OFTEN: f64 = 0.2;
 const LOOK: i32 = 200;
 
 /// Tells the page how a model comes along, and the fetching whether it is still wanted.
-pub struct Teller {
-    desk: Desk,
+pub struct Progress {
+    loader: Loader,
     id: u64,
     key: String,
     /// The file at hand.
@@ -38,11 +38,11 @@ pub struct Teller {
     speed: Speed,
 }
 
-impl Teller {
+impl Progress {
     /// For the request `id`, about a model of files of these sizes.
-    pub fn new(desk: Desk, id: u64, key: &str, sizes: &[Option<u64>]) -> Self {
+    pub fn new(loader: Loader, id: u64, key: &str, sizes: &[Option<u64>]) -> Self {
         Self {
-            desk,
+            loader,
             id,
             key: key.to_owned(),
             file: String::new(),
@@ -69,7 +69,7 @@ impl Teller {
     }
 }
 
-impl Watch for Teller {
+impl Observer for Progress {
     fn see(&mut self, done: u64, total: Option<u64>) -> Result<(), Stop> {
         let (now, done) = (self.start.elapsed().as_secs_f64(), self.before + done);
         if now - self.last >= OFTEN || self.last == 0.0 {
@@ -89,25 +89,25 @@ impl Watch for Teller {
                     waiting: self.waiting,
                 },
             };
-            say(self.id, &message, &[]);
+            post(self.id, &message, &[]);
         }
         self.check()
     }
 
     fn warn(&mut self, what: String) {
-        say(self.id, &FromLoader::Warning { what }, &[]);
+        post(self.id, &FromLoader::Warning { what }, &[]);
     }
 
     fn connecting(&mut self, abort: &AbortController) -> Result<(), Stop> {
-        self.desk.connects(&self.key, abort);
+        self.loader.connects(&self.key, abort);
         self.check()
     }
 
     fn check(&self) -> Result<(), Stop> {
-        match self.desk.wished(&self.key) {
-            Wish::Pause => Err(Stop::Paused),
-            Wish::Cancel => Err(Stop::Cancelled),
-            Wish::GoOn => Ok(()),
+        match self.loader.wished(&self.key) {
+            Control::Pause => Err(Stop::Paused),
+            Control::Cancel => Err(Stop::Cancelled),
+            Control::Continue => Ok(()),
         }
     }
 }

@@ -7,13 +7,13 @@ use web_sys::{AbortController, Blob};
 
 use super::{
     Stop,
-    fetch::{Watch, fetch, fetch_piece},
+    fetch::{Observer, fetch, fetch_piece},
     import::{import, sha256_of},
-    kept::{self, About},
-    say,
+    kept::{self, Manifest},
+    post,
+    progress::Progress,
     shrink::Smaller,
     target::Target,
-    teller::Teller,
 };
 use crate::{
     engine::blob_source::sha256,
@@ -28,51 +28,51 @@ const PAUSES: [u32; 4] = [1, 3, 9, 20];
 const ENDING: i32 = 20;
 
 /// A model in memory only.
-type Held = (String, Vec<ModelFile>, Vec<Blob>);
+type InMemory = (String, Vec<ModelFile>, Vec<Blob>);
 
 /// What the user wants of a running request.
 #[derive(Clone, Copy, PartialEq)]
-pub(super) enum Wish {
-    GoOn,
+pub(super) enum Control {
+    Continue,
     Pause,
     Cancel,
 }
 
 /// A running request.
 struct Running {
-    wish: Wish,
-    /// Its connection, which a wish ends at once.
+    control: Control,
+    /// Its connection, which a control ends at once.
     connection: Option<AbortController>,
 }
 
 /// What the loader knows. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Desk {
+pub struct Loader {
     running: Rc<RefCell<HashMap<String, Running>>>,
-    memory: Rc<RefCell<HashMap<String, Held>>>,
+    memory: Rc<RefCell<HashMap<String, InMemory>>>,
 }
 
 /// An answer and what rides along.
-pub(super) type Answer = (FromLoader, Vec<Blob>);
+pub(super) type Reply = (FromLoader, Vec<Blob>);
 
-impl Desk {
+impl Loader {
     /// Answers a request.
-    pub async fn handle(&self, id: u64, body: ToLoader, blobs: Vec<Blob>) -> Answer {
+    pub async fn handle(&self, id: u64, body: ToLoader, blobs: Vec<Blob>) -> Reply {
         let result = match body {
             ToLoader::List => self.list().await,
             ToLoader::Fetch { model, weights } => self.fetch(id, model, weights).await,
-            ToLoader::Pause { key } => self.wish(&key, Wish::Pause).await,
-            ToLoader::Cancel { key } => self.wish(&key, Wish::Cancel).await,
+            ToLoader::Pause { key } => self.control(&key, Control::Pause).await,
+            ToLoader::Cancel { key } => self.control(&key, Control::Cancel).await,
             ToLoader::Open { key, weights } => self.open_as(id, &key, weights).await,
             ToLoader::Import { key, name, files, weights } => {
-                let about = About { name, files, remote: None };
-                self.import(id, key, about, blobs, weights).await
+                let manifest = Manifest { name, files, remote: None };
+                self.import(id, key, manifest, blobs, weights).await
             }
             ToLoader::RefetchPiece { key, file, piece } => {
                 self.refetch(id, &key, &file, piece).await
             }
             ToLoader::Delete { key } => {
-                self.end(&key, Wish::Cancel).await;
+                self.end(&key, Control::Cancel).await;
                 self.delete(&key).await
             }
             ToLoader::DeleteAll => self.delete_all().await,
@@ -98,7 +98,7 @@ impl Desk {
         })
     }
 
-    async fn list(&self) -> Result<Answer, Stop> {
+    async fn list(&self) -> Result<Reply, Stop> {
         let models = match kept::list().await {
             Ok(models) => models,
             Err(StorageError::Blocked(_)) => Vec::new(),
@@ -108,17 +108,17 @@ impl Desk {
     }
 
     /// Asks a running fetch to end. Without one, giving up means deleting what is there.
-    async fn wish(&self, key: &str, wish: Wish) -> Result<Answer, Stop> {
-        if !self.end(key, wish).await && wish == Wish::Cancel {
+    async fn control(&self, key: &str, control: Control) -> Result<Reply, Stop> {
+        if !self.end(key, control).await && control == Control::Cancel {
             return self.delete(key).await;
         }
         self.list().await
     }
 
     /// Ends a running request, and waits until it has ended. Returns whether there was one.
-    async fn end(&self, key: &str, wish: Wish) -> bool {
+    async fn end(&self, key: &str, control: Control) -> bool {
         let Some(connection) = self.running.borrow_mut().get_mut(key).map(|running| {
-            running.wish = wish;
+            running.control = control;
             running.connection.take()
         }) else {
             return false;
@@ -131,12 +131,12 @@ impl Desk {
 
     /// Waits for a request to end that was asked to.
     async fn ended(&self, key: &str) {
-        while self.wished(key) != Wish::GoOn {
+        while self.wished(key) != Control::Continue {
             pause(ENDING).await;
         }
     }
 
-    async fn open_as(&self, id: u64, key: &str, weights: WeightsAs) -> Result<Answer, Stop> {
+    async fn open_as(&self, id: u64, key: &str, weights: WeightsAs) -> Result<Reply, Stop> {
         self.begin(key).await?;
         let result = match self.open(key).await {
             Ok(answer) => self.shrunk(id, key, weights, answer).await,
@@ -146,7 +146,7 @@ impl Desk {
         result
     }
 
-    pub(super) async fn open(&self, key: &str) -> Result<Answer, Stop> {
+    pub(super) async fn open(&self, key: &str) -> Result<Reply, Stop> {
         if let Some((name, files, blobs)) = self.memory.borrow().get(key).cloned() {
             return Ok((
                 FromLoader::Files { key: key.to_owned(), name, files, kept: false },
@@ -155,11 +155,14 @@ impl Desk {
         }
         let missing =
             || Stop::Failed(Failure::new("This model is not stored completely.", "Load it again."));
-        let (about, files, blobs) = kept::open(key).await?.ok_or_else(missing)?;
-        Ok((FromLoader::Files { key: key.to_owned(), name: about.name, files, kept: true }, blobs))
+        let (manifest, files, blobs) = kept::open(key).await?.ok_or_else(missing)?;
+        Ok((
+            FromLoader::Files { key: key.to_owned(), name: manifest.name, files, kept: true },
+            blobs,
+        ))
     }
 
-    async fn delete(&self, key: &str) -> Result<Answer, Stop> {
+    async fn delete(&self, key: &str) -> Result<Reply, Stop> {
         self.memory.borrow_mut().remove(key);
         match kept::models().await {
             Ok(models) => models.remove(key).await?,
@@ -170,10 +173,10 @@ impl Desk {
     }
 
     /// Deletes every model, also those that are on their way.
-    async fn delete_all(&self) -> Result<Answer, Stop> {
+    async fn delete_all(&self) -> Result<Reply, Stop> {
         let keys: Vec<String> = self.running.borrow().keys().cloned().collect();
         for key in keys {
-            self.end(&key, Wish::Cancel).await;
+            self.end(&key, Control::Cancel).await;
         }
         self.memory.borrow_mut().clear();
         match Folder::root().await {
@@ -190,7 +193,7 @@ impl Desk {
         if self.running.borrow().contains_key(key) {
             return Err(Stop::Failed(Failure::new("This model is already being downloaded.", "")));
         }
-        let running = Running { wish: Wish::GoOn, connection: None };
+        let running = Running { control: Control::Continue, connection: None };
         self.running.borrow_mut().insert(key.to_owned(), running);
         Ok(())
     }
@@ -207,11 +210,11 @@ impl Desk {
         &self,
         id: u64,
         key: &str,
-        about: &About,
+        manifest: &Manifest,
     ) -> Result<Option<Folder>, Stop> {
         let made = async {
             let folder = kept::model(key).await?;
-            kept::set_about(&folder, about).await?;
+            kept::set_about(&folder, manifest).await?;
             Ok::<_, StorageError>(folder)
         };
         match made.await {
@@ -220,23 +223,23 @@ impl Desk {
                 let what = format!(
                     "{error}. The model is in memory only and must be downloaded again next time."
                 );
-                say(id, &FromLoader::Warning { what }, &[]);
+                post(id, &FromLoader::Warning { what }, &[]);
                 Ok(None)
             }
             Err(error) => Err(error.into()),
         }
     }
 
-    pub(super) fn teller(&self, id: u64, key: &str, sizes: &[Option<u64>]) -> Teller {
-        Teller::new(self.clone(), id, key, sizes)
+    pub(super) fn progress(&self, id: u64, key: &str, sizes: &[Option<u64>]) -> Progress {
+        Progress::new(self.clone(), id, key, sizes)
     }
 
     /// What a running request was asked to do by now.
-    pub(super) fn wished(&self, key: &str) -> Wish {
-        self.running.borrow().get(key).map_or(Wish::GoOn, |running| running.wish)
+    pub(super) fn wished(&self, key: &str) -> Control {
+        self.running.borrow().get(key).map_or(Control::Continue, |running| running.control)
     }
 
-    async fn fetch(&self, id: u64, model: RemoteModel, weights: WeightsAs) -> Result<Answer, Stop> {
+    async fn fetch(&self, id: u64, model: RemoteModel, weights: WeightsAs) -> Result<Reply, Stop> {
         let key = model.key.clone();
         self.begin(&key).await?;
         let result = match self.fetch_all(id, &model).await {
@@ -266,30 +269,30 @@ impl Desk {
         }
     }
 
-    async fn fetch_all(&self, id: u64, model: &RemoteModel) -> Result<Answer, Stop> {
-        let about = About {
+    async fn fetch_all(&self, id: u64, model: &RemoteModel) -> Result<Reply, Stop> {
+        let manifest = Manifest {
             name: model.name.clone(),
             files: model.files.iter().map(|f| f.name.clone()).collect(),
             remote: Some(model.clone()),
         };
-        let folder = self.folder(id, &model.key, &about).await?;
+        let folder = self.folder(id, &model.key, &manifest).await?;
         let sizes: Vec<Option<u64>> = model.files.iter().map(|f| f.bytes).collect();
-        let mut teller = self.teller(id, &model.key, &sizes);
+        let mut progress = self.progress(id, &model.key, &sizes);
         let mut targets = Vec::new();
         for file in &model.files {
             let mut target = match &folder {
                 Some(folder) => Target::kept(folder, &file.name).await?,
                 None => Target::in_memory(&file.name),
             };
-            teller.file = file.name.clone();
+            progress.file = file.name.clone();
             let mut tries = PAUSES.iter();
             let mut there = target.pieces.done();
             loop {
-                match fetch(file, &mut target, &mut teller).await {
+                match fetch(file, &mut target, &mut progress).await {
                     Ok(()) => break,
                     Err(Stop::Broken(why)) => {
                         // a pause or a cancel breaks the connection too
-                        teller.check()?;
+                        progress.check()?;
                         let done = target.pieces.done();
                         if done > there {
                             // it moves: a bad line is worth any number of tries
@@ -298,22 +301,22 @@ impl Desk {
                         // less than before where another version of the file began
                         there = done;
                         let Some(&seconds) = tries.next() else { return Err(Stop::Broken(why)) };
-                        teller.wait(seconds, there).await?;
+                        progress.wait(seconds, there).await?;
                     }
                     Err(stop) => return Err(stop),
                 }
             }
-            teller.before += target.pieces.done();
+            progress.before += target.pieces.done();
             let mut target = target;
             if let Some(expected) = &file.sha256 {
-                target = check_hash(file, target, expected, folder.as_ref(), &teller).await?;
+                target = check_hash(file, target, expected, folder.as_ref(), &progress).await?;
             }
             targets.push(target);
         }
         self.files(&model.key, &model.name, targets).await
     }
 
-    async fn files(&self, key: &str, name: &str, targets: Vec<Target>) -> Result<Answer, Stop> {
+    async fn files(&self, key: &str, name: &str, targets: Vec<Target>) -> Result<Reply, Stop> {
         let kept = targets.iter().all(Target::is_kept);
         let (mut files, mut blobs) = (Vec::new(), Vec::new());
         for target in targets {
@@ -333,15 +336,15 @@ impl Desk {
         &self,
         id: u64,
         key: String,
-        about: About,
+        manifest: Manifest,
         blobs: Vec<Blob>,
         weights: WeightsAs,
-    ) -> Result<Answer, Stop> {
-        if about.files.is_empty() || about.files.len() != blobs.len() {
+    ) -> Result<Reply, Stop> {
+        if manifest.files.is_empty() || manifest.files.len() != blobs.len() {
             return Err(Stop::Failed(Failure::new("The files are missing.", "Choose them again.")));
         }
         self.begin(&key).await?;
-        let result = match self.import_all(id, &key, &about, &blobs, weights).await {
+        let result = match self.import_all(id, &key, &manifest, &blobs, weights).await {
             // the user still has the files: half a copy is of no use
             Err(Stop::Cancelled | Stop::Paused) => {
                 self.delete(&key).await.and(Err(Stop::Cancelled))
@@ -356,41 +359,41 @@ impl Desk {
         &self,
         id: u64,
         key: &str,
-        about: &About,
+        manifest: &Manifest,
         blobs: &[Blob],
         weights: WeightsAs,
-    ) -> Result<Answer, Stop> {
+    ) -> Result<Reply, Stop> {
         let file = |name: &String| ModelFile { name: name.clone(), pieces: None };
-        let picked: Vec<ModelFile> = about.files.iter().map(file).collect();
+        let picked: Vec<ModelFile> = manifest.files.iter().map(file).collect();
         let as_picked = FromLoader::Files {
             key: key.to_owned(),
-            name: about.name.clone(),
+            name: manifest.name.clone(),
             files: picked.clone(),
             kept: false,
         };
         if let Some(smaller) = Smaller::of(&picked, blobs, weights).await {
             // floats are not copied to be made smaller from the copy
-            let kept = self.import_smaller(id, key, about, blobs, &smaller).await?;
+            let kept = self.import_smaller(id, key, manifest, blobs, &smaller).await?;
             return Ok(kept.unwrap_or((as_picked, blobs.to_vec())));
         }
-        let Some(folder) = self.folder(id, key, about).await? else {
+        let Some(folder) = self.folder(id, key, manifest).await? else {
             return Ok((as_picked, blobs.to_vec()));
         };
         let sizes: Vec<Option<u64>> = blobs.iter().map(|b| Some(b.size() as u64)).collect();
-        let mut teller = self.teller(id, key, &sizes);
+        let mut progress = self.progress(id, key, &sizes);
         let mut targets = Vec::new();
-        for (file, blob) in about.files.iter().zip(blobs) {
+        for (file, blob) in manifest.files.iter().zip(blobs) {
             let mut target = Target::kept(&folder, file).await?;
-            teller.file = file.clone();
-            import(blob, &mut target, &mut teller).await?;
-            teller.before += blob.size() as u64;
+            progress.file = file.clone();
+            import(blob, &mut target, &mut progress).await?;
+            progress.before += blob.size() as u64;
             targets.push(target);
         }
-        self.files(key, &about.name, targets).await
+        self.files(key, &manifest.name, targets).await
     }
 
     /// Fetches one piece again and puts it into its place.
-    async fn refetch(&self, id: u64, key: &str, file: &str, piece: u64) -> Result<Answer, Stop> {
+    async fn refetch(&self, id: u64, key: &str, file: &str, piece: u64) -> Result<Reply, Stop> {
         self.begin(key).await?;
         let result = self.refetch_piece(id, key, file, piece).await;
         self.running.borrow_mut().remove(key);
@@ -403,22 +406,22 @@ impl Desk {
         key: &str,
         file: &str,
         piece: u64,
-    ) -> Result<Answer, Stop> {
+    ) -> Result<Reply, Stop> {
         let again = |what: String| {
             Stop::Failed(Failure::new(what, "Delete the model under Model, then load it again."))
         };
         let folder = kept::model(key).await?;
-        let about = kept::about(&folder).await?;
-        let remote = about.and_then(|a| a.remote?.files.into_iter().find(|f| f.name == file));
+        let manifest = kept::about(&folder).await?;
+        let remote = manifest.and_then(|a| a.remote?.files.into_iter().find(|f| f.name == file));
         let none = || again(format!("{file} is damaged, and its source is not known."));
         let remote = remote.ok_or_else(none)?;
         let target = Target::kept(&folder, file).await?;
         let total = target.pieces.total.ok_or_else(none)?;
         let expected = target.pieces.sha256.get(piece as usize).ok_or_else(none)?;
-        let mut teller = self.teller(id, key, &[]);
-        let fetched = fetch_piece(&remote, piece, total, &mut teller).await;
+        let mut progress = self.progress(id, key, &[]);
+        let fetched = fetch_piece(&remote, piece, total, &mut progress).await;
         // given up: the rest stays, and the piece is asked for again next time
-        teller.check().map_err(|_| Stop::Cancelled)?;
+        progress.check().map_err(|_| Stop::Cancelled)?;
         let bytes = fetched?;
         if sha256(&bytes).await? != *expected {
             return Err(again(format!("{file}: the file on the host has changed.")));
@@ -435,7 +438,7 @@ async fn check_hash(
     target: Target,
     expected: &str,
     folder: Option<&Folder>,
-    watch: &dyn Watch,
+    watch: &dyn Observer,
 ) -> Result<Target, Stop> {
     let (name, was_kept) = (file.name.clone(), target.is_kept());
     let pieces = target.pieces.clone();

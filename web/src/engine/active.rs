@@ -17,8 +17,8 @@ use hearth_gemma::{
 use web_time::Instant;
 
 use super::{
-    ask::Ask,
     problem::{Problem, first},
+    request::Request,
     runs::KeptRun,
     session::{Session, no_data},
     train::{evaluated, measure, untrained},
@@ -26,7 +26,7 @@ use super::{
 use crate::protocol::{Classified, ClassifierSummary, Evaluated, FromEngine, InUse, Writing};
 
 /// A classifier and where it comes from.
-pub struct Using<'m> {
+pub struct ActiveClassifier<'m> {
     /// Tells the classifiers apart that were in use.
     pub id: u64,
     pub classifier: TextClassifier<'m>,
@@ -47,7 +47,7 @@ pub struct Using<'m> {
     pub run: Option<KeptRun>,
 }
 
-impl Using<'_> {
+impl ActiveClassifier<'_> {
     /// For the page.
     pub fn summary(&self) -> ClassifierSummary {
         let choice = self.classifier.choice();
@@ -72,18 +72,22 @@ impl Using<'_> {
 
 impl<'m> Session<'m> {
     /// The classifier in use.
-    pub fn in_use(&mut self) -> Result<&mut Using<'m>, Problem> {
+    pub fn in_use(&mut self) -> Result<&mut ActiveClassifier<'m>, Problem> {
         let none = || first("No classifier is in use.", "Train one, or open a .hearth file.");
-        self.using.as_mut().ok_or_else(none)
+        self.active.as_mut().ok_or_else(none)
     }
 
     /// Measures the untrained model, which is in use from then on.
-    pub async fn zero_shot(&mut self, ask: &Ask, spec: &PromptSpec) -> Result<InUse, Problem> {
+    pub async fn zero_shot(
+        &mut self,
+        request: &Request,
+        spec: &PromptSpec,
+    ) -> Result<InUse, Problem> {
         let (model, prepared) = (self.loaded()?, self.prepared()?);
         let mut classifier = untrained(model, &prepared, spec)?;
         let test = prepared.rows(Part::Test);
-        let (measured, rate) = measure(ask, "zero-shot", &mut classifier, &test).await?;
-        let data = self.base.data.as_ref().ok_or_else(no_data)?;
+        let (measured, rate) = measure(request, "zero-shot", &mut classifier, &test).await?;
+        let data = self.state.data.as_ref().ok_or_else(no_data)?;
         let text = data.choices.as_ref().map(|choices| &choices.roles.text);
         let origin = Origin {
             reading: text.map(|text| TextReading::of(&data.table, text)),
@@ -93,8 +97,8 @@ impl<'m> Session<'m> {
         };
         let evaluation = Some(measured.evaluation.clone());
         let test = evaluated(&prepared, prepared.part(Part::Test), measured, rate);
-        let using = self.using.insert(Using {
-            id: self.base.next_id(),
+        let using = self.active.insert(ActiveClassifier {
+            id: self.state.next_id(),
             classifier,
             name: "untrained".to_owned(),
             base: model.summary.name.clone(),
@@ -112,7 +116,7 @@ impl<'m> Session<'m> {
     }
 
     /// Measures the classifier in use on the data's test rows, but for those that it was trained on.
-    pub async fn evaluate(&mut self, ask: &Ask) -> Result<InUse, Problem> {
+    pub async fn evaluate(&mut self, request: &Request) -> Result<InUse, Problem> {
         let prepared = self.prepared()?;
         let using = self.in_use()?;
         if using.classifier.classes() != prepared.data.classes {
@@ -144,7 +148,7 @@ impl<'m> Session<'m> {
             .iter()
             .map(|&place| (examples[place].text.as_str(), examples[place].label))
             .collect();
-        let (measured, rate) = measure(ask, "testing", &mut using.classifier, &test).await?;
+        let (measured, rate) = measure(request, "testing", &mut using.classifier, &test).await?;
         let mut test = evaluated(&prepared, &places, measured, rate);
         (test.left_out, test.training_known) = (left_out, using.origin.seen.is_some());
         using.measured = Some(test);
@@ -170,7 +174,7 @@ impl<'m> Session<'m> {
     /// Lets the base model write on.
     pub async fn generate(
         &mut self,
-        ask: &Ask,
+        request: &Request,
         prompt: &str,
         writing: Writing,
     ) -> Result<FromEngine, Problem> {
@@ -185,7 +189,7 @@ impl<'m> Session<'m> {
             prompt.to_owned()
         };
         if tokenizer.has_own_bos(&prompt, Special::Parse) {
-            ask.warn("the text already begins with <bos>, so no second one is added");
+            request.warn("the text already begins with <bos>, so no second one is added");
         }
         let ids = tokenizer.encode_with_bos(&prompt, Special::Parse);
         let max = model.max_positions();
@@ -194,22 +198,22 @@ impl<'m> Session<'m> {
         }
         let most = writing.max_tokens.min(max - ids.len());
         // the table of the vocabulary: left in the file until someone wants to read text
-        model.load_tables(|_| !ask.is_cancelled()).await?;
+        model.load_tables(|_| !request.is_cancelled()).await?;
         let mut generator = Generator::new(model, None, ids.len() + most)?;
         let (mut stream, mut tokens, start) = (TextStream::default(), 0, Instant::now());
         let on_token = |token| {
             tokens += 1;
             let text = stream.push(tokenizer, token);
             if !text.is_empty() {
-                ask.tell(&FromEngine::Wrote { text });
+                request.tell(&FromEngine::Wrote { text });
             }
-            !ask.is_cancelled()
+            !request.is_cancelled()
         };
         generator.generate(model, None, &ids, most, sampling, on_token).await?;
-        ask.check()?;
+        request.check()?;
         let rest = stream.finish();
         if !rest.is_empty() {
-            ask.tell(&FromEngine::Wrote { text: rest });
+            request.tell(&FromEngine::Wrote { text: rest });
         }
         let tokens_per_second = tokens as f64 / start.elapsed().as_secs_f64().max(1e-9);
         Ok(FromEngine::Written { tokens, tokens_per_second })

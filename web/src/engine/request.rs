@@ -14,20 +14,20 @@ use crate::{
 };
 
 /// Longest time without listening to messages.
-const BREATH: Duration = Duration::from_millis(50);
+const YIELD_AFTER: Duration = Duration::from_millis(50);
 /// Progress is told at most this often.
 const OFTEN: Duration = Duration::from_millis(100);
 
 /// Posts a message to the page.
-pub fn say(id: u64, message: &FromEngine, blobs: &[Blob]) {
+pub fn post(id: u64, message: &FromEngine, blobs: &[Blob]) {
     #[cfg(test)]
     super::tests::hear(id, message, blobs);
     #[cfg(not(test))]
-    post(id, message, blobs);
+    send(id, message, blobs);
 }
 
 #[cfg_attr(test, expect(dead_code))] // tests take the page's place
-fn post(id: u64, message: &FromEngine, blobs: &[Blob]) {
+fn send(id: u64, message: &FromEngine, blobs: &[Blob]) {
     let scope: DedicatedWorkerGlobalScope = js_sys::global().unchecked_into();
     if let Ok(value) = wire::pack(&Envelope::new(id, message), blobs) {
         // a page that is gone has nobody left to tell
@@ -36,18 +36,18 @@ fn post(id: u64, message: &FromEngine, blobs: &[Blob]) {
 }
 
 /// A request.
-pub struct Ask {
+pub struct Request {
     /// Its id.
     pub id: u64,
     inbox: Inbox,
-    last_breath: Cell<Instant>,
+    last_yield: Cell<Instant>,
     last_told: Cell<Option<Instant>>,
 }
 
-impl Ask {
+impl Request {
     pub fn new(id: u64, inbox: Inbox) -> Self {
         let now = Instant::now();
-        Self { id, inbox, last_breath: Cell::new(now), last_told: Cell::new(None) }
+        Self { id, inbox, last_yield: Cell::new(now), last_told: Cell::new(None) }
     }
 
     /// Where it came from.
@@ -57,7 +57,7 @@ impl Ask {
 
     /// Tells something on the way.
     pub fn tell(&self, message: &FromEngine) {
-        say(self.id, message, &[]);
+        post(self.id, message, &[]);
     }
 
     /// Tells progress, unless it was told just before.
@@ -85,10 +85,10 @@ impl Ask {
     }
 
     /// Listens to messages if that is due; to be awaited in long loops.
-    pub async fn breathe(&self) {
-        if self.last_breath.get().elapsed() >= BREATH {
+    pub async fn yield_now(&self) {
+        if self.last_yield.get().elapsed() >= YIELD_AFTER {
             let _ = turn().await;
-            self.last_breath.set(Instant::now());
+            self.last_yield.set(Instant::now());
         }
     }
 }

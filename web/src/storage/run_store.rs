@@ -23,21 +23,21 @@ async fn has_snapshot(folder: &Folder) -> Result<bool, StorageError> {
 
 /// Runs by key, each with files by name and two snapshot slots.
 #[derive(Clone)]
-pub enum Shelf {
+pub enum RunStore {
     /// In the folder `runs`.
     Kept(Folder),
     /// Until the tab is closed.
-    Memory(Rc<RefCell<MemoryShelf>>),
+    Memory(Rc<RefCell<MemoryRuns>>),
 }
 
 /// Runs in memory. Blobs lie in the browser, not in the program's own memory.
 #[derive(Default)]
-pub struct MemoryShelf {
+pub struct MemoryRuns {
     files: BTreeMap<(String, String), Blob>,
     slots: BTreeMap<String, Rc<RefCell<MemoryStore>>>,
 }
 
-impl Shelf {
+impl RunStore {
     /// The site's storage; memory with the reason where there is none.
     pub async fn open() -> (Self, Option<StorageError>) {
         let runs = async { Folder::root().await?.folder("runs").await };

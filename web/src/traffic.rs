@@ -13,7 +13,7 @@ use crate::protocol::Traffic;
 const SAME_ATTEMPT: f64 = 20.0;
 
 /// Tells `news` whenever there is more, in this window or worker, until it ends.
-pub fn watch(news: impl Fn(Traffic) + Clone + 'static) {
+pub fn observe(news: impl Fn(Traffic) + Clone + 'static) {
     let tell = news.clone();
     let on_entries = Closure::<dyn FnMut(PerformanceObserverEntryList)>::new(
         move |list: PerformanceObserverEntryList| {
