@@ -251,7 +251,7 @@ test("a running training is not disturbed, and says which epoch it keeps", async
   await part(page, "model-ready").waitFor();
   await go(page, "use");
   await drop(page.locator('[data-test="bundle-drop"]'), "other.hearth");
-  await told("Nothing was loaded: this cannot be changed now.");
+  await told("Nothing was loaded: another task is running.");
   await go(page, "data");
   await drop(page.locator('[data-test="data-drop"]'), "other.csv");
   await told("Nothing was loaded: another task is running.");
