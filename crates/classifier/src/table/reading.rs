@@ -6,6 +6,9 @@ use super::header::is_known_name;
 use super::records::{Record, Records, Rules};
 use super::{FEW_VALUES, TableError};
 
+/// Lines within which a text in single quotes is taken to end.
+const TORN_LINES: usize = 5;
+
 /// Columns of few values, with those values: what tells rows from lines of a text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct KnownValues {
@@ -153,13 +156,18 @@ impl Reading {
         self.known.columns.iter().map(|(_, v)| v.len()).filter(several).min().unwrap_or(usize::MAX)
     }
 
-    /// The first line with a cell in single quotes that are no quotes here.
+    /// The first line with a cell in single quotes that are no quotes here, or with the beginning of one that ends a
+    /// few lines below.
     pub fn single_quotes(&self) -> Option<u64> {
-        let quoted = |cell: &String| {
-            let cell = cell.trim();
-            cell.len() > 1 && cell.starts_with('\'') && cell.ends_with('\'')
+        let begins = |cell: &String| cell.trim_start().starts_with('\'') && cell.trim().len() > 1;
+        let ends = |cell: &String| cell.trim_end().ends_with('\'');
+        let quoted = |row: &[String]| row.iter().any(|cell| begins(cell) && ends(cell));
+        let torn = |at: usize| {
+            let open = self.rows[at].iter().any(|cell| begins(cell) && !ends(cell));
+            let below = self.rows[at + 1..].iter().take(TORN_LINES);
+            open && below.filter_map(|row| row.first()).any(|cell| ends(cell) && !begins(cell))
         };
-        let row = self.rows.iter().position(|row| row.iter().any(quoted));
+        let row = (0..self.rows.len()).find(|&at| quoted(&self.rows[at]) || torn(at));
         row.filter(|_| self.rules.quote != Some(b'\'')).map(|row| self.lines[row])
     }
 
