@@ -205,3 +205,23 @@ fn words_for_a_missing_value_as_texts_and_labels() {
         ]
     );
 }
+
+/// A text in single quotes with a delimiter and a line break in it falls into two rows of as many cells.
+#[test]
+fn a_text_in_single_quotes_that_is_torn_in_two_rows_is_told() {
+    let mut lines: Vec<String> =
+        (0..10).map(|i| format!("a ride on day {i}|{}", ["no", "yes", "so"][i % 3])).collect();
+    let untorn = table(lines.join("\n").as_bytes()).unwrap();
+    assert!(untorn.warnings.is_empty(), "{:?}", untorn.warnings);
+    lines[7] = "'a ride |\non a day'|yes".to_owned();
+    let torn = table(lines.join("\n").as_bytes()).unwrap();
+    assert!(
+        torn.warnings.iter().any(|told| told.starts_with("line 8: single quotes")),
+        "{:?}",
+        torn.warnings
+    );
+    // an apostrophe that no other one follows is no quote
+    lines[7] = "'twas a ride|yes".to_owned();
+    let apostrophe = table(lines.join("\n").as_bytes()).unwrap();
+    assert!(apostrophe.warnings.is_empty(), "{:?}", apostrophe.warnings);
+}

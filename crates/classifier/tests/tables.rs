@@ -332,26 +332,6 @@ fn single_quotes_and_backslashes() {
     assert!(read.rows[1].fields[0].starts_with("a \"lovely\", long ride"));
 }
 
-/// A text in single quotes with a delimiter and a line break in it falls into two rows of as many cells.
-#[test]
-fn a_text_in_single_quotes_that_is_torn_in_two_rows_is_told() {
-    let mut lines: Vec<String> =
-        (0..10).map(|i| format!("a ride on day {i}|{}", ["no", "yes", "so"][i % 3])).collect();
-    let untorn = table(lines.join("\n").as_bytes()).unwrap();
-    assert!(untorn.warnings.is_empty(), "{:?}", untorn.warnings);
-    lines[7] = "'a ride |\non a day'|yes".to_owned();
-    let torn = table(lines.join("\n").as_bytes()).unwrap();
-    assert!(
-        torn.warnings.iter().any(|told| told.starts_with("line 8: single quotes")),
-        "{:?}",
-        torn.warnings
-    );
-    // an apostrophe that no other one follows is no quote
-    lines[7] = "'twas a ride|yes".to_owned();
-    let apostrophe = table(lines.join("\n").as_bytes()).unwrap();
-    assert!(apostrophe.warnings.is_empty(), "{:?}", apostrophe.warnings);
-}
-
 #[test]
 fn json_in_many_shapes() {
     let cells = |i: usize| (format!("{} on day {i}", TEXTS[i % 6]), ["no", "yes"][i % 2]);
