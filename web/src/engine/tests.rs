@@ -324,9 +324,9 @@ async fn what_is_wrong_is_told_and_the_engine_goes_on() {
     assert!(failed(open(), file(b"PK\x03\x04 word/document.xml")).await.contains("save it as CSV"));
     assert!(failed(open(), file(b"\x7fELF\0\0\0\0")).await.contains("binary"));
     assert!(failed(open(), file(b"")).await.contains("empty"));
-    assert!(failed(open(), vec![]).await.contains("Pick the file again"));
-    assert!(failed(ToEngine::Pause, vec![]).await.contains("No training"));
-    assert!(failed(ToEngine::Evaluate, vec![]).await.contains("no data"));
+    assert!(failed(open(), vec![]).await.contains("Choose it again"));
+    assert!(failed(ToEngine::Pause, vec![]).await.contains("No run is training"));
+    assert!(failed(ToEngine::Evaluate, vec![]).await.contains("No table is loaded"));
     let writing = Writing::default();
     let generate = ToEngine::Generate { prompt: "a".into(), writing };
     assert!(failed(generate, vec![]).await.contains("No model is loaded"));
