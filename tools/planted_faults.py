@@ -105,11 +105,16 @@ def table(faults):
     return "\n".join(lines)
 
 
+def driver():
+    """The Vulkan driver of the tests, as `hearth adapters` names it: cargo starts it with the tests' runner."""
+    command = ["cargo", "run", "--quiet", "--package", "hearth-cli", "--", "adapters"]
+    printed = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True).stdout
+    name = re.search(r"^0\s+.*, vulkan, (.*)\)$", printed, re.MULTILINE)
+    return name[1] if name else "the default adapter"
+
+
 def document():
-    driver = subprocess.run(["vulkaninfo", "--summary"], capture_output=True, text=True).stdout
-    name = re.search(r"driverName\s*= (.*)", driver)
-    version = re.search(r"driverInfo\s*= (.*)", driver)
-    on = f"{name[1]}, {version[1]}" if name and version else "the default adapter"
+    on = driver()
     forward = [f for f in FAULTS if f.part == "forward"]
     training = [f for f in FAULTS if f.part == "training"]
     return f"""# Planted faults
