@@ -59,6 +59,9 @@ pub struct FitOptions {
     /// End the run of the store's snapshot as it stands and keep its best. Nothing is trained, so any build, GPU and
     /// layout of the weights will do.
     pub finish: bool,
+    /// With `finish`: score no validation rows. What validations have measured so far selects the adapter; before the
+    /// first one, the current adapter is kept, with temperature 1 and a threshold of one half.
+    pub at_once: bool,
     /// Keep the adapter of every epoch, for a sweep.
     pub keep_epochs: bool,
 }
@@ -70,6 +73,7 @@ impl Default for FitOptions {
             snapshot_seconds: 60.0,
             resume: false,
             finish: false,
+            at_once: false,
             keep_epochs: false,
         }
     }

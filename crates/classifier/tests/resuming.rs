@@ -143,6 +143,26 @@ async fn a_run_without_a_whole_epoch_ends_with_the_adapter_as_it_stands() {
 }
 
 #[wasm_bindgen_test(unsupported = pollster::test)]
+async fn a_run_that_ends_at_once_scores_no_validation_rows() {
+    let on = load(Profile::Full, Precision::Exact).await;
+    let at_once = FitOptions { at_once: true, ..FINISH() };
+    // whoever scores rows asks whether to stop, and is told so
+    let mut store = stopped(&on, &recipe(4), 2).await;
+    let fitted = fit(&on, &recipe(4), at_once, &mut store, |_| true).await.unwrap();
+    assert!(fitted.history.epochs.is_empty() && fitted.validation.is_empty());
+    assert_eq!((fitted.choice.temperature, fitted.choice.threshold), (1.0, 0.5));
+
+    // the average of the last steps was measured by no validation, so it is not compared with the best epoch
+    let recipe = Recipe { average: 0.9, ..recipe(2) };
+    let mut store = stopped(&on, &recipe, 5).await;
+    let measured = fit(&on, &recipe, FINISH(), &mut store, |_| true).await;
+    assert!(matches!(measured, Err(ClassifierError::Stopped)), "{}", words(measured));
+    let fitted = fit(&on, &recipe, at_once, &mut store, |_| true).await.unwrap();
+    assert_eq!((fitted.history.epochs.len(), fitted.averaged), (1, false));
+    assert_eq!(fitted.validation.len(), 2 * 5);
+}
+
+#[wasm_bindgen_test(unsupported = pollster::test)]
 async fn two_trainers_are_never_on_the_device_at_once() {
     let on = load(Profile::Full, Precision::Exact).await;
     let account = on.0.gpu.account();

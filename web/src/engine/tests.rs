@@ -299,6 +299,18 @@ async fn a_run_can_be_stopped_with_its_best_or_given_up() {
     page.post(ToEngine::Stop, Vec::new());
     let (run, _) = page.trained(id).await;
     assert!((2..5).contains(&run.history.epochs.len()), "{:?}", run.history.epochs);
+    assert!(run.validation.is_some());
+    let told = |m: &FromEngine, words: &str| matches!(m, FromEngine::Warning { what } if what.contains(words));
+    page.hear_of(id, |m| told(m, "The adapter after epoch")).await;
+    page.ask(ToEngine::DeleteRun { key: run.key }).await;
+
+    // before the first validation: no validation begins only because the run ends
+    let id = page.train();
+    page.post(ToEngine::Stop, Vec::new());
+    let (run, _) = page.trained(id).await;
+    assert_eq!((run.history.steps.len(), run.history.epochs.len()), (1, 0));
+    assert_eq!(run.validation, None);
+    page.hear_of(id, |m| told(m, "The adapter after step 1 is kept")).await;
     page.ask(ToEngine::DeleteRun { key: run.key }).await;
 
     let id = page.train();

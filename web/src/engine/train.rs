@@ -9,7 +9,7 @@ use hearth_classifier::{
     fit::{FitOptions, Fitted, MemoryStore, Progress, SnapshotStore},
     measure::{self, Measured},
     metrics::Scored,
-    origin::Origin,
+    origin::{Origin, ThresholdFrom},
     prepare::Prepared,
     prompt::PromptSpec,
     report::{Report, Speed, worst_mistakes},
@@ -52,6 +52,8 @@ struct StartPoint {
     resume: bool,
     /// There, and no step further: the best so far is taken.
     finish: bool,
+    /// So, and nothing is scored that was not scored yet.
+    at_once: bool,
 }
 
 /// What was told of a training so far.
@@ -113,7 +115,7 @@ impl<'m> Session<'m> {
         let mut slots = run.store(self.state).slots(&run.record.key).await?;
         // before the first step: from here on a copy of the table is kept
         self.tell_stored(request).await?;
-        let from = StartPoint { resume, finish };
+        let from = StartPoint { resume, finish, at_once: false };
         let ended = self.fit(request, &run, &mut classifier, &prepared, &mut slots, from).await;
         request.inbox().training(false);
         let fitted = match ended {
@@ -200,6 +202,7 @@ impl<'m> Session<'m> {
                 snapshot_seconds: SNAPSHOT_SECONDS,
                 resume: from.resume,
                 finish: from.finish,
+                at_once: from.at_once,
                 ..FitOptions::default()
             };
             let mut reported = Reported::default();
@@ -221,14 +224,19 @@ impl<'m> Session<'m> {
                 &mut see,
             );
             match fitted.await {
-                Ok(fitted) => return Ok(Outcome::Fitted(Box::new(fitted))),
+                Ok(fitted) => {
+                    if from.at_once {
+                        request.warn(stopped(&fitted));
+                    }
+                    return Ok(Outcome::Fitted(Box::new(fitted)));
+                }
                 Err(ClassifierError::Stopped) if request.is_cancelled() => {
                     return Err(Problem::Cancelled);
                 }
                 Err(ClassifierError::Stopped) if request.inbox().control() == Control::Stop => {
                     // stopping leaves a snapshot; its best is taken
                     request.inbox().training(true);
-                    from = StartPoint { resume: true, finish: true };
+                    from = StartPoint { resume: true, finish: true, at_once: true };
                 }
                 Err(ClassifierError::Stopped) => return Ok(Outcome::Paused),
                 // killed before the first snapshot: from the start, with the same numbers
@@ -252,7 +260,8 @@ impl<'m> Session<'m> {
         let test = prepared.rows(Part::Test);
         let (measured, rate) = measure(request, "testing", &mut classifier, &test).await?;
         let truth: Vec<usize> = prepared.rows(Part::Validation).iter().map(|row| row.1).collect();
-        let validation = if truth.is_empty() {
+        let unscored = fitted.validation.is_empty();
+        let validation = if unscored {
             None
         } else {
             let figures = measure::figures(&classifier, &fitted.validation, &truth, async || {
@@ -278,7 +287,10 @@ impl<'m> Session<'m> {
         let record = &run.record;
         let evaluation = Some(measured.evaluation.clone());
         let data = self.state.data.as_ref().ok_or_else(no_data)?;
-        let origin = Origin::of(&data.table, &run.choices.roles.text, prepared);
+        let mut origin = Origin::of(&data.table, &run.choices.roles.text, prepared);
+        if unscored {
+            origin.threshold = Some(ThresholdFrom::Default);
+        }
         report.threshold_from = origin.threshold;
         let test = evaluated(prepared, prepared.part(Part::Test), measured, rate);
         let mut bundle =
@@ -331,6 +343,19 @@ impl<'m> Session<'m> {
     /// The rows as they are prepared.
     pub fn prepared(&self) -> Result<Rc<Prepared>, Problem> {
         self.state.data.as_ref().ok_or_else(no_data)?.prepared().cloned()
+    }
+}
+
+/// Which state of a stopped run is kept.
+fn stopped(fitted: &Fitted) -> String {
+    let history = &fitted.history;
+    match history.best_epoch {
+        Some(epoch) => format!("The run was stopped. The adapter after epoch {epoch} is kept."),
+        None => format!(
+            "The run was stopped before an epoch was validated. The adapter after step {} is kept, with a threshold of {:.3} that no rows chose.",
+            history.steps.last().map_or(0, |step| step.step),
+            fitted.choice.threshold
+        ),
     }
 }
 

@@ -205,19 +205,22 @@ impl<'a> Results<'a> {
     }
 
     /// Selects the adapter to keep. `last` is the current one: it is kept if no epoch has finished, and may be empty
-    /// otherwise. The device only scores validation rows, and only those not scored yet.
+    /// otherwise. The device only scores validation rows, only those not scored yet, and none unless `score` says so.
     pub(super) async fn conclude(
         mut self,
         model: &Model,
         layout: LoraLayout,
         last: Vec<f32>,
+        score: bool,
         progress: OnProgress<'_>,
     ) -> Result<Fitted, ClassifierError> {
         let mut params = match self.best.take() {
             Some(best) => best,
             None => {
-                let lora = Lora::new(&model.gpu, layout.clone(), &last)?;
-                self.best_logs = self.validate(model, &lora, progress).await?;
+                if score {
+                    let lora = Lora::new(&model.gpu, layout.clone(), &last)?;
+                    self.best_logs = self.validate(model, &lora, progress).await?;
+                }
                 last
             }
         };
@@ -225,7 +228,7 @@ impl<'a> Results<'a> {
             self.state.history.best_epoch = self.state.history.epochs.last().map(|e| e.epoch);
         }
         let mut averaged = false;
-        if self.state.averaged > 0 {
+        if score && self.state.averaged > 0 {
             let lora = Lora::new(&model.gpu, layout.clone(), &self.average)?;
             let logs = self.validate(model, &lora, progress).await?;
             let (new, old) = (self.figures(&logs)?, self.figures(&self.best_logs)?);
@@ -235,8 +238,9 @@ impl<'a> Results<'a> {
             }
         }
         let validation: Vec<f64> = self.best_logs.iter().map(|&x| f64::from(x)).collect();
-        let truth: Vec<usize> = self.task.validation.iter().map(|r| r.class).collect();
         let classes = self.task.class_tokens.len();
+        let scored = self.task.validation.iter().take(validation.len() / classes);
+        let truth: Vec<usize> = scored.map(|r| r.class).collect();
         Ok(Fitted {
             layout,
             params,

@@ -45,7 +45,9 @@ pub(super) async fn run(
     let identity = identity::of(model, task, recipe);
     if options.finish {
         let store = store.ok_or(ClassifierError::NothingToResume)?;
-        return end(model, task, recipe, &identity, store, progress).await;
+        let steps_an_epoch = setup::steps_an_epoch(task, recipe);
+        let saved = snapshots::load(store, &identity, Purpose::End, steps_an_epoch)?;
+        return end(model, task, recipe, options, saved, progress).await;
     }
     let mut resumed = None;
     if options.resume {
@@ -87,7 +89,7 @@ pub(super) async fn run(
     let layout = trainer.lora().layout.clone();
     // scoring needs memory of its own
     drop(trainer);
-    results.conclude(model, layout, Vec::new(), progress).await
+    results.conclude(model, layout, Vec::new(), true, progress).await
 }
 
 /// Ends the run of a snapshot in its current state. Nothing is trained or allocated, so build, GPU and layout of the
@@ -96,12 +98,10 @@ async fn end(
     model: &Model,
     task: &Task<'_>,
     recipe: &Recipe,
-    identity: &Identity,
-    store: &mut dyn SnapshotStore,
+    options: &FitOptions,
+    (state, mut buffers): (State, Buffers),
     progress: OnProgress<'_>,
 ) -> Result<Fitted, ClassifierError> {
-    let steps_an_epoch = setup::steps_an_epoch(task, recipe);
-    let (state, mut buffers) = snapshots::load(store, identity, Purpose::End, steps_an_epoch)?;
     let layout = LoraLayout::new(&setup::config(task, recipe).lora, &model.config)?;
     let mut results = Results::new(task, recipe, state, false);
     results.take(&mut buffers);
@@ -109,7 +109,7 @@ async fn end(
     if !results.has_best() && last.len() != layout.len {
         return Err(ClassifierError::NothingToResume);
     }
-    results.conclude(model, layout, last, progress).await
+    results.conclude(model, layout, last, !options.at_once, progress).await
 }
 
 impl<'m, 'a> Run<'m, 'a> {

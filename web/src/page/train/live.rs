@@ -163,11 +163,20 @@ fn Buttons() -> impl IntoView {
             "Pause"
         </button>
         <button type="button" data-test="stop" disabled=off on:click=move |_| actions::stop(app)>
-            {move || if chooses_epoch(app) { "Stop and keep the best epoch" } else { "Stop and keep the last epoch" }}
+            {move || app.training.with(|now| stops(chooses_epoch(app), now.epochs.is_empty()))}
         </button>
         <span class="quiet" role="status" data-test="asked">
             {move || asked.get().unwrap_or_default()}
         </span>
+    }
+}
+
+/// What stopping keeps: what was validated last is the most that is known soon.
+fn stops(chooses: bool, first_epoch: bool) -> &'static str {
+    match (first_epoch, chooses) {
+        (true, _) => "Stop and keep the current state",
+        (_, true) => "Stop and keep the best epoch",
+        (_, false) => "Stop and keep the last epoch",
     }
 }
 
