@@ -251,10 +251,10 @@ test("a running training is not disturbed, and says which epoch it keeps", async
   await part(page, "model-ready").waitFor();
   await go(page, "use");
   await drop(page.locator('[data-test="bundle-drop"]'), "other.hearth");
-  await told("Nothing was loaded: another task is running.");
+  await told("Nothing was loaded: a run is training.");
   await go(page, "data");
   await drop(page.locator('[data-test="data-drop"]'), "other.csv");
-  await told("Nothing was loaded: another task is running.");
+  await told("Nothing was loaded: a run is training.");
   await drop(page.locator("h1"), "other.csv");
   await told("dropped outside the marked area");
   assert.match(await part(page, "data-name").textContent(), /moods.csv/);

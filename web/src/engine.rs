@@ -15,6 +15,7 @@ mod problem;
 mod request;
 mod results;
 mod runs;
+mod scoring;
 mod self_test;
 mod session;
 mod stored;

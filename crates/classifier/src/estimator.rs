@@ -183,10 +183,26 @@ impl<'m> TextClassifier<'m> {
             }
         };
         let (train, validation) = (self.rows(&train), self.rows(&validation));
+        self.fit_rows(&train, &validation, recipe, options, store, progress).await
+    }
+
+    /// As [`Self::fit`], on prompts that [`Self::row`] made, and with the validation rows that are given, if any.
+    ///
+    /// # Errors
+    /// As [`fit::fit`].
+    pub async fn fit_rows(
+        &mut self,
+        train: &[Row],
+        validation: &[Row],
+        recipe: &Recipe,
+        options: &FitOptions,
+        store: Option<&mut dyn SnapshotStore>,
+        progress: OnProgress<'_>,
+    ) -> Result<Fitted, ClassifierError> {
         let prompt = self.prompt_json();
         let task = Task {
-            train: &train,
-            validation: &validation,
+            train,
+            validation,
             class_tokens: self.prompter.class_tokens(),
             positive: self.positive,
             end_token: Some(self.tokenizer.eos()),
@@ -217,8 +233,20 @@ impl<'m> TextClassifier<'m> {
         texts: &[&str],
         progress: impl FnMut(usize) -> bool,
     ) -> Result<Vec<f64>, ClassifierError> {
-        let prompts = self.prompter.rows(texts.iter().copied());
-        let rows: Vec<&[u32]> = prompts.rows.iter().map(|row| row.ids.as_slice()).collect();
+        let rows: Vec<Row> = texts.iter().map(|text| self.row((text, 0))).collect();
+        self.score_rows(&rows, progress).await
+    }
+
+    /// As [`Self::log_probabilities`], on prompts that [`Self::row`] made; their classes are not looked at.
+    ///
+    /// # Errors
+    /// As [`Self::log_probabilities`].
+    pub async fn score_rows(
+        &mut self,
+        rows: &[Row],
+        progress: impl FnMut(usize) -> bool,
+    ) -> Result<Vec<f64>, ClassifierError> {
+        let rows: Vec<&[u32]> = rows.iter().map(|row| row.ids.as_slice()).collect();
         let lora = self.adapter.as_ref().map(|(lora, _)| lora);
         self.scoring.log_probabilities(self.model, lora, &rows, progress).await
     }

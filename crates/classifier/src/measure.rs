@@ -35,29 +35,33 @@ pub struct Measured {
 pub async fn with_intervals(
     scored: Scored<'_>,
     names: &[String],
-    breathe: &mut impl AsyncFnMut(),
+    proceed: &mut impl AsyncFnMut() -> bool,
 ) -> Result<Evaluation, ClassifierError> {
     let mut evaluation = evaluate(&scored, names)?;
-    breathe().await;
     let mut bootstrap = Bootstrap::new(scored, RESAMPLES, 0)?;
-    while bootstrap.step() {
-        breathe().await;
+    loop {
+        if !proceed().await {
+            return Err(ClassifierError::Stopped);
+        }
+        if !bootstrap.step() {
+            break;
+        }
     }
     evaluation.intervals = bootstrap.intervals();
     evaluation.thin_curves(POINTS);
     Ok(evaluation)
 }
 
-/// Measures ln p `[N, C]` against the true classes `[N]`. `breathe` is awaited between resamples, so that a
-/// browser's worker can handle messages; other callers pass `async || {}`.
+/// Measures ln p `[N, C]` against the true classes `[N]`. `proceed` is awaited between resamples, so that a browser's
+/// worker can handle messages, and returns `false` to stop; other callers pass `async || true`.
 ///
 /// # Errors
-/// No rows, or scores that are not numbers.
+/// No rows, scores that are not numbers, or [`ClassifierError::Stopped`].
 pub async fn figures(
     classifier: &TextClassifier<'_>,
     logs: &[f64],
     truth: &[usize],
-    mut breathe: impl AsyncFnMut(),
+    mut proceed: impl AsyncFnMut() -> bool,
 ) -> Result<Measured, ClassifierError> {
     let (names, choice) = (classifier.classes(), classifier.choice());
     let (classes, positive) = (names.len(), classifier.positive());
@@ -65,7 +69,7 @@ pub async fn figures(
     let scored =
         |probabilities, threshold| Scored { classes, truth, probabilities, positive, threshold };
     let own = scored(&probabilities, choice.threshold);
-    let evaluation = with_intervals(own, names, &mut breathe).await?;
+    let evaluation = with_intervals(own, names, &mut proceed).await?;
     let predicted = own.predicted();
     let f1_at_half = evaluate(&scored(&probabilities, 0.5), names)?.f1.value;
     let plain = softmax(logs, classes, 1.0);

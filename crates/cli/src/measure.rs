@@ -62,7 +62,7 @@ pub async fn measure(
 /// Measures ln p `[N, C]` against the true classes.
 pub fn figures(classifier: &TextClassifier<'_>, logs: &[f64], truth: &[usize]) -> Result<Measured> {
     // nothing here waits for anything: the pauses are for pages
-    let found = pollster::block_on(measure::figures(classifier, logs, truth, async || {}))?;
+    let found = pollster::block_on(measure::figures(classifier, logs, truth, async || true))?;
     Ok(Measured {
         predicted: found.predicted,
         evaluation: found.evaluation,

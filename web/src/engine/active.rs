@@ -20,8 +20,8 @@ use super::{
     problem::{Problem, first},
     request::Request,
     runs::KeptRun,
+    scoring::{evaluated, measure, untrained},
     session::{Session, no_data},
-    train::{evaluated, measure, untrained},
 };
 use crate::protocol::{Classified, ClassifierSummary, Evaluated, FromEngine, InUse, Writing};
 

@@ -74,8 +74,7 @@ pub async fn read_table(
         survey.push(&piece.to_vec()).map_err(in_file)?;
         at = end;
         request.tell_now_and_then(|| FromEngine::Reading { bytes: at / 2, total, rows: 0 });
-        request.yield_now().await;
-        request.check()?;
+        request.poll().await?;
     }
     let mut stream = survey.finish().map_err(in_file)?;
     let mut rows = Vec::new();
@@ -90,8 +89,7 @@ pub async fn read_table(
             total,
             rows: stream.progress().rows,
         });
-        request.yield_now().await;
-        request.check()?;
+        request.poll().await?;
     }
     rows.extend(stream.finish().map_err(in_file)?);
     stream.into_table(rows).map_err(in_file)
@@ -136,10 +134,9 @@ impl Data {
                 if !all {
                     break;
                 }
-                request.yield_now().await;
+                request.poll().await?;
             }
             numeric.push(all && table.rows.iter().any(|r| !r.fields[column].trim().is_empty()));
-            request.check()?;
         }
         let guessed = guess_roles_told(table);
         let lines = table.dialect.lines().into_iter();
@@ -184,7 +181,7 @@ impl Data {
             if counts.len() > VALUES {
                 return Ok(None);
             }
-            request.yield_now().await;
+            request.poll().await?;
         }
         let mut values: Vec<(String, usize)> =
             counts.into_iter().map(|(value, rows)| (value.to_owned(), rows)).collect();
@@ -340,8 +337,7 @@ pub async fn lengths_of(
         let row = prompter.row(&prepared.data.examples[place].text);
         cut += usize::from(row.cut);
         lengths.push(row.ids.len());
-        request.yield_now().await;
-        request.check()?;
+        request.poll().await?;
     }
     Ok((lengths, cut))
 }

@@ -73,7 +73,7 @@ impl Inbox {
         }
         match request.body {
             ToEngine::Cancel { request: given_up } => {
-                state.cancelled.borrow_mut().insert(given_up);
+                self.cancel(given_up);
                 post(request.id, &FromEngine::Done, &[]);
             }
             ToEngine::Pause | ToEngine::Stop if !state.training.get() => {
@@ -95,6 +95,19 @@ impl Inbox {
                 }
             }
         }
+    }
+
+    /// A request that waits ends now; one under way ends where it next polls.
+    fn cancel(&self, id: u64) {
+        let mut waiting = self.0.waiting.borrow_mut();
+        let Some(at) = waiting.iter().position(|request| request.id == id) else {
+            self.0.cancelled.borrow_mut().insert(id);
+            return;
+        };
+        if waiting.remove(at).is_some_and(|request| request.body.trains()) {
+            self.training(false);
+        }
+        post(id, &FromEngine::Cancelled, &[]);
     }
 
     fn set_control(&self, id: u64, control: Control) {

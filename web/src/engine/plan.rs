@@ -6,7 +6,12 @@ use hearth_classifier::{
 };
 use web_time::Instant;
 
-use super::{model::Loaded, problem::Problem, request::Request, train::untrained};
+use super::{
+    model::Loaded,
+    problem::Problem,
+    request::Request,
+    scoring::{tokenized, untrained},
+};
 use crate::protocol::{PlanReport, TimePlan};
 
 /// Rows that are scored to learn this machine's speed.
@@ -37,12 +42,7 @@ pub async fn plan(
 ) -> Result<PlanReport, Problem> {
     let mut classifier = untrained(model, prepared, intended.spec)?;
     let train = prepared.rows(Part::Train);
-    let mut rows = Vec::with_capacity(train.len());
-    for &row in &train {
-        rows.push(classifier.row(row));
-        request.yield_now().await;
-        request.check()?;
-    }
+    let rows = tokenized(request, &classifier, &train).await?;
     let plan = classifier.plan(&rows, intended.recipe, intended.memory)?;
     let speed = match *speed {
         Some(known) => known,

@@ -84,12 +84,13 @@ impl Request {
         if self.is_cancelled() { Err(Problem::Cancelled) } else { Ok(()) }
     }
 
-    /// Listens to messages if that is due; to be awaited in long loops.
-    pub async fn yield_now(&self) {
+    /// Listens to messages if that is due, and ends here if the page cancelled it; to be awaited in long loops.
+    pub async fn poll(&self) -> Result<(), Problem> {
         if self.last_yield.get().elapsed() >= YIELD_AFTER {
             let _ = turn().await;
             self.last_yield.set(Instant::now());
         }
+        self.check()
     }
 }
 

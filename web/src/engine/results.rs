@@ -76,7 +76,7 @@ async fn figures_at(
         positive,
         threshold,
     };
-    Ok(measure::with_intervals(scored, names, &mut async || request.yield_now().await).await?)
+    Ok(measure::with_intervals(scored, names, &mut async || request.poll().await.is_ok()).await?)
 }
 
 impl ActiveClassifier<'_> {

@@ -182,8 +182,7 @@ impl Session<'_> {
             writer.flush()?;
             drop(writer);
             parts.push(blob(&bytes[skipped..], "text/csv")?);
-            request.yield_now().await;
-            request.check()?;
+            request.poll().await?;
         }
         let stem = name.rsplit_once('.').map_or(name.as_str(), |(stem, _)| stem);
         let skipped = bad.empty_text.len();

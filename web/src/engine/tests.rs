@@ -105,12 +105,16 @@ impl Page {
 
     /// Data with awkward quoting, its roles chosen.
     async fn with_data(&self) {
-        let file = blob(csv(140).as_bytes(), "").unwrap();
+        self.with_rows(140).await;
+    }
+
+    async fn with_rows(&self, rows: usize) {
+        let file = blob(csv(rows).as_bytes(), "").unwrap();
         let body =
             ToEngine::OpenData { name: "a.csv".to_owned(), options: TableOptions::default() };
         let (answer, _) = self.ask_with(body, vec![file]).await;
         let FromEngine::Data(data) = answer else { panic!("{answer:?}") };
-        assert_eq!((data.rows, data.dialect.delimiter), (140, Some(";".to_owned())));
+        assert_eq!((data.rows, data.dialect.delimiter), (rows, Some(";".to_owned())));
         let choices = DataChoices {
             roles: data.roles,
             rule: Default::default(),
@@ -126,7 +130,7 @@ impl Page {
         let answer = self.ask(ToEngine::SetRoles { choices, spec: spec() }).await;
         let FromEngine::Prepared(report) = answer else { panic!("{answer:?}") };
         assert_eq!(report.classes, ["No", "Yes"]);
-        assert!(report.tokens.is_some() && report.test.iter().all(|c| c.rows == 28));
+        assert!(report.tokens.is_some() && report.test.iter().all(|c| c.rows == rows / 5));
     }
 
     fn train(&self) -> u64 {
@@ -371,4 +375,23 @@ async fn a_newer_text_overtakes_those_that_wait() {
         answered.push(!found.probabilities.is_empty());
     }
     assert_eq!(answered, [false, false, false, true]);
+}
+
+#[wasm_bindgen_test]
+async fn what_waits_or_prepares_is_cancelled_at_once() {
+    let told = |id: u64, wanted: fn(&FromEngine) -> bool| {
+        HEARD.with_borrow(|heard| heard.iter().any(|(of, message, _)| *of == id && wanted(message)))
+    };
+    let page = Page::with_model().await;
+    page.with_rows(20_000).await;
+    let running = page.post(ToEngine::ZeroShot { spec: spec() }, Vec::new());
+    let waiting = page.post(ToEngine::SelfTest, Vec::new());
+    page.post(ToEngine::Cancel { request: waiting }, Vec::new());
+    assert!(told(waiting, |m| *m == FromEngine::Cancelled));
+    // the first rest of the engine is within the tokenizing of 8,000 test rows
+    turn().await.unwrap();
+    page.post(ToEngine::Cancel { request: running }, Vec::new());
+    let (answer, _) = page.hear_of(running, FromEngine::ends).await;
+    assert_eq!(answer, FromEngine::Cancelled);
+    assert!(!told(running, |m| matches!(m, FromEngine::Scoring { .. })));
 }

@@ -5,18 +5,16 @@ use std::rc::Rc;
 use hearth_classifier::{
     columns::TokenHistogram,
     error::ClassifierError,
-    estimator::{Labelled, TextClassifier},
+    estimator::TextClassifier,
     fit::{FitOptions, Fitted, MemoryStore, Progress, SnapshotStore},
-    measure::{self, Measured},
+    measure::Measured,
     metrics::Scored,
     origin::{Origin, ThresholdFrom},
     prepare::Prepared,
-    prompt::PromptSpec,
     report::{Report, Speed, worst_mistakes},
     split::Part,
 };
 use web_sys::Blob;
-use web_time::Instant;
 
 use super::{
     active::ActiveClassifier,
@@ -27,10 +25,11 @@ use super::{
     request::Request,
     results,
     runs::{CLASSIFIER, KeptRun},
+    scoring::{evaluated, figures, measure, tokenized, untrained},
     session::{Reply, Session, no_data},
 };
 use crate::{
-    protocol::{Evaluated, FromEngine, RunState, ScoredRow, TrainProgress},
+    protocol::{Evaluated, FromEngine, RunState, TrainProgress},
     storage::{StorageError, run_store::Slots},
 };
 
@@ -194,7 +193,8 @@ impl<'m> Session<'m> {
     ) -> Result<Outcome, Problem> {
         let record = &run.record;
         let gpu = &self.loaded()?.model.gpu;
-        let (train, validation) = (prepared.rows(Part::Train), prepared.rows(Part::Validation));
+        let train = tokenized(request, classifier, &prepared.rows(Part::Train)).await?;
+        let validation = tokenized(request, classifier, &prepared.rows(Part::Validation)).await?;
         let full = slots.warning();
         loop {
             let options = FitOptions {
@@ -215,9 +215,9 @@ impl<'m> Session<'m> {
                 }
                 !request.is_cancelled() && request.inbox().control() == Control::Continue
             };
-            let fitted = classifier.fit(
+            let fitted = classifier.fit_rows(
                 &train,
-                Some(&validation),
+                &validation,
                 &record.recipe,
                 &options,
                 Some(&mut *slots),
@@ -264,10 +264,8 @@ impl<'m> Session<'m> {
         let validation = if unscored {
             None
         } else {
-            let figures = measure::figures(&classifier, &fitted.validation, &truth, async || {
-                request.yield_now().await;
-            });
-            Some(figures.await?.evaluation)
+            let found = figures(request, &classifier, &fitted.validation, &truth).await?;
+            Some(found.evaluation)
         };
         let record = &mut run.record;
         if record.zero_shot {
@@ -356,70 +354,6 @@ fn stopped(fitted: &Fitted) -> String {
             history.steps.last().map_or(0, |step| step.step),
             fitted.choice.threshold
         ),
-    }
-}
-
-/// A classifier that knows the question and nothing else.
-pub fn untrained<'m>(
-    model: &'m Loaded,
-    prepared: &Prepared,
-    spec: &PromptSpec,
-) -> Result<TextClassifier<'m>, Problem> {
-    let (classes, positive) = (&prepared.data.classes, prepared.data.positive);
-    Ok(TextClassifier::new(&model.model, &model.tokenizer, classes, positive, spec)?)
-}
-
-/// Scores rows and measures; also rows a second.
-pub async fn measure(
-    request: &Request,
-    what: &str,
-    classifier: &mut TextClassifier<'_>,
-    rows: &[Labelled<'_>],
-) -> Result<(Measured, f64), Problem> {
-    if rows.is_empty() {
-        return Err(Problem::new("There are no test rows.", "Choose another split under Data."));
-    }
-    let texts: Vec<&str> = rows.iter().map(|row| row.0).collect();
-    let start = Instant::now();
-    let logs = classifier.log_probabilities(&texts, |done| {
-        let (what, of) = (what.to_owned(), texts.len());
-        request.tell_now_and_then(|| FromEngine::Scoring { what, done, of });
-        !request.is_cancelled()
-    });
-    let logs = logs.await?;
-    let rate = rows.len() as f64 / start.elapsed().as_secs_f64().max(1e-9);
-    let truth: Vec<usize> = rows.iter().map(|row| row.1).collect();
-    let figures =
-        measure::figures(classifier, &logs, &truth, async || request.yield_now().await).await?;
-    Ok((figures, rate))
-}
-
-/// Measured rows with their scores, for the page: `places` among the examples.
-pub fn evaluated(
-    prepared: &Prepared,
-    places: &[usize],
-    measured: Measured,
-    rows_per_second: f64,
-) -> Evaluated {
-    let classes = prepared.data.classes.len();
-    let rows = places.iter().zip(measured.probabilities.chunks_exact(classes));
-    let row = |(&i, probabilities): (&usize, &[f64])| {
-        let example = &prepared.data.examples[i];
-        ScoredRow {
-            row: example.row,
-            text: example.text.clone(),
-            truth: example.label,
-            probabilities: probabilities.to_vec(),
-        }
-    };
-    Evaluated {
-        rows: rows.map(row).collect(),
-        evaluation: measured.evaluation,
-        calibration_before: measured.calibration_before,
-        rows_per_second,
-        data: prepared.summary.file.clone(),
-        left_out: 0,
-        training_known: true,
     }
 }
 

@@ -10,6 +10,8 @@ mod table;
 mod training;
 mod usage;
 
+use std::{cell::Cell, rc::Rc};
+
 pub use awake::*;
 pub use erase::*;
 pub use export::*;
@@ -27,10 +29,10 @@ use super::{
     client::Client,
     format::sentence,
     offline,
-    state::{App, Busy, Gpu, ModelStage, Notice, NoticeKind, Training},
+    state::{App, Busy, Gpu, Job, ModelStage, Notice, NoticeKind, Training},
 };
 use crate::{
-    protocol::{Failure, FromEngine, FromLoader, ToEngine},
+    protocol::{Failure, FromEngine, FromLoader, ToEngine, UNASKED},
     traffic::observe,
 };
 
@@ -92,15 +94,51 @@ pub fn ask_quietly(
     id
 }
 
+/// As [`ask`], for a job that the page shows until it ends, with a button that cancels it.
+pub fn ask_shown(
+    app: App,
+    busy: Busy,
+    body: ToEngine,
+    blobs: &[Blob],
+    mut answer: impl FnMut(FromEngine, Vec<Blob>) + 'static,
+) -> u64 {
+    let own = Rc::new(Cell::new(UNASKED));
+    let asked = own.clone();
+    let request = ask(app, body, blobs, move |message, blobs| {
+        show(app, asked.get(), &message);
+        answer(message, blobs);
+    });
+    own.set(request);
+    app.jobs.update(|jobs| jobs.push(Job { request, busy }));
+    request
+}
+
+/// Shows how a job comes along.
+fn show(app: App, request: u64, message: &FromEngine) {
+    app.jobs.update(|jobs| {
+        if message.ends() {
+            return jobs.retain(|job| job.request != request);
+        }
+        let Some(job) = jobs.iter_mut().find(|job| job.request == request) else { return };
+        match (message, &mut job.busy) {
+            (
+                FromEngine::Reading { bytes, total, rows },
+                Busy::Reading { bytes: b, total: t, rows: r, .. },
+            ) => {
+                (*b, *t, *r) = (*bytes, *total, *rows);
+            }
+            (FromEngine::Scoring { what, done, of }, busy) => {
+                *busy = Busy::Scoring { what: what.clone(), done: *done, of: *of };
+            }
+            _ => (),
+        }
+    });
+}
+
 /// What is treated alike whoever asked.
 fn common(app: App, message: &FromEngine) {
     match message {
         FromEngine::Warning { what } => tell(app, NoticeKind::Warning, what, ""),
-        FromEngine::Reading { bytes, total, rows } => app.busy.update(|busy| {
-            if let Some(Busy::Reading { bytes: b, total: t, rows: r, .. }) = busy {
-                (*b, *t, *r) = (*bytes, *total, *rows);
-            }
-        }),
         FromEngine::Stored(runs) => app.stored_runs.set(runs.clone()),
         // the page asks for none of these by itself
         FromEngine::Training(_)
@@ -193,7 +231,7 @@ fn after_crash(restarts: bool) -> &'static str {
 pub fn restart_engine(app: App) {
     let was_training = app.is_training();
     app.training.update(|training| *training = Training { request: None, ..training.clone() });
-    app.busy.set(None);
+    app.jobs.set(Vec::new());
     app.gpu.set(Gpu::Opening);
     app.engine.with_value(|engine| engine.start("The engine was restarted."));
     open_gpu(app);

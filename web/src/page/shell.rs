@@ -235,36 +235,67 @@ fn Notices() -> impl IntoView {
     }
 }
 
-/// For what rows are scored.
-fn scoring(what: &str) -> &'static str {
-    match what {
-        "zero-shot" => "Evaluating the untrained model…",
-        "testing" => "Evaluating on the test rows…",
-        "predicting" => "Classifying rows…",
-        _ => "Scoring rows…",
-    }
-}
-
-/// What the engine is busy with, where no screen shows it better.
+/// What the engine is busy with, and what waits for that.
 #[component]
 fn BusyLine() -> impl IntoView {
     let app = App::here();
-    let line = move |busy: Busy| {
-        let (label, share, words) = match busy {
-            Busy::Reading { name, bytes: done, total, rows } => (
-                format!("Reading {name}…"),
-                (total > 0).then(|| done as f64 / total as f64),
-                format!("{} of {}, {} rows", bytes(done), bytes(total), count(rows)),
-            ),
-            Busy::Scoring { what, done, of } => (
-                scoring(&what).to_owned(),
-                (of > 0).then(|| done as f64 / of as f64),
-                format!("{done} of {of}"),
-            ),
-            Busy::Writing => ("Generating text…".to_owned(), None, String::new()),
-            Busy::Working(what) => (what.to_owned(), None, String::new()),
-        };
-        view! { <Progress label=label share=share words=words /> }
+    // a model that is being copied comes first
+    let loading = move || {
+        app.stage.with(|stage| matches!(stage, ModelStage::Loading { done, .. } if *done > 0))
     };
-    view! { <div class="busy" aria-live="off">{move || app.busy.get().map(line)}</div> }
+    let requests =
+        move || app.jobs.with(|jobs| jobs.iter().map(|job| job.request).collect::<Vec<_>>());
+    let line = move |request: u64| {
+        let of = move |say: fn(&Busy, bool) -> String| {
+            Signal::derive(move || {
+                app.jobs.with(|jobs| {
+                    let place = jobs.iter().position(|job| job.request == request);
+                    place.map_or_else(String::new, |place| {
+                        say(&jobs[place].busy, place > 0 || loading())
+                    })
+                })
+            })
+        };
+        let share = Signal::derive(move || {
+            app.jobs.with(|jobs| share(&jobs.iter().find(|job| job.request == request)?.busy))
+        });
+        view! {
+            <div class="job" data-test="job">
+                <Progress label=of(label) share=share words=of(words) />
+                <button type="button" data-test="job-cancel" on:click=move |_| actions::cancel(app, request)>
+                    "Cancel"
+                </button>
+            </div>
+        }
+    };
+    view! {
+        <div class="busy" aria-live="off">
+            <For each=requests key=|request| *request children=line />
+        </div>
+    }
+}
+
+/// How far a job is, 0 to 1.
+fn share(busy: &Busy) -> Option<f64> {
+    let (done, of) = match busy {
+        Busy::Reading { bytes, total, .. } => (*bytes as f64, *total as f64),
+        Busy::Scoring { done, of, .. } => (*done as f64, *of as f64),
+        Busy::Writing | Busy::Working(_) => return None,
+    };
+    (of > 0.0).then(|| done / of)
+}
+
+fn label(busy: &Busy, waits: bool) -> String {
+    if waits { format!("Waiting: {}", busy.label()) } else { busy.label() }
+}
+
+fn words(busy: &Busy, waits: bool) -> String {
+    match busy {
+        _ if waits => String::new(),
+        Busy::Reading { bytes: done, total, rows, .. } => {
+            format!("{} of {}, {} rows", bytes(*done), bytes(*total), count(*rows))
+        }
+        Busy::Scoring { done, of, .. } => format!("{done} of {of}"),
+        Busy::Writing | Busy::Working(_) => String::new(),
+    }
 }

@@ -131,6 +131,31 @@ pub enum Busy {
     Working(&'static str),
 }
 
+impl Busy {
+    /// In words, as the label of a progress bar.
+    pub fn label(&self) -> String {
+        let scoring = |what: &str| match what {
+            "zero-shot" => "Evaluating the untrained model…",
+            "testing" => "Evaluating on the test rows…",
+            "predicting" => "Classifying rows…",
+            _ => "Scoring rows…",
+        };
+        match self {
+            Self::Reading { name, .. } => format!("Reading {name}…"),
+            Self::Scoring { what, .. } => scoring(what).to_owned(),
+            Self::Writing => "Generating text…".to_owned(),
+            Self::Working(what) => (*what).to_owned(),
+        }
+    }
+}
+
+/// A request that the page shows until it ends. The engine does them in order: all but the first wait.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Job {
+    pub request: u64,
+    pub busy: Busy,
+}
+
 /// The training that runs or was the last.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Training {
@@ -203,7 +228,8 @@ pub struct App {
 
     pub screen: RwSignal<Screen>,
     pub notices: RwSignal<Vec<Notice>>,
-    pub busy: RwSignal<Option<Busy>>,
+    /// What the engine does beside training, the running one first.
+    pub jobs: RwSignal<Vec<Job>>,
 
     pub gpu: RwSignal<Gpu>,
     /// The engine's answer to an attempt at leaving.
@@ -260,7 +286,7 @@ impl App {
             restarts: StoredValue::new(0),
             screen: RwSignal::default(),
             notices: RwSignal::default(),
-            busy: RwSignal::default(),
+            jobs: RwSignal::default(),
             gpu: RwSignal::default(),
             policy: RwSignal::default(),
             traffic: RwSignal::default(),
@@ -305,6 +331,28 @@ impl App {
 
     pub fn model_ready_untracked(&self) -> bool {
         self.stage.with_untracked(|stage| matches!(stage, ModelStage::Ready(_)))
+    }
+
+    /// Whether a job is under way, beside training.
+    pub fn is_busy(&self) -> bool {
+        self.jobs.with(|jobs| !jobs.is_empty())
+    }
+
+    /// What another request waits for, in words; none where it is done at once.
+    pub fn waits(&self) -> Option<String> {
+        self.jobs.with(|jobs| {
+            let job = jobs.first()?;
+            Some(format!("Waiting for another task: {}", job.busy.label()))
+        })
+    }
+
+    /// What keeps a file out, in words.
+    pub fn occupied(&self) -> String {
+        let job = self.jobs.with_untracked(|jobs| jobs.first().map(|job| job.busy.label()));
+        match job {
+            Some(label) => format!("another task is running ({})", label.trim_end_matches('…')),
+            None => "a run is training".to_owned(),
+        }
     }
 
     pub fn is_training(&self) -> bool {

@@ -48,9 +48,9 @@ pub fn FileDrop(
         let rests =
             input.get_untracked().is_some_and(|input| input.matches(":disabled").unwrap_or(false));
         if rests {
-            let what = "Nothing was loaded: another task is running.";
+            let what = format!("Nothing was loaded: {}.", app.occupied());
             let advice = "Wait until it is done, or pause or cancel it first.";
-            return tell(app, NoticeKind::Warning, what, advice);
+            return tell(app, NoticeKind::Warning, &what, advice);
         }
         take(event.data_transfer().and_then(|transfer| transfer.files()));
     };

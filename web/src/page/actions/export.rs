@@ -4,7 +4,7 @@ use leptos::prelude::*;
 use wasm_bindgen::JsCast;
 use web_sys::{Blob, HtmlAnchorElement, Url};
 
-use super::{ask, tell};
+use super::{ask_shown, tell};
 use crate::{
     page::state::{App, Busy, NoticeKind},
     protocol::{FromEngine, ToEngine, Traffic},
@@ -31,9 +31,7 @@ pub fn export(app: App, what: Export) {
             ToEngine::ExportReport { created: today.get(..10).unwrap_or_default().to_owned() }
         }
     };
-    app.busy.set(Some(Busy::Working("Writing the file…")));
-    ask(app, body, &[], move |message, blobs| {
-        app.busy.set(None);
+    ask_shown(app, Busy::Working("Writing the file…"), body, &[], move |message, blobs| {
         if let FromEngine::File { names, note } = message {
             save_files(app, &names, &blobs, &note);
         }

@@ -11,7 +11,7 @@ use leptos::prelude::*;
 use wasm_bindgen::JsCast;
 use web_sys::{Blob, File};
 
-use super::{ask, ask_quietly, cancel, refused_while_training, tell};
+use super::{ask, ask_quietly, ask_shown, cancel, refused_while_training, tell};
 use crate::{
     page::{
         format::sentence,
@@ -50,16 +50,13 @@ pub fn read_again(app: App, options: TableOptions) {
 }
 
 fn read(app: App, name: String, body: ToEngine, blobs: &[Blob], opened: impl Fn() + 'static) {
-    app.busy.set(Some(Busy::Reading { name, bytes: 0, total: 0, rows: 0 }));
-    ask(app, body, blobs, move |message, _| match message {
-        FromEngine::Data(preview) => {
-            app.busy.set(None);
+    let busy = Busy::Reading { name, bytes: 0, total: 0, rows: 0 };
+    ask_shown(app, busy, body, blobs, move |message, _| {
+        if let FromEngine::Data(preview) = message {
             take_preview(app, preview);
             opened();
             prepare(app);
         }
-        FromEngine::Failed(_) | FromEngine::Cancelled => app.busy.set(None),
-        _ => (),
     });
 }
 

@@ -96,6 +96,10 @@ fn follow(app: App, body: ToEngine) {
     if app.is_training() {
         return;
     }
+    // nobody waits for an estimate any more
+    if let Some(old) = PLANNING.take() {
+        cancel(app, old);
+    }
     app.training.set(Training::default());
     app.screen.set(Screen::Train);
     stay_awake(true);

@@ -5,7 +5,7 @@ use leptos::prelude::*;
 use wasm_bindgen::JsCast;
 use web_sys::{Blob, File};
 
-use super::{ask, list_runs, refused_while_training, save_files};
+use super::{ask, ask_shown, list_runs, refused_while_training, save_files};
 use crate::{
     page::state::{App, Busy, Screen, Shown, ToClassify},
     protocol::{Classified, FromEngine, InUse, ToEngine, Writing},
@@ -17,9 +17,8 @@ pub fn open_bundle(app: App, file: File) {
         return;
     }
     let blob: Blob = file.unchecked_into();
-    app.busy.set(Some(Busy::Working("Opening the classifier…")));
-    ask(app, ToEngine::OpenBundle, &[blob], move |message, _| {
-        app.busy.set(None);
+    let busy = Busy::Working("Opening the classifier…");
+    ask_shown(app, busy, ToEngine::OpenBundle, &[blob], move |message, _| {
         if let FromEngine::Classifier(classifier) = message {
             app.shown.set(None);
             app.to_classify.set(None);
@@ -63,18 +62,12 @@ fn measure(app: App, body: ToEngine) {
     if refused_while_training(app, "A classifier can be evaluated") {
         return;
     }
-    app.busy.set(Some(Busy::Scoring { what: "testing".to_owned(), done: 0, of: 0 }));
-    ask(app, body, &[], move |message, _| match message {
-        FromEngine::Scoring { what, done, of } => {
-            app.busy.set(Some(Busy::Scoring { what, done, of }));
-        }
-        FromEngine::Evaluated(in_use) => {
-            app.busy.set(None);
+    let busy = Busy::Scoring { what: "testing".to_owned(), done: 0, of: 0 };
+    ask_shown(app, busy, body, &[], move |message, _| {
+        if let FromEngine::Evaluated(in_use) = message {
             take_in_use(app, in_use);
             app.screen.set(Screen::Results);
         }
-        FromEngine::Failed(_) | FromEngine::Cancelled => app.busy.set(None),
-        _ => (),
     });
 }
 
@@ -96,11 +89,9 @@ pub fn set_threshold(app: App, threshold: f64) {
     else {
         return;
     };
-    app.busy.set(Some(Busy::Working("Evaluating at the new threshold…")));
-    ask(app, ToEngine::SetThreshold { threshold, classifier }, &[], move |message, _| {
-        if message.ends() {
-            app.busy.set(None);
-        }
+    let busy = Busy::Working("Evaluating at the new threshold…");
+    let body = ToEngine::SetThreshold { threshold, classifier };
+    ask_shown(app, busy, body, &[], move |message, _| {
         if let FromEngine::InUse(in_use) = message {
             take_in_use(app, in_use);
             list_runs(app);
@@ -127,17 +118,14 @@ pub fn preview_again(app: App, how: impl FnOnce(&mut TableOptions)) {
 }
 
 fn preview_as(app: App, name: String, file: Blob, options: Option<TableOptions>) {
-    app.busy.set(Some(Busy::Reading { name: name.clone(), bytes: 0, total: 0, rows: 0 }));
+    let busy = Busy::Reading { name: name.clone(), bytes: 0, total: 0, rows: 0 };
     let body = ToEngine::PreviewFile { name, options };
     let blobs = [file.clone()];
-    ask(app, body, &blobs, move |message, _| match message {
-        FromEngine::FilePreview(preview) => {
-            app.busy.set(None);
+    ask_shown(app, busy, body, &blobs, move |message, _| {
+        if let FromEngine::FilePreview(preview) = message {
             let text = preview.text.clone();
             app.to_classify.set(Some(ToClassify { file: file.clone(), preview, text }));
         }
-        FromEngine::Failed(_) | FromEngine::Cancelled => app.busy.set(None),
-        _ => (),
     });
 }
 
@@ -157,29 +145,18 @@ pub fn classify_file(app: App) {
         return;
     };
     let total = preview.rows as u64;
-    app.busy.set(Some(Busy::Reading {
-        name: preview.name.clone(),
-        bytes: 0,
-        total: 0,
-        rows: total,
-    }));
+    let busy = Busy::Reading { name: preview.name.clone(), bytes: 0, total: 0, rows: total };
     let body = ToEngine::ClassifyFile {
         name: preview.name,
         options: preview.options,
         text: Some(text),
         for_spreadsheets: app.for_spreadsheets.get_untracked(),
     };
-    ask(app, body, &[file], move |message, blobs| match message {
-        FromEngine::Scoring { what, done, of } => {
-            app.busy.set(Some(Busy::Scoring { what, done, of }));
-        }
-        FromEngine::File { names, note } => {
-            app.busy.set(None);
+    ask_shown(app, busy, body, &[file], move |message, blobs| {
+        if let FromEngine::File { names, note } = message {
             app.to_classify.set(None);
             save_files(app, &names, &blobs, &note);
         }
-        FromEngine::Failed(_) | FromEngine::Cancelled => app.busy.set(None),
-        _ => (),
     });
 }
 
@@ -192,17 +169,11 @@ pub fn generate(
     piece: impl Fn(String) + 'static,
     end: impl Fn(Option<f64>) + 'static,
 ) -> u64 {
-    app.busy.set(Some(Busy::Writing));
-    ask(app, ToEngine::Generate { prompt, writing }, &[], move |message, _| match message {
+    let body = ToEngine::Generate { prompt, writing };
+    ask_shown(app, Busy::Writing, body, &[], move |message, _| match message {
         FromEngine::Wrote { text } => piece(text),
-        FromEngine::Written { tokens_per_second, .. } => {
-            app.busy.set(None);
-            end(Some(tokens_per_second));
-        }
-        FromEngine::Failed(_) | FromEngine::Cancelled => {
-            app.busy.set(None);
-            end(None);
-        }
+        FromEngine::Written { tokens_per_second, .. } => end(Some(tokens_per_second)),
+        FromEngine::Failed(_) | FromEngine::Cancelled => end(None),
         _ => (),
     })
 }

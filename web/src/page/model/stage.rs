@@ -260,7 +260,11 @@ fn Load() -> impl IntoView {
             share=Signal::derive(share)
             words=Signal::derive(move || format!("{} of {}", bytes(now().2), bytes(now().3)))
         />
-        <p class="hint">{loading_hint(checked)}</p>
+        <p class="hint" role="status">
+            {move || {
+                app.waits().filter(|_| now().2 == 0).unwrap_or_else(|| loading_hint(checked).to_owned())
+            }}
+        </p>
         <div class="actions">
             <button
                 type="button"

@@ -70,7 +70,7 @@ fn Plots(runs: Vec<RunRecord>) -> impl IntoView {
 #[component]
 fn Table(runs: Vec<RunRecord>) -> impl IntoView {
     let app = App::here();
-    let blocked = Memo::new(move |_| app.is_training() || app.busy.with(Option::is_some));
+    let blocked = Memo::new(move |_| app.is_training() || app.is_busy());
     let line = move |run: RunRecord| {
         let test = run.test.as_ref();
         let figures = [

@@ -49,7 +49,7 @@ fn Slider(page: Page) -> impl IntoView {
     let own = page.shown.with_value(|shown| shown.classifier);
     let usable = Memo::new(move |_| {
         let in_use = app.classifier.with(|c| c.as_ref().is_some_and(|c| c.id == own));
-        in_use && !app.is_training() && app.busy.with(Option::is_none)
+        in_use && !app.is_training() && !app.is_busy()
     });
     let in_use = move || {
         app.classifier.with(|classifier| {

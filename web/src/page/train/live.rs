@@ -132,7 +132,10 @@ fn share(now: &Training) -> Option<(usize, usize)> {
 #[component]
 fn Way() -> impl IntoView {
     let app = App::here();
-    let label = Signal::derive(move || app.training.with(doing));
+    let label = Signal::derive(move || {
+        let begun = app.training.with(|now| now.progress.is_some() || now.scoring.is_some());
+        app.waits().filter(|_| !begun).unwrap_or_else(|| app.training.with(doing))
+    });
     let part = Signal::derive(move || {
         app.training.with(|now| {
             share(now).filter(|(_, of)| *of > 0).map(|(done, of)| done as f64 / of as f64)

@@ -164,7 +164,7 @@ pub fn Start(setup: Setup) -> impl IntoView {
                 <button
                     type="button"
                     data-test="zero-shot-only"
-                    disabled=move || setup.prompt_error.with(Option::is_some) || app.busy.with(Option::is_some)
+                    disabled=move || setup.prompt_error.with(Option::is_some) || app.is_busy()
                     on:click=move |_| actions::zero_shot(app)
                 >
                     "Evaluate untrained"

@@ -105,7 +105,7 @@ fn Preview(waiting: ToClassify) -> impl IntoView {
         }
     };
     let rows = of(preview.rows, "row", "rows");
-    let blocked = move || app.is_training() || app.busy.with(Option::is_some);
+    let blocked = move || app.is_training() || app.is_busy();
     view! {
         <section class="card" data-test="classify-preview" aria-labelledby="preview-name">
             <h3 id="preview-name">{preview.name.clone()}</h3>

@@ -37,7 +37,7 @@ const FILES: [(Export, &str, &str, &str); 4] = [
 #[component]
 pub fn Downloads() -> impl IntoView {
     let app = App::here();
-    let blocked = Memo::new(move |_| app.is_training() || app.busy.with(Option::is_some));
+    let blocked = Memo::new(move |_| app.is_training() || app.is_busy());
     let measured =
         Memo::new(move |_| app.classifier.with(|c| c.as_ref().is_some_and(|c| c.has_report)));
     let item =

@@ -13,7 +13,7 @@ use crate::page::{
 pub fn Tables() -> impl IntoView {
     let app = App::here();
     let learning = Memo::new(move |_| app.is_training());
-    let busy = Memo::new(move |_| app.busy.with(Option::is_some));
+    let busy = Memo::new(move |_| app.is_busy());
     let open = move |files: Vec<File>| {
         if let Some(file) = files.into_iter().next()
             && !busy.get_untracked()

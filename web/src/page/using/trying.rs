@@ -17,16 +17,19 @@ pub fn Trying() -> impl IntoView {
     let app = App::here();
     let text = RwSignal::new(String::new());
     let result = RwSignal::new(None::<Classified>);
+    let asked_for = RwSignal::new(false);
     let timer = StoredValue::new(None);
     let classify = move || {
         let now = text.get_untracked();
         if now.trim().is_empty() || app.classifier.with_untracked(Option::is_none) {
             return result.set(None);
         }
+        asked_for.set(true);
         let asked = now.clone();
         actions::classify(app, now, move |answer| {
             // the text may have gone on meanwhile; its own answer follows
             if text.get_untracked() == asked {
+                asked_for.set(false);
                 result.set(Some(answer));
             }
         });
@@ -72,7 +75,7 @@ pub fn Trying() -> impl IntoView {
                     on:input=typed
                 />
             </Field>
-            <Answer result=result />
+            <Answer result=result asked_for=asked_for />
             {move || {
                 let texts = examples(app);
                 (!texts.is_empty())
@@ -106,7 +109,7 @@ fn examples(app: App) -> Vec<String> {
 }
 
 #[component]
-fn Answer(result: RwSignal<Option<Classified>>) -> impl IntoView {
+fn Answer(result: RwSignal<Option<Classified>>, asked_for: RwSignal<bool>) -> impl IntoView {
     let app = App::here();
     let classes = Memo::new(move |_| {
         app.classifier.with(|c| c.as_ref().map(|c| c.classes.clone()).unwrap_or_default())
@@ -128,6 +131,11 @@ fn Answer(result: RwSignal<Option<Classified>>) -> impl IntoView {
         }
     };
     let words = move || {
+        if asked_for.get()
+            && let Some(waits) = app.waits()
+        {
+            return waits;
+        }
         result.with(|result| {
             let Some(result) = result else { return "No text yet.".to_owned() };
             let class = result.classes.get(result.predicted).cloned().unwrap_or_default();

@@ -5,7 +5,7 @@ use leptos::prelude::*;
 use crate::{
     page::{
         actions,
-        state::{App, Busy},
+        state::App,
         widgets::{Field, More},
     },
     protocol::Writing,
@@ -23,7 +23,7 @@ pub fn Writer() -> impl IntoView {
     let written = RwSignal::new(None::<String>);
     let speed = RwSignal::new(None::<f64>);
     let request = RwSignal::new(None::<u64>);
-    let blocked = Memo::new(move |_| app.is_training() || app.busy.with(Option::is_some));
+    let blocked = Memo::new(move |_| app.is_training() || app.is_busy());
     let start = move |_| {
         speed.set(None);
         written.set(Some(String::new()));
@@ -69,9 +69,7 @@ pub fn Writer() -> impl IntoView {
                 <button
                     type="button"
                     data-test="write-stop"
-                    disabled=move || {
-                        request.get().is_none() || !app.busy.with(|busy| matches!(busy, Some(Busy::Writing)))
-                    }
+                    disabled=move || request.get().is_none()
                     on:click=stop
                 >
                     "Stop"
