@@ -205,11 +205,24 @@ test("page and worker of different builds", async () => {
 
 test("a second tab", async () => {
   const { context, page } = await open(browser);
-  await startTraining(page);
+  await startTraining(page, { epochs: 200 });
   const second = await context.newPage();
   await second.goto(page.url());
   await loadModel(second);
   await works(second);
-  await part(page, "screen-results").waitFor();
+  // the run is not interrupted: it trains in the first tab, and is left alone here
+  await go(second, "train");
+  await part(second, "unfinished").getByText(/^Training in another tab/).waitFor();
+  await part(second, "elsewhere").getByText("Pause or stop it there").waitFor();
+  for (const button of ["resume-", "finish-", "delete-"]) {
+    assert.ok(await part(second, "unfinished").locator(`[data-test^="${button}"]`).isDisabled(), button);
+  }
+  // once it is paused there, it can be resumed here
+  await part(page, "pause").click();
+  await part(second, "unfinished").getByText(/^Paused/).waitFor();
+  await second.locator('[data-test^="resume-"]:enabled').click();
+  await epochs(second, 2);
+  await part(second, "stop").click();
+  await part(second, "screen-results").waitFor();
   await context.close();
 });

@@ -3,6 +3,7 @@
 //! Everything here fails politely: private windows, full disks and second tabs are ordinary.
 
 mod folder;
+pub mod run_lock;
 pub mod run_store;
 mod sync_file;
 

@@ -10,13 +10,13 @@ use web_sys::Blob;
 use super::{
     data::Data,
     problem::Problem,
-    request::Request,
+    request::{Request, post},
     results::KeptResults,
     session::{EngineState, Session, no_data},
 };
 use crate::{
-    protocol::{DataChoices, FromEngine, InUse, RunRecord, RunState},
-    storage::{StorageError, detached, run_store::RunStore},
+    protocol::{DataChoices, FromEngine, InUse, RunRecord, RunState, UNASKED},
+    storage::{StorageError, detached, run_lock, run_store::RunStore},
 };
 
 /// Names of a run's files.
@@ -95,10 +95,17 @@ async fn find(state: &EngineState, key: &str) -> Result<(KeptRun, RunStore), Pro
 
 /// All runs, newest first. What cannot be read is left out, with a warning.
 pub async fn list(request: &Request, state: &EngineState) -> Result<Vec<RunRecord>, Problem> {
+    let training = run_lock::training().await;
     let mut runs = Vec::new();
     for store in [&state.memory, &state.store] {
         for key in store.keys().await? {
             match read(store, &key).await {
+                // requests are done one by one: this tab trains none now
+                Ok(Some(mut run)) if training.contains(&key) => {
+                    run_lock::when_over(&key, || post(UNASKED, &FromEngine::RunsChanged, &[]));
+                    run.record.state = RunState::Elsewhere;
+                    runs.push(run.record);
+                }
                 Ok(Some(run)) => {
                     // killed between finishing and forgetting: nobody needs its copy of the table any more
                     if run.record.state == RunState::Finished

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     protocol::{
         DataChoices, Evaluated, FromEngine, ModelFile, RunRecord, RunState, SplitChoice, ToEngine,
-        WeightsAs, Writing,
+        UNASKED, WeightsAs, Writing,
     },
     storage::read_blob,
     wire::blob,
@@ -320,12 +320,22 @@ async fn a_run_can_be_stopped_with_its_best_or_given_up() {
     let id = page.train();
     let (told, _) = page.hear_of(id, |m| matches!(m, FromEngine::Training(_))).await;
     let FromEngine::Training(progress) = told else { panic!() };
+    // another tab sees that it trains here, and when it does no more
+    let tab = Page::open();
+    let state = async || {
+        let answer = tab.ask(ToEngine::ListRuns).await;
+        let FromEngine::Runs { runs } = answer else { panic!("{answer:?}") };
+        runs.iter().find(|run| run.key == progress.key).map(|run| run.state)
+    };
+    assert_eq!(state().await, Some(RunState::Elsewhere));
     page.ask(ToEngine::Cancel { request: id }).await;
     let (answer, _) = page.hear_of(id, FromEngine::ends).await;
     assert_eq!(answer, FromEngine::Cancelled);
     let answer = page.ask(ToEngine::ListRuns).await;
     let FromEngine::Runs { runs } = answer else { panic!("{answer:?}") };
     assert!(runs.iter().all(|r| r.key != progress.key));
+    tab.hear_of(UNASKED, |m| *m == FromEngine::RunsChanged).await;
+    assert_eq!(state().await, None);
 }
 
 #[wasm_bindgen_test]

@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     protocol::{Evaluated, FromEngine, RunState, TrainProgress},
-    storage::{StorageError, run_store::Slots},
+    storage::{StorageError, run_lock::RunLock, run_store::Slots},
 };
 
 /// Seconds between snapshots: what a killed tab loses at most.
@@ -112,6 +112,7 @@ impl<'m> Session<'m> {
             Err(error) => return Err(error.into()),
         }
         let mut slots = run.store(self.state).slots(&run.record.key).await?;
+        let _training = run.record.kept.then(|| RunLock::hold(&run.record.key));
         // before the first step: from here on a copy of the table is kept
         self.tell_stored(request).await?;
         let from = StartPoint { resume, finish, at_once: false };

@@ -55,7 +55,7 @@ pub fn begin(app: App) {
     observe(move |more| count_traffic(app, more));
     offline::keep(app);
     guard_page(app);
-    watch_visibility();
+    watch_visibility(app);
 }
 
 /// Sends a request to the engine and hands every answer to `answer`. Failures become notices, also where
@@ -198,6 +198,7 @@ fn from_engine(app: App, message: FromEngine) {
             }
         }),
         FromEngine::Traffic(more) => count_traffic(app, more),
+        FromEngine::RunsChanged => list_runs(app),
         FromEngine::Warning { what } => tell(app, NoticeKind::Warning, &what, ""),
         FromEngine::Failed(mut failure) => {
             let restarts = app.restarts.get_value() < TRIES;

@@ -324,6 +324,8 @@ pub enum FromEngine {
     FilePreview(FilePreview),
     /// What runs take in the browser's storage: told when a training starts, and before [`Self::Runs`].
     Stored(Vec<StoredRun>),
+    /// A run that was trained in another tab is so no more. Unasked.
+    RunsChanged,
     /// The kept runs, newest first.
     Runs {
         /// The runs.

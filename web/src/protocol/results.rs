@@ -91,6 +91,8 @@ pub struct Classified {
 pub enum RunState {
     /// It trains, or the tab was closed while it did.
     Running,
+    /// It trains in another tab. The list says so; no record is stored with it.
+    Elsewhere,
     /// Paused.
     Paused,
     /// Trained and measured.

@@ -6,16 +6,22 @@ use js_sys::{Function, Promise, Reflect};
 use leptos::{ev, prelude::*, task::spawn_local};
 use wasm_bindgen::{JsCast, JsValue};
 
+use super::list_runs;
+use crate::page::state::App;
+
 thread_local! {
     static WANTED: Cell<bool> = const { Cell::new(false) };
     static LOCK: RefCell<Option<JsValue>> = const { RefCell::new(None) };
 }
 
-/// Browsers release the lock of a tab that is hidden: it is requested again when the tab is shown.
-pub fn watch_visibility() {
-    let _ = window_event_listener(ev::visibilitychange, |_| {
-        if WANTED.get() && !document().hidden() {
-            request();
+/// Browsers release the lock of a tab that is hidden: it is requested again when the tab is shown. A run that does
+/// not train here may train in another tab by then.
+pub fn watch_visibility(app: App) {
+    let _ = window_event_listener(ev::visibilitychange, move |_| {
+        match document().hidden() {
+            true => (),
+            false if WANTED.get() => request(),
+            false => list_runs(app),
         }
     });
 }

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     page::state::{App, NoticeKind, Screen, Shown, Training},
-    protocol::{Failure, FilledPrompt, FromEngine, RunState, ToEngine},
+    protocol::{Failure, FilledPrompt, FromEngine, RunRecord, RunState, ToEngine},
 };
 
 thread_local! {
@@ -183,6 +183,9 @@ pub fn delete_run(app: App, key: String) {
     if refused_while_training(app, "A run can be deleted") {
         return;
     }
+    if app.runs.with_untracked(|runs| runs.iter().any(|run| run.key == key && elsewhere(run))) {
+        return tell(app, NoticeKind::Warning, "This run trains in another tab.", ELSEWHERE);
+    }
     ask(app, ToEngine::DeleteRun { key }, &[], move |message, _| {
         if let FromEngine::Runs { runs } = message {
             app.runs.set(runs);
@@ -190,8 +193,16 @@ pub fn delete_run(app: App, key: String) {
     });
 }
 
+/// What to do about a run that trains in another tab.
+pub const ELSEWHERE: &str = "Pause or stop it there, or close that tab.";
+
+/// Whether another tab trains a run.
+pub fn elsewhere(run: &RunRecord) -> bool {
+    run.state == RunState::Elsewhere
+}
+
 /// Runs that were paused or broken off, newest first.
-pub fn unfinished(app: App) -> Vec<crate::protocol::RunRecord> {
+pub fn unfinished(app: App) -> Vec<RunRecord> {
     app.runs
         .with(|runs| runs.iter().filter(|run| run.state != RunState::Finished).cloned().collect())
 }

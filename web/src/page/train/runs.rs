@@ -1,4 +1,4 @@
-//! Runs that were paused or broken off.
+//! Runs that were paused or interrupted, or that train in another tab.
 
 use leptos::prelude::*;
 use wasm_bindgen::JsValue;
@@ -42,7 +42,11 @@ fn started(run: &RunRecord) -> String {
 
 /// How far it came, where this tab saw it.
 fn standing(app: App, run: &RunRecord) -> String {
-    let state = if run.state == RunState::Paused { "Paused" } else { "Interrupted" };
+    let state = match run.state {
+        RunState::Paused => "Paused",
+        RunState::Elsewhere => "Training in another tab",
+        RunState::Running | RunState::Finished => "Interrupted",
+    };
     let place = app.training.with_untracked(|now| {
         let seen = now.progress.as_ref().filter(|at| at.key == run.key);
         seen.map(|at| format!(" at step {} of {}", at.step, at.steps))
@@ -57,7 +61,9 @@ fn Run(run: RunRecord) -> impl IntoView {
     let identity = run.model_identity.clone();
     let model = run.model.clone();
     // a run goes on only with the model that it began with
+    let elsewhere = actions::elsewhere(&run);
     let hindered = Memo::new(move |_| match app.model() {
+        _ if elsewhere => String::new(),
         Some(loaded) if loaded.identity == identity => String::new(),
         Some(loaded) => {
             format!(
@@ -67,7 +73,8 @@ fn Run(run: RunRecord) -> impl IntoView {
         }
         None => format!("This run was started with {model}. Load that model to resume it."),
     });
-    let blocked = move || hindered.with(|why| !why.is_empty());
+    let other_model = move || hindered.with(|why| !why.is_empty());
+    let blocked = move || elsewhere || other_model();
     // ending it needs no more than the model
     let not_resumed = Memo::new(move |_| {
         app.stored_runs.with(|runs| {
@@ -104,8 +111,17 @@ fn Run(run: RunRecord) -> impl IntoView {
                 .then(|| {
                     view! { <p class="warn-text">"This browser stores no files for this page: closing this tab loses the run."</p> }
                 })}
+            {elsewhere
+                .then(|| {
+                    view! {
+                        <p class="run-blocked" data-test="elsewhere">
+                            "Another tab trains this run. It can be resumed or deleted here when that has ended: "
+                            {actions::ELSEWHERE}
+                        </p>
+                    }
+                })}
             {move || {
-                blocked()
+                other_model()
                     .then(|| {
                         view! {
                             <p class="run-blocked">
@@ -150,6 +166,7 @@ fn Run(run: RunRecord) -> impl IntoView {
                     type="button"
                     class="quiet-button"
                     data-test=delete
+                    disabled=elsewhere
                     on:click=delete_now
                     on:blur=move |_| sure.set(false)
                 >
