@@ -269,6 +269,19 @@ test("a connection that is silent for 20 seconds is broken", () =>
     await whole(page);
   }));
 
+test("while a model is downloaded, another one is refused in words", () =>
+  offered({ behaviour: "mute" }, async ({ page }) => {
+    await begin(page);
+    await part(page, "choice-hint").getByText("Hub model is loaded first").waitFor();
+    assert.ok(await part(page, "load-tiny-gemma3").isDisabled());
+    const drop = () => page.locator("#model-drop").setInputFiles(fixture("tiny-gemma3.gguf"));
+    await drop();
+    await told(page, "Another model can be loaded when Hub model is loaded. Wait for that, or cancel it under Model.");
+    await part(page, "fetch-cancel").click();
+    await drop();
+    await part(page, "model-ready").getByText("tiny-gemma3 is ready").waitFor();
+  }));
+
 test("what is refused is told in words, and asked for once", async () => {
   const none = "0".repeat(64);
   const refused = [

@@ -24,9 +24,7 @@ pub fn DataScreen() -> impl IntoView {
     // token lengths follow the prompt, which may have changed since
     actions::prepare_again(app);
     let open = move |files: Vec<File>| {
-        if let Some(file) = files.into_iter().next()
-            && !training(app)
-        {
+        if let Some(file) = files.into_iter().next() {
             actions::open_table(app, file);
         }
     };
@@ -69,11 +67,6 @@ fn Settings(children: Children) -> impl IntoView {
     let app = App::here();
     let learning = Memo::new(move |_| app.is_training());
     view! { <fieldset disabled=learning>{children()}</fieldset> }
-}
-
-/// Whether a training is under way, for handlers.
-fn training(app: App) -> bool {
-    app.training.with_untracked(|training| training.request.is_some())
 }
 
 /// Changes a choice and asks what comes of it.

@@ -83,8 +83,11 @@ fn Choice() -> impl IntoView {
     view! {
         <section aria-labelledby="choice-title">
             <h2 id="choice-title">"Choose a model"</h2>
-            <p class="hint section-hint">
-                "Larger models understand more but train more slowly. Start with the first one."
+            <p class="hint section-hint" data-test="choice-hint">
+                {move || match app.arriving() {
+                    Some(name) => format!("{name} is loaded first: wait for it, or cancel it above to choose another."),
+                    None => "Larger models understand more but train more slowly. Start with the first one.".to_owned(),
+                }}
             </p>
             {list}
         </section>

@@ -329,6 +329,15 @@ impl App {
         })
     }
 
+    /// The model that is downloaded or loaded just now.
+    pub fn arriving(&self) -> Option<String> {
+        self.stage.with(|stage| match stage {
+            ModelStage::Loading { name, .. } => Some(name.clone()),
+            ModelStage::Fetching(fetching) if !fetching.paused => Some(fetching.name.clone()),
+            ModelStage::None | ModelStage::Fetching(_) | ModelStage::Ready(_) => None,
+        })
+    }
+
     pub fn model_ready_untracked(&self) -> bool {
         self.stage.with_untracked(|stage| matches!(stage, ModelStage::Ready(_)))
     }

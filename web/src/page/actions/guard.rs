@@ -17,6 +17,17 @@ pub fn refused_while_training(app: App, what: &str) -> bool {
     training
 }
 
+/// As [`refused_while_training`], also while a model is downloaded or loaded: one at a time.
+pub fn refused_while_loading(app: App, what: &str) -> bool {
+    if refused_while_training(app, what) {
+        return true;
+    }
+    let Some(name) = untrack(|| app.arriving()) else { return false };
+    let what = format!("{what} when {name} is loaded.");
+    tell(app, NoticeKind::Warning, &what, "Wait for that, or cancel it under Model.");
+    true
+}
+
 /// Listens to what would leave the page.
 pub fn guard_page(app: App) {
     let window = window();

@@ -8,7 +8,7 @@ use crate::{
     page::{
         actions,
         format::bytes,
-        state::{App, Gpu, ModelStage},
+        state::{App, Gpu},
     },
     protocol::{KeptModel, RemoteModel},
 };
@@ -209,12 +209,6 @@ pub fn ModelCard(card: Card, first: bool) -> impl IntoView {
     let heading = format!("model-{}", card.key);
     let need = card.need;
     let gemma = card.name.to_lowercase().contains("gemma");
-    let moving = move || {
-        app.stage.with(|stage| {
-            matches!(stage, ModelStage::Loading { .. })
-                || matches!(stage, ModelStage::Fetching(fetching) if !fetching.paused)
-        })
-    };
     let no_gpu = move || app.gpu.with(|gpu| matches!(gpu, Gpu::None(_)));
     let (key, remote, whole) = (card.key.clone(), card.remote.clone(), card.whole);
     let load = move |_| match &remote {
@@ -258,7 +252,7 @@ pub fn ModelCard(card: Card, first: bool) -> impl IntoView {
                         class:primary=first
                         data-test=format!("load-{}", card.key)
                         aria-label=format!("{word}: {}", card.name)
-                        disabled=move || moving() || no_gpu()
+                        disabled=move || app.arriving().is_some() || no_gpu()
                         on:click=load
                     >
                         {word}

@@ -15,9 +15,7 @@ pub fn Tables() -> impl IntoView {
     let learning = Memo::new(move |_| app.is_training());
     let busy = Memo::new(move |_| app.is_busy());
     let open = move |files: Vec<File>| {
-        if let Some(file) = files.into_iter().next()
-            && !busy.get_untracked()
-        {
+        if let Some(file) = files.into_iter().next() {
             actions::preview_file(app, file);
         }
     };
