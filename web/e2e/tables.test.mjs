@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { launch, open } from "./browser.mjs";
-import { go, part } from "./steps.mjs";
+import { fillRecipe, fixture, go, loadModel, openTable, part } from "./steps.mjs";
 
 let browser;
 before(async () => { browser = await launch(); });
@@ -38,6 +38,44 @@ test("a guessed encoding is told and can be named", async () => {
   await part(page, "preview").filter({ hasText: "хорошо" }).waitFor();
   assert.equal(await part(page, "read-warnings").locator("li").count(), 0, "what is named is no guess");
   assert.equal(await notice.count(), 0, "a notice of the reading before goes with it");
+  await context.close();
+});
+
+test("a file that no guess can read is read as the user says", async () => {
+  const { context, page } = await open(browser);
+  // some lines in UTF-8, some in another encoding: named, and left to the user
+  const mixed = Buffer.concat([
+    Buffer.from(`text,mood\n${"my café is good,happy\n".repeat(12)}`),
+    Buffer.from("the caf\xe9 was bad,sad\n".repeat(12), "latin1"),
+  ]);
+  const told = part(page, "notice").filter({ hasText: "mixes encodings" });
+  const choose = async (prefix) => {
+    await part(page, `${prefix}unread`).getByText("mixed.csv was not read").waitFor();
+    await told.waitFor();
+    // another reading that fails leaves the choice open, with what was chosen
+    await part(page, `${prefix}delimiter`).selectOption(",");
+    await part(page, "job").waitFor({ state: "detached" });
+    await page.waitForFunction((name) => document.querySelector(`[data-test="${name}"]`)?.value === ",", `${prefix}delimiter`);
+    await part(page, `${prefix}encoding`).selectOption("windows-1252");
+    await part(page, `${prefix}unread`).waitFor({ state: "detached" });
+  };
+  await loadModel(page);
+  await go(page, "data");
+  const file = { name: "mixed.csv", mimeType: "text/csv", buffer: mixed };
+  await page.locator("#data-drop").setInputFiles(file);
+  await choose("new-");
+  await facts(page, /24 rows, 2 columns/);
+
+  await openTable(page, fixture("moods.csv"), "happy");
+  await fillRecipe(page);
+  await part(page, "zero-shot-only").and(page.locator(":enabled")).click();
+  await part(page, "screen-results").waitFor();
+  await go(page, "use");
+  await page.locator("#classify-drop").setInputFiles(file);
+  await choose("classify-");
+  await part(page, "classify-facts").filter({ hasText: /24 rows, 2 columns/ }).waitFor();
+  assert.equal(await part(page, "classify-encoding").inputValue(), "windows-1252");
+  await part(page, "classify-start").and(page.locator(":enabled")).waitFor();
   await context.close();
 });
 

@@ -17,7 +17,8 @@ const PLACES: [(&str, &[&str]); 8] = [
     ("Data", &["web/src/page/data"]),
     ("Train", &["web/src/page/train", "crates/classifier/src/recipe.rs"]),
     ("Results", &["web/src/page/results"]),
-    ("Use", &["web/src/page/using"]),
+    // how a table is read is chosen with the same controls as under Data
+    ("Use", &["web/src/page/using", "web/src/page/data/reading.rs"]),
     ("messages", &["web/src/"]),
     ("report", &["crates/classifier/src/report", "crates/classifier/src/plots"]),
     ("command line", &["crates/cli/src/"]),

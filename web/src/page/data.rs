@@ -12,7 +12,7 @@ use web_sys::File;
 use super::{
     actions,
     format::of,
-    state::{App, Sample, Screen},
+    state::{App, Sample, Screen, TableFile},
     widgets::{FileDrop, Problem},
 };
 use crate::protocol::{DataChoices, DataPreview};
@@ -26,6 +26,13 @@ pub fn DataScreen() -> impl IntoView {
     let open = move |files: Vec<File>| {
         if let Some(file) = files.into_iter().next() {
             actions::open_table(app, file);
+        }
+    };
+    let again = move |options| actions::open_again(app, options);
+    let forget = Callback::new(move |()| app.unread.set(None));
+    let unread = move |file: TableFile| {
+        view! {
+            <reading::Unread name=file.name prefix="new-" options=file.options on_change=again on_cancel=forget />
         }
     };
     let learning = Memo::new(move |_| app.is_training());
@@ -56,6 +63,7 @@ pub fn DataScreen() -> impl IntoView {
                 on_files=open
             />
             <Samples />
+            {move || app.unread.get().map(unread)}
         </Settings>
         {move || app.data.get().map(|data| view! { <Sections data=data /> })}
     }

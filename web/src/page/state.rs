@@ -7,6 +7,7 @@ use hearth_classifier::{
     history::Epoch,
     prompt::{ClassWord, PromptSpec},
     recipe::Recipe,
+    table::TableOptions,
 };
 use leptos::prelude::*;
 use web_sys::Blob;
@@ -182,11 +183,20 @@ pub struct Shown {
     pub test: Evaluated,
 }
 
+/// A file, and how it is to be read as a table.
+#[derive(Debug, Clone)]
+pub struct TableFile {
+    pub name: String,
+    pub blob: Blob,
+    pub options: TableOptions,
+}
+
 /// A table that waits to be classified.
 #[derive(Debug, Clone)]
 pub struct ToClassify {
-    pub file: Blob,
-    pub preview: FilePreview,
+    pub file: TableFile,
+    /// None where it could not be read so.
+    pub preview: Option<FilePreview>,
     /// Where the texts come from; none until the user has said it.
     pub text: Option<TextSource>,
 }
@@ -247,6 +257,8 @@ pub struct App {
     pub space: RwSignal<Option<Space>>,
 
     pub data: RwSignal<Option<DataPreview>>,
+    /// The file that was chosen last, where it could not be read.
+    pub unread: RwSignal<Option<TableFile>, LocalStorage>,
     pub choices: RwSignal<DataChoices>,
     pub report: RwSignal<Option<DataReport>>,
     /// Why the choices come to nothing.
@@ -297,6 +309,7 @@ impl App {
             stored: RwSignal::default(),
             space: RwSignal::default(),
             data: RwSignal::default(),
+            unread: RwSignal::new_local(None),
             choices: RwSignal::new(first_choices()),
             report: RwSignal::default(),
             report_error: RwSignal::default(),

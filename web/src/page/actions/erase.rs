@@ -55,6 +55,7 @@ fn forget(app: App, everything: bool) {
     }
     app.notices.set(Vec::new());
     app.choices.set(first_choices());
+    app.unread.set(None);
     app.report_error.set(None);
     app.spec.set(PromptSpec::default());
     app.plan.set(None);

@@ -15,7 +15,7 @@ use super::{ask, ask_quietly, ask_shown, cancel, refused_while_training, tell};
 use crate::{
     page::{
         format::sentence,
-        state::{App, Busy, NoticeKind, Sample, first_choices},
+        state::{App, Busy, NoticeKind, Sample, TableFile, first_choices},
     },
     protocol::{DataChoices, DataPreview, FromEngine, SplitChoice, ToEngine},
 };
@@ -30,12 +30,27 @@ pub fn open_table_as(app: App, file: File, sample: Option<Sample>) {
     if refused_while_training(app, "Another table can be loaded") {
         return;
     }
-    let name = file.name();
-    let blob: Blob = file.unchecked_into();
-    let body = ToEngine::OpenData { name: name.clone(), options: TableOptions::default() };
-    let kept = (name.clone(), blob.clone());
-    read(app, name, body, &[blob], move || {
-        app.recovery.update_value(|all| all.data = Some(kept.clone()));
+    let (name, options) = (file.name(), TableOptions::default());
+    open_file(app, TableFile { name, blob: file.unchecked_into(), options }, sample);
+}
+
+/// Reads the file that could not be read in another way.
+pub fn open_again(app: App, options: TableOptions) {
+    if let Some(file) = app.unread.get_untracked() {
+        open_file(app, TableFile { options, ..file }, None);
+    }
+}
+
+fn open_file(app: App, file: TableFile, sample: Option<Sample>) {
+    let TableFile { name, blob, options } = file.clone();
+    app.unread.set(None);
+    let body = ToEngine::OpenData { name: name.clone(), options };
+    let blobs = [blob.clone()];
+    read(app, name.clone(), body, &blobs, move |opened| {
+        if !opened {
+            return app.unread.set(Some(file.clone()));
+        }
+        app.recovery.update_value(|all| all.data = Some((name.clone(), blob.clone())));
         fitting_question(app, sample.clone());
     });
 }
@@ -46,17 +61,19 @@ pub fn read_again(app: App, options: TableOptions) {
     else {
         return;
     };
-    read(app, name, ToEngine::ReadAgain { options }, &[], || ());
+    read(app, name, ToEngine::ReadAgain { options }, &[], |_| ());
 }
 
-fn read(app: App, name: String, body: ToEngine, blobs: &[Blob], opened: impl Fn() + 'static) {
+fn read(app: App, name: String, body: ToEngine, blobs: &[Blob], opened: impl Fn(bool) + 'static) {
     let busy = Busy::Reading { name, bytes: 0, total: 0, rows: 0 };
-    ask_shown(app, busy, body, blobs, move |message, _| {
-        if let FromEngine::Data(preview) = message {
+    ask_shown(app, busy, body, blobs, move |message, _| match message {
+        FromEngine::Data(preview) => {
             take_preview(app, preview);
-            opened();
+            opened(true);
             prepare(app);
         }
+        FromEngine::Failed(failure) if !failure.fatal => opened(false),
+        _ => (),
     });
 }
 

@@ -7,7 +7,7 @@ use web_sys::{Blob, File};
 
 use super::{ask, ask_shown, list_runs, refused_while_training, save_files};
 use crate::{
-    page::state::{App, Busy, Screen, Shown, ToClassify},
+    page::state::{App, Busy, Screen, Shown, TableFile, ToClassify},
     protocol::{Classified, FromEngine, InUse, ToEngine, Writing},
 };
 
@@ -105,27 +105,33 @@ pub fn preview_file(app: App, file: File) {
         return;
     }
     app.to_classify.set(None);
-    let name = file.name();
-    preview_as(app, name, file.unchecked_into(), None);
+    let (name, options) = (file.name(), TableOptions::default());
+    preview_as(app, TableFile { name, blob: file.unchecked_into(), options }, None);
 }
 
 /// Reads the table that waits to be classified in another way.
-pub fn preview_again(app: App, how: impl FnOnce(&mut TableOptions)) {
+pub fn preview_again(app: App, options: TableOptions) {
     let Some(waiting) = app.to_classify.get_untracked() else { return };
-    let mut options = waiting.preview.options.clone();
-    how(&mut options);
-    preview_as(app, waiting.preview.name, waiting.file, Some(options));
+    preview_as(app, TableFile { options: options.clone(), ..waiting.file }, Some(options));
 }
 
-fn preview_as(app: App, name: String, file: Blob, options: Option<TableOptions>) {
+fn preview_as(app: App, file: TableFile, options: Option<TableOptions>) {
+    let name = file.name.clone();
     let busy = Busy::Reading { name: name.clone(), bytes: 0, total: 0, rows: 0 };
-    let body = ToEngine::PreviewFile { name, options };
-    let blobs = [file.clone()];
-    ask_shown(app, busy, body, &blobs, move |message, _| {
-        if let FromEngine::FilePreview(preview) = message {
-            let text = preview.text.clone();
-            app.to_classify.set(Some(ToClassify { file: file.clone(), preview, text }));
-        }
+    let blobs = [file.blob.clone()];
+    ask_shown(app, busy, ToEngine::PreviewFile { name, options }, &blobs, move |message, _| {
+        let mut file = file.clone();
+        let (preview, text) = match message {
+            FromEngine::FilePreview(preview) => {
+                file.options = preview.options.clone();
+                let text = preview.text.clone();
+                (Some(preview), text)
+            }
+            // it is read in another way, or not at all
+            FromEngine::Failed(failure) if !failure.fatal => (None, None),
+            _ => return,
+        };
+        app.to_classify.set(Some(ToClassify { file, preview, text }));
     });
 }
 
@@ -140,19 +146,20 @@ pub fn choose_text(app: App, text: TextSource) {
 
 /// Adds predictions to the table that waits for it, and saves it.
 pub fn classify_file(app: App) {
-    let Some(ToClassify { file, preview, text: Some(text) }) = app.to_classify.get_untracked()
+    let Some(ToClassify { file, preview: Some(preview), text: Some(text) }) =
+        app.to_classify.get_untracked()
     else {
         return;
     };
     let total = preview.rows as u64;
     let busy = Busy::Reading { name: preview.name.clone(), bytes: 0, total: 0, rows: total };
     let body = ToEngine::ClassifyFile {
-        name: preview.name,
-        options: preview.options,
+        name: file.name,
+        options: file.options,
         text: Some(text),
         for_spreadsheets: app.for_spreadsheets.get_untracked(),
     };
-    ask_shown(app, busy, body, &[file], move |message, blobs| {
+    ask_shown(app, busy, body, &[file.blob], move |message, blobs| {
         if let FromEngine::File { names, note } = message {
             app.to_classify.set(None);
             save_files(app, &names, &blobs, &note);

@@ -137,38 +137,121 @@ fn encoding_hint(known: EncodingKnown) -> &'static str {
 #[component]
 fn Dialects(data: StoredValue<DataPreview>) -> impl IntoView {
     let app = App::here();
-    let (dialect, given) = data.with_value(|data| (data.dialect.clone(), data.options.clone()));
+    let (dialect, options) = data.with_value(|data| (data.dialect.clone(), data.options.clone()));
+    let again = move |options| actions::read_again(app, options);
+    view! { <ReadAs prefix="" dialect=Some(dialect) options=options on_change=again /> }
+}
+
+/// A file that could not be read as a table: the message above says why, and it is read again in another way.
+#[component]
+pub fn Unread(
+    /// The file's name.
+    name: String,
+    /// As for [`ReadAs`].
+    prefix: &'static str,
+    options: TableOptions,
+    #[prop(into)] on_change: Callback<TableOptions>,
+    /// Forgets the file.
+    #[prop(into)]
+    on_cancel: Callback<()>,
+) -> impl IntoView {
+    view! {
+        <section class="card" data-test=format!("{prefix}unread") aria-label="A file that was not read">
+            <p>{name} " was not read; the message above says why. If it is a table, choose how it is read:"</p>
+            <ReadAs prefix=prefix dialect=None options=options on_change=on_change />
+            <div class="actions">
+                <button type="button" data-test=format!("{prefix}unread-cancel") on:click=move |_| on_cancel.run(())>
+                    "Cancel"
+                </button>
+            </div>
+        </section>
+    }
+}
+
+/// What is not chosen.
+const AUTO: &str = "auto";
+
+/// How a file is read, part by part. Of a file that was not read yet, what is not chosen is detected.
+#[component]
+pub fn ReadAs(
+    /// Before the controls' ids.
+    prefix: &'static str,
+    /// How it was read, if it was.
+    dialect: Option<Dialect>,
+    /// What was chosen.
+    options: TableOptions,
+    /// Gets the options with a new choice.
+    #[prop(into)]
+    on_change: Callback<TableOptions>,
+) -> impl IntoView {
+    let id = |name: &str| format!("{prefix}{name}");
+    let given = StoredValue::new(options.clone());
     let again = move |how: &dyn Fn(&mut TableOptions)| {
-        let mut options = data.with_value(|data| data.options.clone());
+        let mut options = given.get_value();
         how(&mut options);
-        actions::read_again(app, options);
+        on_change.run(options);
     };
-    let delimited = dialect.format == Format::Delimited;
-    let encodings = ENCODINGS.map(|name| (name.to_owned(), name.to_owned())).to_vec();
-    let header = if dialect.header { "yes" } else { "no" };
+    let read = dialect.as_ref();
+    let choices = |all: Vec<(String, String)>| match read {
+        Some(_) => all,
+        None => [pairs(&[(AUTO, "detected automatically")]), all].concat(),
+    };
     let own = |c: Option<char>| c.map_or_else(|| "none".to_owned(), String::from);
-    let [quote, escape] = [dialect.quote, dialect.escape].map(own);
-    let skipped = dialect.skipped.to_string();
-    let typed = match &given.delimiter {
+    let auto = || AUTO.to_owned();
+    let delimited = read.is_none_or(|dialect| dialect.format == Format::Delimited);
+    let delimiter = match (read, options.format, &options.delimiter) {
+        (Some(dialect), ..) => delimiter(dialect),
+        (None, None, None) => auto(),
+        (None, format, delimiter) => delimiter_key(format.unwrap_or(Format::Delimited), delimiter.as_ref()),
+    };
+    let header = read.map(|dialect| dialect.header).or(options.header);
+    let header = header.map_or(AUTO, |header| if header { "yes" } else { "no" }).to_owned();
+    let quote = match (read, options.quote) {
+        (Some(dialect), _) => own(dialect.quote),
+        (None, quote) => quote.map_or_else(auto, |quote| own(quote.map(char::from))),
+    };
+    let escape = match (read, options.escape) {
+        (Some(dialect), _) => own(dialect.escape),
+        (None, escape) => escape.map_or_else(auto, |escape| char::from(escape).into()),
+    };
+    let skipped = read.map(|dialect| dialect.skipped).or(options.skip_lines);
+    let skipped = skipped.map_or_else(String::new, |lines| lines.to_string());
+    let encoding = read.map(|dialect| dialect.encoding.encoding).or(options.encoding);
+    let encoding = encoding.map_or_else(auto, |encoding| encoding.name().to_owned());
+    let hint = read.map_or("", |dialect| encoding_hint(dialect.encoding.known));
+    let typed = match &options.delimiter {
         Some(delimiter) => delimiter.escape_default().to_string(),
         None => String::new(),
+    };
+    let byte = |value: &str| value.bytes().next().filter(|_| value != "none");
+    let quotes = characters(
+        &[
+            ("\"", "double quote \""),
+            ("'", "single quote '"),
+            ("none", "none: quotes are part of the text"),
+        ],
+        &quote,
+    );
+    let escapes = match read {
+        Some(_) => characters(&[("none", "doubled quote"), ("\\", "backslash \\")], &escape),
+        None => pairs(&[("\\", "backslash \\")]),
     };
     view! {
         <div class="fields reading">
             <Select
-                id="delimiter"
+                id=id("delimiter")
                 label="Delimiter"
-                options=delimiters(&dialect)
-                chosen=delimiter(&dialect)
+                options=choices(delimiters(&delimiter))
+                chosen=delimiter
                 on_choose=move |value: String| again(&|options| set_delimiter(options, &value))
             />
             {delimited
                 .then(|| {
                     view! {
-                        <Field id="delimiter-typed" label="Other delimiter">
+                        <Field id=id("delimiter-typed") label="Other delimiter">
                             <input
-                                id="delimiter-typed"
-                                data-test="delimiter-typed"
+                                id=id("delimiter-typed")
+                                data-test=id("delimiter-typed")
                                 prop:value=typed
                                 on:change=move |event| {
                                     let value = value_of(&event).replace("\\t", "\t");
@@ -177,36 +260,36 @@ fn Dialects(data: StoredValue<DataPreview>) -> impl IntoView {
                             />
                         </Field>
                         <Select
-                            id="header"
+                            id=id("header")
                             label="First line"
-                            options=pairs(&[("yes", "column names"), ("no", "a row")])
-                            chosen=header.to_owned()
-                            on_choose=move |value: String| again(&|options| options.header = Some(value == "yes"))
+                            options=choices(pairs(&[("yes", "column names"), ("no", "a row")]))
+                            chosen=header
+                            on_choose=move |value: String| {
+                                again(&|options| options.header = Some(value == "yes").filter(|_| value != AUTO));
+                            }
                         />
                         <Select
-                            id="quotes"
+                            id=id("quotes")
                             label="Quote character"
-                            options=characters(&[("\"", "double quote \""), ("'", "single quote '"), ("none", "none: quotes are part of the text")], &quote)
+                            options=choices(quotes)
                             chosen=quote
                             on_choose=move |value: String| {
-                                let quote = value.bytes().next().filter(|_| value != "none");
-                                again(&|options| options.quote = Some(quote));
+                                again(&|options| options.quote = Some(byte(&value)).filter(|_| value != AUTO));
                             }
                         />
                         <Select
-                            id="escape"
+                            id=id("escape")
                             label="Escape character"
-                            options=characters(&[("none", "doubled quote"), ("\\", "backslash \\")], &escape)
+                            options=choices(escapes)
                             chosen=escape
                             on_choose=move |value: String| {
-                                let escape = value.bytes().next().filter(|_| value != "none");
-                                again(&|options| options.escape = escape);
+                                again(&|options| options.escape = byte(&value).filter(|_| value != AUTO));
                             }
                         />
-                        <Field id="skip-lines" label="Lines to skip">
+                        <Field id=id("skip-lines") label="Lines to skip">
                             <input
-                                id="skip-lines"
-                                data-test="skip-lines"
+                                id=id("skip-lines")
+                                data-test=id("skip-lines")
                                 type="number"
                                 min="0"
                                 step="1"
@@ -220,11 +303,11 @@ fn Dialects(data: StoredValue<DataPreview>) -> impl IntoView {
                     }
                 })}
             <Select
-                id="encoding"
+                id=id("encoding")
                 label="Encoding"
-                hint=encoding_hint(dialect.encoding.known)
-                options=encodings
-                chosen=dialect.encoding.encoding.name().to_owned()
+                hint=hint
+                options=choices(ENCODINGS.map(|name| (name.to_owned(), name.to_owned())).to_vec())
+                chosen=encoding
                 on_choose=move |value: String| again(&|options| options.encoding = TextEncoding::named(&value))
             />
         </div>
@@ -234,27 +317,31 @@ fn Dialects(data: StoredValue<DataPreview>) -> impl IntoView {
 /// Characters to choose from, and the one in use where it is another.
 fn characters(known: &[(&str, &str)], own: &str) -> Vec<(String, String)> {
     let mut all = pairs(known);
-    if !known.iter().any(|(value, _)| *value == own) {
+    if own != AUTO && !known.iter().any(|(value, _)| *value == own) {
         all.push((own.to_owned(), own.to_owned()));
     }
     all
 }
 
-pub fn pairs(all: &[(&str, &str)]) -> Vec<(String, String)> {
+fn pairs(all: &[(&str, &str)]) -> Vec<(String, String)> {
     all.iter().map(|(value, text)| ((*value).to_owned(), (*text).to_owned())).collect()
 }
 
-pub fn delimiter(dialect: &Dialect) -> String {
-    match (dialect.format, &dialect.delimiter) {
+fn delimiter(dialect: &Dialect) -> String {
+    delimiter_key(dialect.format, dialect.delimiter.as_ref())
+}
+
+fn delimiter_key(format: Format, delimiter: Option<&String>) -> String {
+    match (format, delimiter) {
         (Format::Json, _) => "one-json".to_owned(),
         (Format::JsonLines, _) => "json".to_owned(),
         (Format::Lines, _) => "lines".to_owned(),
-        (Format::Delimited, Some(delimiter)) => delimiter.clone(),
-        (Format::Delimited, None) => "none".to_owned(),
+        (Format::Delimited, Some(delimiter)) if !delimiter.is_empty() => delimiter.clone(),
+        (Format::Delimited, _) => "none".to_owned(),
     }
 }
 
-pub fn delimiters(dialect: &Dialect) -> Vec<(String, String)> {
+fn delimiters(own: &str) -> Vec<(String, String)> {
     let mut all = pairs(&[
         (",", "comma ,"),
         (";", "semicolon ;"),
@@ -265,15 +352,15 @@ pub fn delimiters(dialect: &Dialect) -> Vec<(String, String)> {
         ("none", "none: one column"),
         ("lines", "none: one text per line"),
     ]);
-    let own = delimiter(dialect);
-    if !all.iter().any(|(value, _)| *value == own) {
-        all.push((own.clone(), own));
+    if own != AUTO && !all.iter().any(|(value, _)| value == own) {
+        all.push((own.to_owned(), own.to_owned()));
     }
     all
 }
 
-pub fn set_delimiter(options: &mut TableOptions, value: &str) {
+fn set_delimiter(options: &mut TableOptions, value: &str) {
     let (format, delimiter) = match value {
+        AUTO => return (options.format, options.delimiter) = (None, None),
         "json" => (Format::JsonLines, None),
         "one-json" => (Format::Json, None),
         "lines" => (Format::Lines, None),

@@ -1,15 +1,12 @@
 //! A table before it is classified: how it is read, and where its texts come from.
 
-use hearth_classifier::{
-    columns::TextSource,
-    table::{ENCODINGS, Format, TextEncoding},
-};
+use hearth_classifier::columns::TextSource;
 use leptos::prelude::*;
 
 use crate::{
     page::{
         actions,
-        data::reading::{delimiter, delimiters, pairs, set_delimiter},
+        data::reading::{ReadAs, Unread},
         format::{of, sentence},
         state::{App, ToClassify},
         widgets::Select,
@@ -19,14 +16,26 @@ use crate::{
 
 /// The value of a text that is no single column.
 const TEMPLATE: &str = "template";
+/// Before the ids of the controls that say how the table is read.
+const PREFIX: &str = "classify-";
 
 /// The table that waits, if one does.
 #[component]
 pub fn Waiting() -> impl IntoView {
     let app = App::here();
-    view! {
-        {move || app.to_classify.get().map(|waiting| view! { <Preview waiting=waiting /> })}
-    }
+    let forget = Callback::new(move |()| app.to_classify.set(None));
+    let again = move |options| actions::preview_again(app, options);
+    let shown = move |waiting: ToClassify| {
+        let ToClassify { file, preview, text } = waiting;
+        match preview {
+            Some(preview) => view! { <Preview preview=preview text=text /> }.into_any(),
+            None => view! {
+                <Unread name=file.name prefix=PREFIX options=file.options on_change=again on_cancel=forget />
+            }
+            .into_any(),
+        }
+    };
+    move || app.to_classify.get().map(shown)
 }
 
 /// What is to be said about the text's column.
@@ -61,9 +70,8 @@ fn value(text: Option<&TextSource>) -> String {
 }
 
 #[component]
-fn Preview(waiting: ToClassify) -> impl IntoView {
+fn Preview(preview: FilePreview, text: Option<TextSource>) -> impl IntoView {
     let app = App::here();
-    let ToClassify { preview, text, .. } = waiting;
     let (kind, about) = about_text(&preview);
     let mut columns = Vec::new();
     if preview.text.is_none() {
@@ -84,9 +92,6 @@ fn Preview(waiting: ToClassify) -> impl IntoView {
             }
         }
     };
-    let dialect = preview.dialect.clone();
-    let header = if dialect.header { "yes" } else { "no" };
-    let encodings = ENCODINGS.map(|name| (name.to_owned(), name.to_owned())).to_vec();
     let head = preview.columns.iter().map(|name| view! { <th scope="col">{name.clone()}</th> });
     let line = |cells: &Vec<String>| {
         let cells =
@@ -128,47 +133,19 @@ fn Preview(waiting: ToClassify) -> impl IntoView {
             </div>
             <fieldset disabled=blocked>
                 <legend class="unseen">"How the table is read"</legend>
-                <div class="fields reading">
-                    <Select
-                        id="classify-text"
-                        label="Text column"
-                        options=columns
-                        chosen=value(text.as_ref())
-                        on_choose=choose
-                    />
-                    <Select
-                        id="classify-delimiter"
-                        label="Delimiter"
-                        options=delimiters(&dialect)
-                        chosen=delimiter(&dialect)
-                        on_choose=move |value: String| {
-                            actions::preview_again(app, |options| set_delimiter(options, &value));
-                        }
-                    />
-                    {(dialect.format == Format::Delimited)
-                        .then(|| {
-                            view! {
-                                <Select
-                                    id="classify-header"
-                                    label="First line"
-                                    options=pairs(&[("yes", "column names"), ("no", "a row")])
-                                    chosen=header.to_owned()
-                                    on_choose=move |value: String| {
-                                        actions::preview_again(app, |options| options.header = Some(value == "yes"));
-                                    }
-                                />
-                            }
-                        })}
-                    <Select
-                        id="classify-encoding"
-                        label="Encoding"
-                        options=encodings
-                        chosen=dialect.encoding.encoding.name().to_owned()
-                        on_choose=move |value: String| {
-                            actions::preview_again(app, |options| options.encoding = TextEncoding::named(&value));
-                        }
-                    />
-                </div>
+                <Select
+                    id="classify-text"
+                    label="Text column"
+                    options=columns
+                    chosen=value(text.as_ref())
+                    on_choose=choose
+                />
+                <ReadAs
+                    prefix=PREFIX
+                    dialect=Some(preview.dialect)
+                    options=preview.options
+                    on_change=move |options| actions::preview_again(app, options)
+                />
             </fieldset>
             <div class="actions">
                 <button
