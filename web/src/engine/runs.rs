@@ -16,7 +16,10 @@ use super::{
 };
 use crate::{
     protocol::{DataChoices, FromEngine, InUse, RunRecord, RunState, UNASKED},
-    storage::{StorageError, detached, run_lock, run_store::RunStore},
+    storage::{
+        StorageError, detached, run_lock,
+        run_store::{RunStore, SLOTS},
+    },
 };
 
 /// Names of a run's files.
@@ -68,7 +71,7 @@ impl KeptRun {
     /// Forgets the user's texts and the snapshots of a finished run: only its classifier is needed now.
     pub async fn forget_data(&self, state: &EngineState) -> Result<(), Problem> {
         let (store, key) = (self.store(state), &self.record.key);
-        for name in [DATA, "snapshot-0", "snapshot-1"] {
+        for name in [DATA].into_iter().chain(SLOTS) {
             store.remove_file(key, name).await?;
         }
         Ok(())

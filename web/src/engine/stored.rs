@@ -11,7 +11,10 @@ use super::{
 };
 use crate::{
     protocol::{RunState, StoredRun},
-    storage::{StorageError, read_blob, run_store::RunStore},
+    storage::{
+        StorageError, read_blob,
+        run_store::{RunStore, SLOTS},
+    },
 };
 
 /// Most bytes of a snapshot's header: it tells of every step.
@@ -54,7 +57,7 @@ async fn not_resumed(
     if record.state == RunState::Finished || record.model_identity != model.summary.identity {
         return Ok(None);
     }
-    for slot in ["snapshot-0", "snapshot-1"] {
+    for slot in SLOTS {
         let Some(snapshot) = store.get(&record.key, slot).await? else { continue };
         if let Some(why) = of_another_machine(&snapshot, model).await {
             return Ok(Some(why));

@@ -14,7 +14,7 @@ use crate::{protocol::FromLoader, storage::pause};
 
 /// Seconds between two messages of progress.
 const OFTEN: f64 = 0.2;
-/// Milliseconds between two looks at what is wished for, while waiting.
+/// Milliseconds between two looks at what the page asks for, while waiting.
 const LOOK: i32 = 200;
 
 /// Tells the page how a model comes along, and the fetching whether it is still wanted.
@@ -104,7 +104,7 @@ impl Observer for Progress {
     }
 
     fn check(&self) -> Result<(), Stop> {
-        match self.loader.wished(&self.key) {
+        match self.loader.control_of(&self.key) {
             Control::Pause => Err(Stop::Paused),
             Control::Cancel => Err(Stop::Cancelled),
             Control::Continue => Ok(()),

@@ -131,7 +131,7 @@ impl Loader {
 
     /// Waits for a request to end that was asked to.
     async fn ended(&self, key: &str) {
-        while self.wished(key) != Control::Continue {
+        while self.control_of(key) != Control::Continue {
             pause(ENDING).await;
         }
     }
@@ -235,7 +235,7 @@ impl Loader {
     }
 
     /// What a running request was asked to do by now.
-    pub(super) fn wished(&self, key: &str) -> Control {
+    pub(super) fn control_of(&self, key: &str) -> Control {
         self.running.borrow().get(key).map_or(Control::Continue, |running| running.control)
     }
 
@@ -426,7 +426,7 @@ impl Loader {
         if sha256(&bytes).await? != *expected {
             return Err(again(format!("{file}: the file on the host has changed.")));
         }
-        target.mend(piece, &bytes)?;
+        target.repair(piece, &bytes)?;
         drop(target);
         self.open(key).await
     }

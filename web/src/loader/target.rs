@@ -132,7 +132,7 @@ impl Target {
     }
 
     /// Puts a piece that was fetched again into its place.
-    pub fn mend(&self, piece: u64, bytes: &Uint8Array) -> Result<(), StorageError> {
+    pub fn repair(&self, piece: u64, bytes: &Uint8Array) -> Result<(), StorageError> {
         match &self.place {
             Place::Kept { file, .. } => {
                 file.write_at(piece * PIECE, bytes)?;

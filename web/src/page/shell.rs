@@ -72,7 +72,7 @@ fn standing(app: App, screen: Screen) -> String {
             ModelStage::Fetching(fetching) if fetching.paused => "paused".to_owned(),
             ModelStage::Fetching(fetching) => match fetching {
                 Fetching { bits: Some(_), .. } => "quantizing".to_owned(),
-                Fetching { mending: true, .. } => "repairing".to_owned(),
+                Fetching { repairing: true, .. } => "repairing".to_owned(),
                 Fetching { copying: true, .. } => "copying".to_owned(),
                 _ => "downloading".to_owned(),
             },

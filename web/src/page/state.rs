@@ -98,7 +98,7 @@ pub struct Fetching {
     /// A copy of files that the user picked.
     pub copying: bool,
     /// Only a damaged piece is fetched.
-    pub mending: bool,
+    pub repairing: bool,
     /// The connection broke, and the next try is waited for.
     pub waiting: bool,
     /// It stands still, as asked.

@@ -93,6 +93,49 @@ pub fn FileDrop(
     }
 }
 
+/// A button for what cannot be undone: it asks again, and forgets the first click when it is left.
+#[component]
+pub fn Confirmed(
+    /// Names it in tests.
+    #[prop(into)]
+    test: String,
+    /// Its words, at first and when it asks again.
+    #[prop(default = ["Delete", "Really delete?"])]
+    words: [&'static str; 2],
+    /// What it deletes, for those who do not see its row.
+    #[prop(into, optional)]
+    what: String,
+    #[prop(default = "quiet-button")] class: &'static str,
+    #[prop(into, optional)] disabled: Signal<bool>,
+    #[prop(into)] on_confirm: Callback<()>,
+) -> impl IntoView {
+    let sure = RwSignal::new(false);
+    let named = !what.is_empty();
+    let label = named.then_some(move || {
+        if sure.get() { format!("Really delete {what}") } else { format!("Delete {what}") }
+    });
+    let click = move |_| {
+        let confirmed = sure.get_untracked();
+        sure.set(!confirmed);
+        if confirmed {
+            on_confirm.run(());
+        }
+    };
+    view! {
+        <button
+            type="button"
+            class=class
+            data-test=test
+            aria-label=label
+            disabled=disabled
+            on:click=click
+            on:blur=move |_| sure.set(false)
+        >
+            {move || words[usize::from(sure.get())]}
+        </button>
+    }
+}
+
 /// A bar that fills. `share` is none while nobody knows.
 #[component]
 pub fn Progress(

@@ -9,7 +9,7 @@ use web_sys::Blob;
 use super::{Folder, StorageError, SyncFile};
 
 /// The snapshot slots of a run.
-const SLOTS: [&str; 2] = ["snapshot-0", "snapshot-1"];
+pub const SLOTS: [&str; 2] = ["snapshot-0", "snapshot-1"];
 
 /// Whether a run's folder has anything to go on from.
 async fn has_snapshot(folder: &Folder) -> Result<bool, StorageError> {
@@ -166,7 +166,7 @@ impl RunStore {
             Self::Memory(memory) => {
                 let mut memory = memory.borrow_mut();
                 memory.files.remove(&(key.to_owned(), name.to_owned()));
-                if name.starts_with("snapshot") {
+                if SLOTS.contains(&name) {
                     memory.slots.remove(key);
                 }
                 Ok(())

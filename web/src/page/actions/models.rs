@@ -287,7 +287,7 @@ fn load(app: App, name: String, files: Vec<ModelFile>, blobs: Vec<Blob>, key: St
         FromEngine::Failed(failure) => {
             app.stage.set(ModelStage::None);
             if let Some(bad) = failure.piece {
-                return mend(app, key.clone(), bad.file, bad.piece);
+                return repair(app, key.clone(), bad.file, bad.piece);
             }
             if failure.fatal {
                 return;
@@ -318,13 +318,13 @@ fn load(app: App, name: String, files: Vec<ModelFile>, blobs: Vec<Blob>, key: St
 }
 
 /// Fetches a damaged piece again and loads the model.
-fn mend(app: App, key: String, file: String, piece: u64) {
+fn repair(app: App, key: String, file: String, piece: u64) {
     let what = format!("Piece {piece} of {file} was damaged in storage and is downloaded again.");
     tell(app, NoticeKind::Warning, &what, "");
     app.stage.set(ModelStage::Fetching(Fetching {
         key: key.clone(),
         name: file.clone(),
-        mending: true,
+        repairing: true,
         ..Fetching::default()
     }));
     from_loader_to_gpu(app, key.clone(), ToLoader::RefetchPiece { key, file, piece }, &[]);

@@ -125,7 +125,7 @@ fn fetching_words(now: &Fetching) -> String {
 fn doing(now: &Fetching) -> &'static str {
     if now.bits.is_some() {
         "Quantizing"
-    } else if now.mending {
+    } else if now.repairing {
         "Repairing"
     } else if now.copying {
         "Copying"
@@ -151,7 +151,7 @@ fn label(now: &Fetching) -> String {
 fn fetching_hint(now: &Fetching, stores: bool) -> &'static str {
     if now.bits.is_some() {
         "Done once: the quantized file replaces the original in this browser, and the next start is faster."
-    } else if now.mending {
+    } else if now.repairing {
         "Only the damaged piece is downloaded again."
     } else if !stores {
         "This browser stores no files for this page: closing the tab loses what has arrived."
@@ -179,8 +179,8 @@ fn Fetch() -> impl IntoView {
     let key = Memo::new(move |_| now().key);
     let bits = Memo::new(move |_| now().bits);
     // copies of picked files cannot go on in the middle: they have nowhere to come from
-    let mending = Memo::new(move |_| now().mending);
-    let steady = Memo::new(move |_| now().copying || mending.get() || bits.get().is_some());
+    let repairing = Memo::new(move |_| now().repairing);
+    let steady = Memo::new(move |_| now().copying || repairing.get() || bits.get().is_some());
     let remote = Memo::new(move |_| (!steady.get()).then(|| remote_of(app, &key.get())).flatten());
     let share = move || {
         let now = now();
@@ -354,7 +354,7 @@ mod tests {
             (now(), "Downloading Gemma", "Downloading"),
             (Fetching { paused: true, ..now() }, "Downloading Gemma", "Paused"),
             (Fetching { copying: true, ..now() }, "Copying Gemma", "Copying"),
-            (Fetching { mending: true, ..now() }, "Repairing Gemma", "Repairing"),
+            (Fetching { repairing: true, ..now() }, "Repairing Gemma", "Repairing"),
             (Fetching { bits: Some(4), ..now() }, "Quantizing Gemma", "To 4 bits per weight"),
         ];
         for (state, heading, bar) in &states {

@@ -3,7 +3,7 @@
 use leptos::prelude::*;
 
 use crate::{
-    page::{actions, format::bytes, state::App},
+    page::{actions, format::bytes, state::App, widgets::Confirmed},
     protocol::{KeptModel, StoredRun},
 };
 
@@ -71,33 +71,12 @@ fn runs(app: App) -> Vec<Item> {
 #[component]
 fn Items(kind: &'static str, test: &'static str, items: Vec<Item>) -> impl IntoView {
     let row = |item: Item| {
-        // a click on the wrong line costs a download, or a run
-        let sure = RwSignal::new(false);
-        let name = item.name.clone();
-        let delete = move |_| {
-            if sure.get_untracked() {
-                item.delete.run(());
-            } else {
-                sure.set(true);
-            }
-        };
         view! {
             <tr>
-                <th scope="row">{item.name}</th>
+                <th scope="row">{item.name.clone()}</th>
                 <td class="number">{item.size}</td>
                 <td class="table-action">
-                    <button
-                        type="button"
-                        class="quiet-button"
-                        data-test=item.test
-                        aria-label=move || {
-                            if sure.get() { format!("Really delete {name}") } else { format!("Delete {name}") }
-                        }
-                        on:click=delete
-                        on:blur=move |_| sure.set(false)
-                    >
-                        {move || if sure.get() { "Really delete?" } else { "Delete" }}
-                    </button>
+                    <Confirmed test=item.test what=item.name on_confirm=item.delete />
                 </td>
             </tr>
         }
@@ -129,20 +108,16 @@ fn Items(kind: &'static str, test: &'static str, items: Vec<Item>) -> impl IntoV
 #[component]
 fn Erase() -> impl IntoView {
     let app = App::here();
-    let (sure, everything) = (RwSignal::new(false), RwSignal::new(false));
-    let erase = move |_| {
-        if sure.get_untracked() {
-            sure.set(false);
-            actions::erase(app, everything.get_untracked());
-        } else {
-            sure.set(true);
-        }
-    };
+    let everything = RwSignal::new(false);
+    let erase = Callback::new(move |()| actions::erase(app, everything.get_untracked()));
     view! {
         <div class="actions">
-            <button type="button" data-test="erase" on:click=erase on:blur=move |_| sure.set(false)>
-                {move || if sure.get() { "Really delete all of it?" } else { "Delete all my data on this page" }}
-            </button>
+            <Confirmed
+                test="erase"
+                words=["Delete all my data on this page", "Really delete all of it?"]
+                class=""
+                on_confirm=erase
+            />
             <label class="check">
                 <input
                     type="checkbox"

@@ -11,7 +11,7 @@ use crate::{
         actions,
         format::{duration, figure},
         state::App,
-        widgets::Plot,
+        widgets::{Confirmed, Plot},
     },
     protocol::{RunRecord, RunState},
 };
@@ -89,18 +89,7 @@ fn Table(runs: Vec<RunRecord>) -> impl IntoView {
             app.screen.set(crate::page::state::Screen::Using);
         };
         let delete_test = format!("delete-run-{gone}");
-        let (name, sure) = (run.name.clone(), RwSignal::new(false));
-        let delete_label = move || {
-            if sure.get() { format!("Really delete {name}") } else { format!("Delete {name}") }
-        };
-        // it cannot be undone
-        let delete = move |_| {
-            if sure.get_untracked() {
-                actions::delete_run(app, gone.clone());
-            } else {
-                sure.set(true);
-            }
-        };
+        let delete = Callback::new(move |()| actions::delete_run(app, gone.clone()));
         let open_label = format!("Use {}", run.name);
         view! {
             <tr>
@@ -119,17 +108,7 @@ fn Table(runs: Vec<RunRecord>) -> impl IntoView {
                     >
                         "Use"
                     </button>
-                    <button
-                        type="button"
-                        class="quiet-button"
-                        data-test=delete_test
-                        aria-label=delete_label
-                        disabled=blocked
-                        on:click=delete
-                        on:blur=move |_| sure.set(false)
-                    >
-                        {move || if sure.get() { "Really delete?" } else { "Delete" }}
-                    </button>
+                    <Confirmed test=delete_test what=run.name.clone() disabled=blocked on_confirm=delete />
                 </td>
             </tr>
         }

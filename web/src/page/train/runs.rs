@@ -8,6 +8,7 @@ use crate::{
         actions,
         format::of,
         state::{App, Screen},
+        widgets::Confirmed,
     },
     protocol::{RunRecord, RunState},
 };
@@ -60,8 +61,8 @@ fn Run(run: RunRecord) -> impl IntoView {
     let key = StoredValue::new(run.key.clone());
     let identity = run.model_identity.clone();
     let model = run.model.clone();
-    // a run goes on only with the model that it began with
     let elsewhere = actions::elsewhere(&run);
+    // a run is resumed only with the model that it began with
     let hindered = Memo::new(move |_| match app.model() {
         _ if elsewhere => String::new(),
         Some(loaded) if loaded.identity == identity => String::new(),
@@ -81,16 +82,9 @@ fn Run(run: RunRecord) -> impl IntoView {
             runs.iter().find(|run| key.with_value(|key| *key == run.key))?.not_resumed.clone()
         })
     });
-    let sure = RwSignal::new(false);
     let test = |what: &str| format!("{what}-{}", run.key);
     let (resume, finish, delete) = (test("resume"), test("finish"), test("delete"));
-    let delete_now = move |_| {
-        if sure.get_untracked() {
-            actions::delete_run(app, key.get_value());
-        } else {
-            sure.set(true);
-        }
-    };
+    let delete_now = Callback::new(move |()| actions::delete_run(app, key.get_value()));
     let keep = if run.recipe.chooses_epoch(run.rows[1]) {
         "End and keep the best epoch"
     } else {
@@ -162,16 +156,7 @@ fn Run(run: RunRecord) -> impl IntoView {
                 >
                     {keep}
                 </button>
-                <button
-                    type="button"
-                    class="quiet-button"
-                    data-test=delete
-                    disabled=elsewhere
-                    on:click=delete_now
-                    on:blur=move |_| sure.set(false)
-                >
-                    {move || if sure.get() { "Really delete?" } else { "Delete" }}
-                </button>
+                <Confirmed test=delete disabled=elsewhere on_confirm=delete_now />
             </div>
         </li>
     }
