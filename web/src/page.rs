@@ -5,6 +5,7 @@
 //! address  the screen in the address bar
 //! offline  the page kept for times without a network
 //! state    what the page knows                shell    header, steps, notices
+//! plot     paths of the pictures that the page draws itself
 //! model, data, train, results, using          the five screens
 //! ```
 
@@ -15,6 +16,7 @@ mod data;
 mod format;
 mod model;
 mod offline;
+mod plot;
 mod results;
 mod shell;
 mod state;

@@ -69,6 +69,37 @@ impl History {
     }
 }
 
+/// Weight of a new loss in the smoothed line.
+const SMOOTH: f64 = 0.1;
+
+/// The losses as lines of (step, loss), for the live picture and the report. Losses that are not finite are left out.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct LossLines {
+    /// Of each step.
+    pub raw: Vec<(f64, f64)>,
+    /// The running mean of these.
+    pub smooth: Vec<(f64, f64)>,
+    /// Of the validation rows, where epochs ended.
+    pub validation: Vec<(f64, f64)>,
+}
+
+impl LossLines {
+    /// Of a run so far.
+    pub fn of(steps: &[Step], epochs: &[Epoch]) -> Self {
+        let finite = |point: &(f64, f64)| point.1.is_finite();
+        let raw: Vec<(f64, f64)> =
+            steps.iter().map(|s| (s.step as f64, s.loss)).filter(finite).collect();
+        let mut mean = raw.first().map_or(0.0, |point| point.1);
+        let smooth = raw.iter().map(|&(step, loss)| {
+            mean += SMOOTH * (loss - mean);
+            (step, mean)
+        });
+        let smooth = smooth.collect();
+        let validation = epochs.iter().filter_map(|e| Some((e.step as f64, e.validation_loss?)));
+        Self { smooth, validation: validation.filter(finite).collect(), raw }
+    }
+}
+
 /// One run of a sweep.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct SweepPoint {

@@ -12,7 +12,7 @@ use thiserror::Error;
 
 use crate::calibration::CalibrationBin;
 use crate::columns::TokenHistogram;
-use crate::history::{History, SweepPoint};
+use crate::history::{History, LossLines, SweepPoint};
 use crate::metrics::{ClassFigures, Evaluation};
 use svg::{Area, FONT, SMALL, colour, picture, short};
 
@@ -82,20 +82,7 @@ impl Axes {
 
 /// Training loss by step (smoothed, the raw losses behind it) and validation loss by epoch.
 pub fn loss_curve(history: &History) -> Result<String, PlotError> {
-    let raw: Vec<(f64, f64)> = history
-        .steps
-        .iter()
-        .filter(|s| s.loss.is_finite())
-        .map(|s| (s.step as f64, s.loss))
-        .collect();
-    let mut mean = raw.first().map_or(0.0, |p| p.1);
-    let smooth = raw.iter().map(|&(x, y)| {
-        mean += 0.1 * (y - mean);
-        (x, mean)
-    });
-    let smooth: Vec<_> = smooth.collect();
-    let validation: Vec<_> =
-        history.epochs.iter().filter_map(|e| Some((e.step as f64, e.validation_loss?))).collect();
+    let LossLines { raw, smooth, validation } = LossLines::of(&history.steps, &history.epochs);
     let top = raw.iter().chain(&validation).map(|p| p.1).fold(0.0, f64::max);
     let last = raw.iter().chain(&validation).map(|p| p.0).fold(2.0, f64::max);
     let axes = Axes {

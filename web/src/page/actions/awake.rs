@@ -17,12 +17,10 @@ thread_local! {
 /// Browsers release the lock of a tab that is hidden: it is requested again when the tab is shown. A run that does
 /// not train here may train in another tab by then.
 pub fn watch_visibility(app: App) {
-    let _ = window_event_listener(ev::visibilitychange, move |_| {
-        match document().hidden() {
-            true => (),
-            false if WANTED.get() => request(),
-            false => list_runs(app),
-        }
+    let _ = window_event_listener(ev::visibilitychange, move |_| match document().hidden() {
+        true => (),
+        false if WANTED.get() => request(),
+        false => list_runs(app),
     });
 }
 

@@ -202,7 +202,9 @@ pub fn ReadAs(
     let delimiter = match (read, options.format, &options.delimiter) {
         (Some(dialect), ..) => delimiter(dialect),
         (None, None, None) => auto(),
-        (None, format, delimiter) => delimiter_key(format.unwrap_or(Format::Delimited), delimiter.as_ref()),
+        (None, format, delimiter) => {
+            delimiter_key(format.unwrap_or(Format::Delimited), delimiter.as_ref())
+        }
     };
     let header = read.map(|dialect| dialect.header).or(options.header);
     let header = header.map_or(AUTO, |header| if header { "yes" } else { "no" }).to_owned();

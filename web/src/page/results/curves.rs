@@ -4,12 +4,18 @@ use hearth_classifier::plots;
 use leptos::prelude::*;
 
 use super::Page;
-use crate::page::{format::figure, widgets::Plot};
+use crate::page::{format::figure, plot::Axes, widgets::Plot};
 
-/// Inner size of a curve's picture, in its own units.
-const SIDE: f64 = 300.0;
-const LEFT: f64 = 44.0;
-const TOP: f64 = 10.0;
+/// The unit square in its picture.
+const SQUARE: Axes = Axes {
+    left: 44.0,
+    top: 10.0,
+    width: 300.0,
+    height: 300.0,
+    x: (0.0, 1.0),
+    y: (0.0, 1.0),
+    digits: 1,
+};
 
 #[component]
 pub fn Curves(page: Page) -> impl IntoView {
@@ -80,19 +86,6 @@ pub fn Curves(page: Page) -> impl IntoView {
     }
 }
 
-fn place((x, y): (f64, f64)) -> (f64, f64) {
-    (LEFT + x * SIDE, TOP + (1.0 - y) * SIDE)
-}
-
-fn line(points: &[(f64, f64)]) -> String {
-    let mut path = String::new();
-    for (i, point) in points.iter().enumerate() {
-        let (x, y) = place(*point);
-        path.push_str(&format!("{}{x:.1} {y:.1}", if i == 0 { "M" } else { "L" }));
-    }
-    path
-}
-
 /// A curve in the unit square, with a dot where the threshold is.
 #[component]
 fn Curve(
@@ -106,8 +99,8 @@ fn Curve(
     area: String,
 ) -> impl IntoView {
     let ticks = [0.0, 0.25, 0.5, 0.75, 1.0].map(|value| {
-        let ((x, y), (left, bottom)) = (place((value, value)), place((0.0, 0.0)));
-        let right = place((1.0, 0.0)).0;
+        let ((x, y), (left, bottom)) = (SQUARE.place((value, value)), SQUARE.place((0.0, 0.0)));
+        let right = SQUARE.place((1.0, 0.0)).0;
         view! {
             <line class="grid" x1=left x2=right y1=y y2=y />
             <text class="tick" x=left - 6.0 y=y + 4.0 text-anchor="end">
@@ -119,11 +112,11 @@ fn Curve(
         }
     });
     let chance = diagonal.then(|| {
-        view! { <path class="chance" d=line(&[(0.0, 0.0), (1.0, 1.0)]) /> }
+        view! { <path class="chance" d=SQUARE.line(&[(0.0, 0.0), (1.0, 1.0)]) /> }
     });
-    let (middle, bottom) = place((0.5, 0.0));
-    let (left, height) = place((0.0, 0.5));
-    let dot = move || at.get().map(place);
+    let (middle, bottom) = SQUARE.place((0.5, 0.0));
+    let (left, height) = SQUARE.place((0.0, 0.5));
+    let dot = move || at.get().map(|point| SQUARE.place(point));
     let label = move || {
         let now = at.get().map_or_else(String::new, |(x, y)| {
             format!(" At the threshold: {across} {x:.2}, {up} {y:.2}.")
@@ -135,7 +128,7 @@ fn Curve(
         <figure class="curve" data-test=test>
             <figcaption>{title}</figcaption>
             <svg viewBox="0 0 360 360" role="img" aria-label=label>
-                {ticks.collect_view()} {chance} <path class="series" d=line(&points) />
+                {ticks.collect_view()} {chance} <path class="series" d=SQUARE.line(&points) />
                 <circle
                     class="dot-now"
                     r="6"

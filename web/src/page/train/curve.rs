@@ -2,17 +2,25 @@
 
 use std::time::Duration;
 
-use hearth_classifier::history::{Epoch, Step};
+use hearth_classifier::history::{Epoch, LossLines, Step};
 use leptos::prelude::*;
 
-use crate::page::{format::count, state::App};
+use crate::page::{format::count, plot::Axes, state::App};
 
 /// The curve is drawn at most this often.
 const DRAW: Duration = Duration::from_secs(1);
 /// More points than this are not seen.
 const POINTS: usize = 400;
-/// Weight of a new loss in the smoothed line.
-const SMOOTH: f64 = 0.1;
+/// Hundredths of width and height.
+const PERCENT: Axes = Axes {
+    left: 0.0,
+    top: 0.0,
+    width: 100.0,
+    height: 100.0,
+    x: (0.0, 1.0),
+    y: (0.0, 1.0),
+    digits: 2,
+};
 
 /// The lines, in hundredths of width and height, from the top left.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -37,44 +45,31 @@ fn round_up(value: f64) -> f64 {
 
 impl Picture {
     fn of(steps: &[Step], epochs: &[Epoch]) -> Self {
-        let raw: Vec<(usize, f64)> =
-            steps.iter().filter(|s| s.loss.is_finite()).map(|s| (s.step, s.loss)).collect();
-        let (Some(first), Some(end)) = (raw.first(), raw.last()) else { return Self::default() };
-        let mut mean = first.1;
-        let smooth: Vec<(usize, f64)> = raw
-            .iter()
-            .map(|&(step, loss)| {
-                mean += SMOOTH * (loss - mean);
-                (step, mean)
-            })
-            .collect();
-        let validation: Vec<(usize, f64)> = epochs
-            .iter()
-            .filter_map(|e| Some((e.step, e.validation_loss.filter(|loss| loss.is_finite())?)))
-            .collect();
-        let most = raw.iter().chain(&validation).map(|p| p.1).fold(0.0, f64::max);
-        // an epoch may be told before its last step is
-        let last = validation.iter().map(|p| p.0).fold(end.0, usize::max).max(2);
-        let top = round_up(most);
-        let at = |&(step, loss): &(usize, f64)| {
-            let x = (step.saturating_sub(1)) as f64 / (last - 1) as f64 * 100.0;
-            format!("{x:.2} {:.2}", 100.0 - loss / top * 100.0)
+        let LossLines { raw, smooth, validation } = LossLines::of(steps, epochs);
+        let (Some(end), Some(&(_, loss))) = (raw.last(), smooth.last()) else {
+            return Self::default();
         };
-        let line = |points: &[(usize, f64)]| {
+        // an epoch may be told before its last step is
+        let last = validation.iter().map(|p| p.0).fold(end.0, f64::max).max(2.0);
+        let top = round_up(raw.iter().chain(&validation).map(|p| p.1).fold(0.0, f64::max));
+        let axes = Axes { x: (1.0, last), y: (0.0, top), ..PERCENT };
+        let line = |points: &[(f64, f64)]| {
             let every = points.len().div_ceil(POINTS).max(1);
             let end = points.len().saturating_sub(1);
             let seen = points.iter().enumerate().filter(|(i, _)| i % every == 0 || *i == end);
-            let seen: Vec<String> = seen.map(|(_, point)| at(point)).collect();
-            if seen.is_empty() { String::new() } else { format!("M{}", seen.join("L")) }
+            axes.line(seen.map(|(_, point)| point))
         };
         Self {
             raw: line(&raw),
             smooth: line(&smooth),
             // lines without length have round ends: dots
-            validation: validation.iter().map(|point| format!("M{}h0", at(point))).collect(),
+            validation: validation
+                .iter()
+                .map(|point| format!("M{}h0", axes.point(*point)))
+                .collect(),
             top,
-            last,
-            loss: mean,
+            last: last as usize,
+            loss,
         }
     }
 }
