@@ -6,9 +6,12 @@
 mod active;
 pub mod blob_source;
 mod data;
+mod evaluate;
 mod exports;
+mod generate;
 mod inbox;
 mod model;
+mod outbox;
 mod plan;
 mod policy;
 mod problem;
@@ -18,10 +21,12 @@ mod runs;
 mod scoring;
 mod self_test;
 mod session;
+mod state;
 mod stored;
 mod table_file;
 #[cfg(test)]
 mod tests;
+mod threshold;
 mod train;
 
 use wasm_bindgen::{JsCast, closure::Closure};
@@ -47,12 +52,12 @@ pub fn start() {
     wasm_bindgen_futures::spawn_local(async move {
         match policy::test().await {
             Ok(policy) => {
-                request::post(UNASKED, &FromEngine::Ready { policy }, &[]);
-                observe(|more| request::post(UNASKED, &FromEngine::Traffic(more), &[]));
+                outbox::post(UNASKED, &FromEngine::Ready { policy }, &[]);
+                observe(|more| outbox::post(UNASKED, &FromEngine::Traffic(more), &[]));
                 session::serve(inbox).await;
             }
             Err(reason) => {
-                request::post(UNASKED, &FromEngine::Refused { reason: reason.clone() }, &[]);
+                outbox::post(UNASKED, &FromEngine::Refused { reason: reason.clone() }, &[]);
                 inbox.refuse_all(&reason);
             }
         }
@@ -68,7 +73,7 @@ fn watch_panics() {
             fatal: true,
             piece: None,
         };
-        request::post(UNASKED, &FromEngine::Failed(failure), &[]);
+        outbox::post(UNASKED, &FromEngine::Failed(failure), &[]);
         console_error_panic_hook::hook(info);
     }));
 }

@@ -7,6 +7,9 @@ use web_sys::{Blob, BlobPropertyBag};
 
 use crate::protocol::{Envelope, ProtocolError, from_text, to_text};
 
+/// The type of files that only programs read.
+pub const BINARY: &str = "application/octet-stream";
+
 /// The value to post.
 ///
 /// # Errors

@@ -11,7 +11,7 @@ use std::{
 use wasm_bindgen::JsValue;
 use web_sys::Blob;
 
-use super::request::post;
+use super::outbox::post;
 use crate::{
     protocol::{Classified, Failure, FromEngine, ProtocolError, ToEngine, UNASKED},
     wire::unpack,

@@ -12,7 +12,7 @@ use hearth_gpu::{Gpu, GpuOptions};
 use web_sys::Blob;
 use web_time::Instant;
 
-use super::{blob_source::BlobSource, problem::Problem, request::Request, session::EngineState};
+use super::{blob_source::BlobSource, problem::Problem, request::Request};
 use crate::{
     protocol::{BadPiece, FromEngine, GpuSummary, ModelFile, ModelSummary, ToEngine, WeightsAs},
     weights::precision,
@@ -29,12 +29,12 @@ pub struct Loaded {
 }
 
 /// The GPU, opened once.
-pub async fn gpu(state: &mut EngineState) -> Result<Gpu, Problem> {
-    match &state.gpu {
+pub async fn gpu(opened: &mut Option<Gpu>) -> Result<Gpu, Problem> {
+    match opened {
         Some(gpu) if !gpu.is_lost() => Ok(gpu.clone()),
         _ => {
             let gpu = Gpu::open(&GpuOptions::default()).await?;
-            state.gpu = Some(gpu.clone());
+            *opened = Some(gpu.clone());
             Ok(gpu)
         }
     }
@@ -53,7 +53,7 @@ pub fn summary(gpu: &Gpu) -> GpuSummary {
 
 /// Loads the model that the request names.
 pub async fn load(
-    state: &mut EngineState,
+    opened: &mut Option<Gpu>,
     request: &Request,
     body: ToEngine,
     blobs: Vec<Blob>,
@@ -62,7 +62,7 @@ pub async fn load(
         return Err(Problem::new("This request does not load a model.", ""));
     };
     let bad = Rc::new(RefCell::new(None));
-    let loaded = load_files(state, request, name, &files, weights, blobs, &bad).await;
+    let loaded = load_files(opened, request, name, &files, weights, blobs, &bad).await;
     let piece: Option<BadPiece> = bad.borrow_mut().take();
     match (loaded, piece) {
         (Err(Problem::Failed(mut failure)), Some(piece)) => {
@@ -75,7 +75,7 @@ pub async fn load(
 }
 
 async fn load_files(
-    state: &mut EngineState,
+    opened: &mut Option<Gpu>,
     request: &Request,
     name: String,
     files: &[ModelFile],
@@ -87,7 +87,7 @@ async fn load_files(
     if files.is_empty() || files.len() != blobs.len() {
         return Err(Problem::new("The model's files are missing.", "Choose them again."));
     }
-    let gpu = gpu(state).await?;
+    let gpu = gpu(opened).await?;
     let before = gpu.account().in_use();
     let source = |(file, blob): (&ModelFile, Blob)| {
         Rc::new(BlobSource::new(&file.name, blob, file.pieces.clone(), bad.clone()))

@@ -2,38 +2,18 @@
 
 use std::cell::Cell;
 
-use wasm_bindgen::{JsCast, JsValue};
+use wasm_bindgen::JsValue;
 use wasm_bindgen_futures::JsFuture;
-use web_sys::{Blob, DedicatedWorkerGlobalScope, MessageChannel};
+use web_sys::MessageChannel;
 use web_time::{Duration, Instant};
 
-use super::{inbox::Inbox, problem::Problem};
-use crate::{
-    protocol::{Envelope, FromEngine},
-    wire,
-};
+use super::{inbox::Inbox, outbox::post, problem::Problem};
+use crate::protocol::FromEngine;
 
 /// Longest time without listening to messages.
 const YIELD_AFTER: Duration = Duration::from_millis(50);
 /// Progress is told at most this often.
 const OFTEN: Duration = Duration::from_millis(100);
-
-/// Posts a message to the page.
-pub fn post(id: u64, message: &FromEngine, blobs: &[Blob]) {
-    #[cfg(test)]
-    super::tests::hear(id, message, blobs);
-    #[cfg(not(test))]
-    send(id, message, blobs);
-}
-
-#[cfg_attr(test, expect(dead_code))] // tests take the page's place
-fn send(id: u64, message: &FromEngine, blobs: &[Blob]) {
-    let scope: DedicatedWorkerGlobalScope = js_sys::global().unchecked_into();
-    if let Ok(value) = wire::pack(&Envelope::new(id, message), blobs) {
-        // a page that is gone has nobody left to tell
-        let _ = scope.post_message(&value);
-    }
-}
 
 /// A request.
 pub struct Request {

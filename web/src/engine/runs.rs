@@ -9,13 +9,14 @@ use web_sys::Blob;
 
 use super::{
     data::Data,
-    problem::Problem,
-    request::{Request, post},
-    results::KeptResults,
-    session::{EngineState, Session, no_data},
+    model::Loaded,
+    outbox::post,
+    problem::{Problem, first},
+    request::Request,
+    state::EngineState,
 };
 use crate::{
-    protocol::{DataChoices, FromEngine, InUse, RunRecord, RunState, UNASKED},
+    protocol::{DataChoices, FromEngine, RunRecord, RunState, UNASKED},
     storage::{
         StorageError, detached, run_lock,
         run_store::{RunStore, SLOTS},
@@ -84,7 +85,8 @@ pub async fn read(store: &RunStore, key: &str) -> Result<Option<KeptRun>, Storag
     store.get_safe(key, RECORD, parse).await
 }
 
-async fn find(state: &EngineState, key: &str) -> Result<(KeptRun, RunStore), Problem> {
+/// A run, and where it lies.
+pub async fn find(state: &EngineState, key: &str) -> Result<(KeptRun, RunStore), Problem> {
     for store in [&state.memory, &state.store] {
         if !store.keys().await?.iter().any(|k| k == key) {
             continue;
@@ -158,152 +160,142 @@ pub async fn delete_all(state: &mut EngineState) -> Result<(), Problem> {
     Ok(refused?)
 }
 
-impl Session<'_> {
-    /// Makes a run's record and keeps what going on needs.
-    pub async fn new_run(
-        &mut self,
-        request: &Request,
-        name: String,
-        spec: PromptSpec,
-        recipe: Recipe,
-        memory: u64,
-        zero_shot: bool,
-    ) -> Result<KeptRun, Problem> {
-        let model = self.loaded()?.summary.clone();
-        recipe.check().map_err(|e| Problem::new(e.to_string(), ""))?;
-        if let Some(why) = self.state.nothing_kept.take() {
-            request.warn(why);
-        }
-        let data = self.state.data.as_mut().ok_or_else(no_data)?;
-        let mut choices = data.choices.clone();
-        if let Some(choices) = &mut choices {
-            (choices.validation_seed, choices.validation_share) =
-                (Some(recipe.seed), recipe.validation_share);
-            data.prepare(choices)?;
-        }
-        let prepared = data.prepared()?.clone();
-        let rows = |part| prepared.part(part).len();
-        let started = js_sys::Date::now();
-        let key =
-            format!("{:012x}-{:04x}", started as u64, (js_sys::Math::random() * 65536.0) as u32);
-        let record = RunRecord {
-            key,
-            name,
-            started,
-            state: RunState::Running,
-            model: model.name,
-            model_identity: model.identity,
-            data: data.name.clone(),
-            classes: prepared.data.classes.clone(),
-            spec,
-            recipe,
-            memory,
-            zero_shot,
-            rows: [rows(Part::Train), rows(Part::Validation), rows(Part::Test)],
-            history: History::default(),
-            test: None,
-            validation: None,
-            zero_shot_test: None,
-            seconds: 0.0,
-            tokens: 0,
-            gpu_bytes: 0,
-            kept: self.state.store.is_kept(),
-        };
-        let choices = choices.ok_or_else(no_data)?;
-        let options = data.options.clone();
-        let mut run = KeptRun { record, choices, options, not_kept: None };
-        let blob = data.blob.clone();
-        if let Err(problem) = self.keep(&run, &blob).await {
-            if !run.record.kept {
-                return Err(problem);
-            }
-            if let Problem::Failed(failure) = problem {
-                request.warn(format!(
-                    "{}. The run starts anyway, but closing the tab would lose it.",
-                    failure.what.trim_end_matches('.')
-                ));
-                self.move_to_memory(&mut run, MemoryStore::default(), failure.what).await?;
-            }
-        }
-        Ok(run)
-    }
+/// What a new run is to be.
+pub struct Settings {
+    /// Its name for people.
+    pub name: String,
+    pub spec: PromptSpec,
+    pub recipe: Recipe,
+    /// Device memory that may be used, in bytes.
+    pub memory: u64,
+    /// Whether the untrained model is evaluated too.
+    pub zero_shot: bool,
+}
 
-    /// Moves a run that the storage refuses into memory, with its snapshots: it lives as long as the tab.
-    pub async fn move_to_memory(
-        &self,
-        run: &mut KeptRun,
-        snapshots: MemoryStore,
-        why: String,
-    ) -> Result<(), Problem> {
-        // what is half written must not be offered later; a storage that refuses even this has been told of
-        let _ = self.state.store.remove(&run.record.key).await;
-        run.record.kept = false;
-        run.not_kept = Some(why);
-        let data = self.state.data.as_ref().ok_or_else(no_data)?;
-        self.keep(run, &data.blob).await?;
-        self.state.memory.set_snapshots(&run.record.key, snapshots);
-        Ok(())
+/// Makes a run's record and keeps what going on needs.
+pub async fn new_run(
+    request: &Request,
+    state: &mut EngineState,
+    model: &Loaded,
+    settings: Settings,
+) -> Result<KeptRun, Problem> {
+    let Settings { name, spec, recipe, memory, zero_shot } = settings;
+    let model = model.summary.clone();
+    recipe.check().map_err(|e| Problem::new(e.to_string(), ""))?;
+    if let Some(why) = state.nothing_kept.take() {
+        request.warn(why);
     }
-
-    async fn keep(&self, run: &KeptRun, data: &Blob) -> Result<(), Problem> {
-        let store = run.store(self.state);
-        // a folder without a record is swept away by the next list, also by another tab's
-        run.save(self.state).await?;
-        Ok(store.put(&run.record.key, DATA, data).await?)
+    let kept = state.store.is_kept();
+    let data = state.data_mut()?;
+    let mut choices = data.choices.clone();
+    if let Some(choices) = &mut choices {
+        (choices.validation_seed, choices.validation_share) =
+            (Some(recipe.seed), recipe.validation_share);
+        data.prepare(choices)?;
     }
-
-    /// Opens a run that is not finished, with its data, on the model it began with.
-    pub async fn open_unfinished(
-        &mut self,
-        request: &Request,
-        key: &str,
-    ) -> Result<KeptRun, Problem> {
-        let (run, store) = find(self.state, key).await?;
-        let model = self.loaded()?;
-        if run.record.state == RunState::Finished {
-            return Err(Problem::new("This run has finished.", "Open its classifier instead."));
+    let prepared = data.prepared()?.clone();
+    let rows = |part| prepared.part(part).len();
+    let started = js_sys::Date::now();
+    let key = format!("{:012x}-{:04x}", started as u64, (js_sys::Math::random() * 65536.0) as u32);
+    let record = RunRecord {
+        key,
+        name,
+        started,
+        state: RunState::Running,
+        model: model.name,
+        model_identity: model.identity,
+        data: data.name.clone(),
+        classes: prepared.data.classes.clone(),
+        spec,
+        recipe,
+        memory,
+        zero_shot,
+        rows: [rows(Part::Train), rows(Part::Validation), rows(Part::Test)],
+        history: History::default(),
+        test: None,
+        validation: None,
+        zero_shot_test: None,
+        seconds: 0.0,
+        tokens: 0,
+        gpu_bytes: 0,
+        kept,
+    };
+    let unprepared =
+        || first("The text and label columns are not chosen yet.", "Choose them under Data.");
+    let choices = choices.ok_or_else(unprepared)?;
+    let options = data.options.clone();
+    let mut run = KeptRun { record, choices, options, not_kept: None };
+    let blob = data.blob.clone();
+    if let Err(problem) = keep(state, &run, &blob).await {
+        if !run.record.kept {
+            return Err(problem);
         }
-        if run.record.model_identity != model.summary.identity {
-            return Err(Problem::new(
-                format!(
-                    "This run trains {}, but {} is loaded.",
-                    run.record.model, model.summary.name
-                ),
-                "Load that model, then resume the run.",
+        if let Problem::Failed(failure) = problem {
+            request.warn(format!(
+                "{}. The run starts anyway, but closing the tab would lose it.",
+                failure.what.trim_end_matches('.')
             ));
+            move_to_memory(state, &mut run, MemoryStore::default(), failure.what).await?;
         }
-        let lost = || {
-            Problem::new(
-                "The run's table is not stored: the browser deleted it, or the run was interrupted too early.",
-                "Start a new run.",
-            )
-        };
-        let kept = store.get(key, DATA).await?.ok_or_else(lost)?;
-        // the kept file goes when the run ends or moves; the data stay open, and may train another run
-        let blob = detached(&kept).await.map_err(|e| StorageError::of(DATA, &e))?;
-        let mut data =
-            Data::read(request, run.record.data.clone(), blob, run.options.clone()).await?;
-        data.prepare(&run.choices)?;
-        request.tell(&FromEngine::Data(data.preview(request, true).await?));
-        let report = data.report(request, Some(model), &run.record.spec, true).await?;
-        request.tell(&FromEngine::Prepared(report));
-        self.state.data = Some(data);
-        Ok(run)
     }
+    Ok(run)
+}
 
-    /// Takes a finished run's classifier into use.
-    pub async fn open_run(&mut self, key: &str) -> Result<InUse, Problem> {
-        let (run, store) = find(self.state, key).await?;
-        let none =
-            || Problem::new("This run has no classifier yet.", "Resume it and let it finish.");
-        let bundle = store.get(key, CLASSIFIER).await?.ok_or_else(none)?;
-        let results = KeptResults::read(&store, key).await?;
-        self.open_bundle(&bundle, Some(&run.record.name)).await?;
-        let using = self.in_use()?;
-        using.run = Some(run);
-        if let Some(results) = results {
-            (using.own, using.report) = (Some(results.test), Some(results.report));
-        }
-        Ok(using.with_results())
+/// Moves a run that the storage refuses into memory, with its snapshots: it lives as long as the tab.
+pub async fn move_to_memory(
+    state: &EngineState,
+    run: &mut KeptRun,
+    snapshots: MemoryStore,
+    why: String,
+) -> Result<(), Problem> {
+    // what is half written must not be offered later; a storage that refuses even this has been told of
+    let _ = state.store.remove(&run.record.key).await;
+    run.record.kept = false;
+    run.not_kept = Some(why);
+    let data = state.data()?;
+    keep(state, run, &data.blob).await?;
+    state.memory.set_snapshots(&run.record.key, snapshots);
+    Ok(())
+}
+
+async fn keep(state: &EngineState, run: &KeptRun, data: &Blob) -> Result<(), Problem> {
+    let store = run.store(state);
+    // a folder without a record is swept away by the next list, also by another tab's
+    run.save(state).await?;
+    Ok(store.put(&run.record.key, DATA, data).await?)
+}
+
+/// Opens a run that is not finished, with its data, on the model it began with.
+pub async fn open_unfinished(
+    request: &Request,
+    state: &mut EngineState,
+    model: &Loaded,
+    key: &str,
+) -> Result<KeptRun, Problem> {
+    let (run, store) = find(state, key).await?;
+    if run.record.state == RunState::Finished {
+        return Err(Problem::new("This run has finished.", "Open its classifier instead."));
     }
+    if run.record.model_identity != model.summary.identity {
+        return Err(Problem::new(
+            format!("This run trains {}, but {} is loaded.", run.record.model, model.summary.name),
+            "Load that model, then resume the run.",
+        ));
+    }
+    let lost = || {
+        Problem::new(
+            "The run's table is not stored: the browser deleted it, or the run was interrupted too early.",
+            "Start a new run.",
+        )
+    };
+    let kept = store.get(key, DATA).await?.ok_or_else(lost)?;
+    // the kept file goes when the run ends or moves; the data stay open, and may train another run
+    let blob = detached(&kept).await.map_err(|e| StorageError::of(DATA, &e))?;
+    let mut data = Data::read(request, run.record.data.clone(), blob, run.options.clone()).await?;
+    data.prepare(&run.choices)?;
+    request.tell(&FromEngine::Data(data.preview(request, true).await?));
+    let report = data.report(request, Some(model), &run.record.spec, true).await?;
+    request.tell(&FromEngine::Prepared(report));
+    state.data = Some(data);
+    Ok(run)
 }

@@ -1,82 +1,47 @@
 //! One request after the other. The model lies on the stack below the requests that borrow it: to load
 //! another, they come back here first, and its memory is free before the next one is read.
 
-use hearth_gpu::Gpu;
 use web_sys::Blob;
 
 use super::{
-    active::ActiveClassifier,
+    active::{ActiveClassifier, in_use},
     data::Data,
+    evaluate::{classify, evaluate, zero_shot},
+    exports,
+    generate::generate,
     inbox::{Inbox, Incoming},
     model::{self, Loaded},
+    outbox::{Reply, post},
     plan::{Intended, plan},
     problem::{Problem, first},
-    request::{Request, post},
-    runs, self_test, stored,
+    request::Request,
+    results::KeptResults,
+    runs::{self, KeptRun, Settings},
+    self_test,
+    state::EngineState,
+    stored,
+    table_file::{classify_file, preview_file},
+    threshold::set_threshold,
+    train::train,
 };
-use crate::{
-    protocol::{FromEngine, ToEngine},
-    storage::run_store::RunStore,
-};
-
-/// An answer and what rides along.
-pub type Reply = (FromEngine, Vec<Blob>);
-
-/// What outlives a model.
-pub struct EngineState {
-    pub gpu: Option<Gpu>,
-    pub data: Option<Data>,
-    /// Where runs are kept.
-    pub store: RunStore,
-    /// Runs that the store would not take.
-    pub memory: RunStore,
-    /// Why nothing is kept, until it was reported.
-    pub nothing_kept: Option<String>,
-    /// Tokens a second while training, once known.
-    pub speed: Option<f64>,
-    /// Classifiers that were in use so far.
-    pub classifiers: u64,
-}
-
-impl EngineState {
-    /// An id for another classifier in use.
-    pub fn next_id(&mut self) -> u64 {
-        self.classifiers += 1;
-        self.classifiers
-    }
-}
+use crate::protocol::{FromEngine, InUse, ToEngine};
 
 /// Requests on a model, or on none yet.
-pub struct Session<'m> {
-    pub state: &'m mut EngineState,
-    pub model: Option<&'m Loaded>,
-    pub active: Option<ActiveClassifier<'m>>,
+struct Session<'m> {
+    state: &'m mut EngineState,
+    model: Option<&'m Loaded>,
+    active: Option<ActiveClassifier<'m>>,
 }
 
 /// Serves until the worker ends.
 pub async fn serve(inbox: Inbox) {
-    let (store, blocked) = RunStore::open().await;
-    let nothing_kept = blocked.map(|why| {
-        format!(
-            "{why}. Everything works, but closing the tab loses classifiers that are not exported."
-        )
-    });
-    let memory = RunStore::in_memory();
-    let mut state = EngineState {
-        gpu: None,
-        data: None,
-        store,
-        memory,
-        nothing_kept,
-        speed: None,
-        classifiers: 0,
-    };
+    let mut state = EngineState::open().await;
     let mut model = None;
     loop {
         let session = Session { state: &mut state, model: model.as_ref(), active: None };
         let (request, body, blobs) = session.until_load(&inbox).await;
         drop(model.take());
-        match model::load(&mut state, &request, body, blobs).await {
+        match model::load(&mut state.gpu, &request, body, blobs).await {
             Ok(loaded) => {
                 answer(&request, Ok((FromEngine::ModelReady(loaded.summary.clone()), Vec::new())));
                 model = Some(loaded);
@@ -128,9 +93,11 @@ impl<'m> Session<'m> {
             blobs.first().cloned().ok_or_else(none)
         };
         let message = match body {
-            ToEngine::OpenGpu => FromEngine::Gpu(model::summary(&model::gpu(self.state).await?)),
+            ToEngine::OpenGpu => {
+                FromEngine::Gpu(model::summary(&model::gpu(&mut self.state.gpu).await?))
+            }
             ToEngine::SelfTest => FromEngine::SelfTested {
-                rows: self_test::run(&model::gpu(self.state).await?).await?,
+                rows: self_test::run(&model::gpu(&mut self.state.gpu).await?).await?,
             },
             ToEngine::OpenData { name, options } => {
                 let data = Data::read(request, name, file()?, options).await?;
@@ -139,7 +106,7 @@ impl<'m> Session<'m> {
                 FromEngine::Data(preview)
             }
             ToEngine::ReadAgain { options } => {
-                let old = self.state.data.as_ref().ok_or_else(no_data)?;
+                let old = self.state.data()?;
                 let (name, blob) = (old.name.clone(), old.blob.clone());
                 let data = Data::read(request, name, blob, options).await?;
                 let preview = data.preview(request, false).await?;
@@ -148,7 +115,7 @@ impl<'m> Session<'m> {
             }
             ToEngine::SetRoles { choices, spec } => {
                 let model = self.model;
-                let data = self.state.data.as_mut().ok_or_else(no_data)?;
+                let data = self.state.data_mut()?;
                 data.prepare(&choices)?;
                 FromEngine::Prepared(
                     data.report(request, model, &spec.without_own_bos(), false).await?,
@@ -156,53 +123,91 @@ impl<'m> Session<'m> {
             }
             ToEngine::FillPrompt { spec, row } => {
                 let model = self.loaded()?;
-                let data = self.state.data.as_ref().ok_or_else(no_data)?;
+                let data = self.state.data()?;
                 FromEngine::Prompt(data.fill(&model.tokenizer, &spec.without_own_bos(), row)?)
             }
             ToEngine::Plan { spec, recipe, memory, zero_shot } => {
                 let (spec, model) = (&spec.without_own_bos(), self.loaded()?);
                 let intended = Intended { spec, recipe: &recipe, memory, zero_shot };
-                let (prepared, speed) = (self.prepared()?, &mut self.state.speed);
+                let (prepared, speed) = (self.state.prepared()?, &mut self.state.speed);
                 FromEngine::Planned(plan(request, model, &prepared, speed, &intended).await?)
             }
             ToEngine::ZeroShot { spec } => {
-                FromEngine::Evaluated(self.zero_shot(request, &spec.without_own_bos()).await?)
+                let (spec, model) = (spec.without_own_bos(), self.loaded()?);
+                let using = zero_shot(request, self.state, model, &spec).await?;
+                FromEngine::Evaluated(self.active.insert(using).with_results())
             }
             ToEngine::Train { name, spec, recipe, memory, zero_shot } => {
                 spec.notes().into_iter().for_each(|note| request.warn(note));
                 let spec = spec.without_own_bos();
-                let run = self.new_run(request, name, spec, recipe, memory, zero_shot).await?;
-                self.train(request, run, false, false).await?.0
+                let (model, settings) =
+                    (self.loaded()?, Settings { name, spec, recipe, memory, zero_shot });
+                let run = runs::new_run(request, self.state, model, settings).await?;
+                self.train(request, run, false, false).await?
             }
             ToEngine::ResumeRun { key } => {
-                let run = self.open_unfinished(request, &key).await?;
-                self.train(request, run, true, false).await?.0
+                let model = self.loaded()?;
+                let run = runs::open_unfinished(request, self.state, model, &key).await?;
+                self.train(request, run, true, false).await?
             }
             ToEngine::FinishRun { key } => {
-                let run = self.open_unfinished(request, &key).await?;
-                self.train(request, run, true, true).await?.0
+                let model = self.loaded()?;
+                let run = runs::open_unfinished(request, self.state, model, &key).await?;
+                self.train(request, run, true, true).await?
             }
-            ToEngine::Evaluate => FromEngine::Evaluated(self.evaluate(request).await?),
-            ToEngine::Classify { text } => FromEngine::Classified(self.classify(&text).await?),
+            ToEngine::Evaluate => {
+                // what is missing is told in this order
+                self.state.prepared()?;
+                let using = in_use(&mut self.active)?;
+                evaluate(request, self.state, using).await?;
+                FromEngine::Evaluated(using.with_results())
+            }
+            ToEngine::Classify { text } => {
+                FromEngine::Classified(classify(in_use(&mut self.active)?, &text).await?)
+            }
             ToEngine::SetThreshold { threshold, classifier } => {
-                FromEngine::InUse(self.set_threshold(request, threshold, classifier).await?)
+                let using = in_use(&mut self.active)?;
+                let now = set_threshold(request, self.state, using, threshold, classifier).await?;
+                FromEngine::InUse(now)
             }
             ToEngine::PreviewFile { name, options } => {
-                FromEngine::FilePreview(self.preview_file(request, name, file()?, options).await?)
+                let using = in_use(&mut self.active)?;
+                FromEngine::FilePreview(preview_file(request, using, name, file()?, options).await?)
             }
             ToEngine::Generate { prompt, writing } => {
-                self.generate(request, &prompt, writing).await?
+                generate(request, self.loaded()?, &prompt, writing).await?
             }
             ToEngine::ClassifyFile { name, options, text, for_spreadsheets } => {
-                return self
-                    .classify_file(request, name, file()?, options, text, for_spreadsheets)
-                    .await;
+                let using = in_use(&mut self.active)?;
+                return classify_file(
+                    request,
+                    using,
+                    name,
+                    file()?,
+                    options,
+                    text,
+                    for_spreadsheets,
+                )
+                .await;
             }
-            ToEngine::ExportBundle { name } => return self.export_bundle(&name),
-            ToEngine::ExportPeft { base_model } => return self.export_peft(&base_model),
-            ToEngine::ExportGguf => return self.export_gguf(),
-            ToEngine::ExportReport { created } => return self.export_report(created),
-            ToEngine::OpenBundle => FromEngine::Classifier(self.open_bundle(&file()?, None).await?),
+            ToEngine::ExportBundle { name } => {
+                return exports::export_bundle(in_use(&mut self.active)?, &name);
+            }
+            ToEngine::ExportPeft { base_model } => {
+                return exports::export_peft(in_use(&mut self.active)?, &base_model);
+            }
+            ToEngine::ExportGguf => {
+                let model = self.loaded()?;
+                return exports::export_gguf(in_use(&mut self.active)?, model);
+            }
+            ToEngine::ExportReport { created } => {
+                return exports::export_report(in_use(&mut self.active)?, created);
+            }
+            ToEngine::OpenBundle => {
+                let model = self.loaded()?;
+                let using = exports::open_bundle(self.state, model, &file()?, None).await?;
+                FromEngine::Classifier(self.active.insert(using).summary())
+            }
             ToEngine::ListRuns => self.list_runs(request).await?,
             ToEngine::OpenRun { key } => FromEngine::InUse(self.open_run(&key).await?),
             ToEngine::DeleteRun { key } => {
@@ -230,23 +235,39 @@ impl<'m> Session<'m> {
 
     async fn list_runs(&self, request: &Request) -> Result<FromEngine, Problem> {
         let runs = runs::list(request, self.state).await?;
-        self.tell_stored(request).await?;
+        stored::tell(request, self.state, self.model).await?;
         Ok(FromEngine::Runs { runs })
     }
 
-    /// Tells what runs take in storage.
-    pub async fn tell_stored(&self, request: &Request) -> Result<(), Problem> {
-        request.tell(&FromEngine::Stored(stored::list(self.state, self.model).await?));
-        Ok(())
+    async fn train(
+        &mut self,
+        request: &Request,
+        run: KeptRun,
+        resume: bool,
+        finish: bool,
+    ) -> Result<FromEngine, Problem> {
+        let model = self.loaded()?;
+        train(request, self.state, model, &mut self.active, run, resume, finish).await
+    }
+
+    /// Takes a finished run's classifier into use.
+    async fn open_run(&mut self, key: &str) -> Result<InUse, Problem> {
+        let (run, store) = runs::find(self.state, key).await?;
+        let none =
+            || Problem::new("This run has no classifier yet.", "Resume it and let it finish.");
+        let bundle = store.get(key, runs::CLASSIFIER).await?.ok_or_else(none)?;
+        let results = KeptResults::read(&store, key).await?;
+        let (model, name) = (self.loaded()?, &run.record.name);
+        let mut using = exports::open_bundle(self.state, model, &bundle, Some(name)).await?;
+        using.run = Some(run);
+        if let Some(results) = results {
+            (using.own, using.report) = (Some(results.test), Some(results.report));
+        }
+        Ok(self.active.insert(using).with_results())
     }
 
     /// The model.
-    pub fn loaded(&self) -> Result<&'m Loaded, Problem> {
+    fn loaded(&self) -> Result<&'m Loaded, Problem> {
         self.model.ok_or_else(|| first("No model is loaded.", "Load a model under Model first."))
     }
-}
-
-/// There is no table.
-pub fn no_data() -> Problem {
-    first("No table is loaded.", "Load a table under Data first.")
 }

@@ -6,11 +6,12 @@ use web_sys::Blob;
 use super::{
     model::Loaded,
     problem::Problem,
+    request::Request,
     runs::{DATA, KeptRun, read},
-    session::EngineState,
+    state::EngineState,
 };
 use crate::{
-    protocol::{RunState, StoredRun},
+    protocol::{FromEngine, RunState, StoredRun},
     storage::{
         StorageError, read_blob,
         run_store::{RunStore, SLOTS},
@@ -21,7 +22,7 @@ use crate::{
 const HEADER: u64 = 64 << 20;
 
 /// All runs in storage. Those in memory only are not.
-pub async fn list(state: &EngineState, model: Option<&Loaded>) -> Result<Vec<StoredRun>, Problem> {
+async fn list(state: &EngineState, model: Option<&Loaded>) -> Result<Vec<StoredRun>, Problem> {
     let mut all = Vec::new();
     if !state.store.is_kept() {
         return Ok(all);
@@ -44,6 +45,16 @@ pub async fn list(state: &EngineState, model: Option<&Loaded>) -> Result<Vec<Sto
         });
     }
     Ok(all)
+}
+
+/// Tells the page of them.
+pub async fn tell(
+    request: &Request,
+    state: &EngineState,
+    model: Option<&Loaded>,
+) -> Result<(), Problem> {
+    request.tell(&FromEngine::Stored(list(state, model).await?));
+    Ok(())
 }
 
 /// Why a run that was interrupted cannot be resumed on this build and machine, with the model it began with; none

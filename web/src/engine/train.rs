@@ -23,20 +23,20 @@ use super::{
     model::Loaded,
     problem::Problem,
     request::Request,
-    results,
-    runs::{CLASSIFIER, KeptRun},
+    results::{self, MISTAKES},
+    runs::{CLASSIFIER, KeptRun, move_to_memory},
     scoring::{evaluated, figures, measure, tokenized, untrained},
-    session::{Reply, Session, no_data},
+    state::EngineState,
+    stored,
 };
 use crate::{
     protocol::{Evaluated, FromEngine, RunState, TrainProgress},
     storage::{StorageError, run_lock::RunLock, run_store::Slots},
+    wire::{BINARY, blob},
 };
 
 /// Seconds between snapshots: what a killed tab loses at most.
 const SNAPSHOT_SECONDS: f64 = 30.0;
-/// Wrong predictions that the report shows.
-pub const MISTAKES: usize = 20;
 
 /// How a run ended.
 enum Outcome {
@@ -90,259 +90,256 @@ impl Reported {
     }
 }
 
-impl<'m> Session<'m> {
-    /// Trains, or goes on, and measures.
-    pub async fn train(
-        &mut self,
-        request: &Request,
-        mut run: KeptRun,
-        resume: bool,
-        finish: bool,
-    ) -> Result<Reply, Problem> {
-        let model = self.loaded()?;
-        let prepared = self.prepared()?;
-        // the classifier in use holds memory on the GPU that training may need
-        self.active = None;
-        model.model.gpu.account().reset_peak();
-        let mut classifier = untrained(model, &prepared, &run.record.spec)?;
-        run.record.state = RunState::Running;
-        // a full disk keeps nobody from training; what it costs is said with the first snapshot
-        match run.try_save(self.state).await? {
-            Ok(()) | Err(StorageError::Full(_)) => {}
-            Err(error) => return Err(error.into()),
+/// Trains, or goes on, and measures.
+pub async fn train<'m>(
+    request: &Request,
+    state: &mut EngineState,
+    model: &'m Loaded,
+    active: &mut Option<ActiveClassifier<'m>>,
+    mut run: KeptRun,
+    resume: bool,
+    finish: bool,
+) -> Result<FromEngine, Problem> {
+    let prepared = state.prepared()?;
+    // the classifier in use holds memory on the GPU that training may need
+    *active = None;
+    model.model.gpu.account().reset_peak();
+    let mut classifier = untrained(model, &prepared, &run.record.spec)?;
+    run.record.state = RunState::Running;
+    // a full disk keeps nobody from training; what it costs is said with the first snapshot
+    match run.try_save(state).await? {
+        Ok(()) | Err(StorageError::Full(_)) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let mut slots = run.store(state).slots(&run.record.key).await?;
+    let _training = run.record.kept.then(|| RunLock::hold(&run.record.key));
+    // before the first step: from here on a copy of the table is kept
+    stored::tell(request, state, Some(model)).await?;
+    let from = StartPoint { resume, finish, at_once: false };
+    let ended = fit(request, model, &run, &mut classifier, &prepared, &mut slots, from).await;
+    request.inbox().training(false);
+    let fitted = match ended {
+        Ok(Outcome::Fitted(fitted)) => fitted,
+        Ok(Outcome::Paused) => {
+            pause(request, state, &mut run, slots).await?;
+            return Ok(FromEngine::Paused { run: run.record });
         }
-        let mut slots = run.store(self.state).slots(&run.record.key).await?;
-        let _training = run.record.kept.then(|| RunLock::hold(&run.record.key));
-        // before the first step: from here on a copy of the table is kept
-        self.tell_stored(request).await?;
-        let from = StartPoint { resume, finish, at_once: false };
-        let ended = self.fit(request, &run, &mut classifier, &prepared, &mut slots, from).await;
-        request.inbox().training(false);
-        let fitted = match ended {
-            Ok(Outcome::Fitted(fitted)) => fitted,
-            Ok(Outcome::Paused) => {
-                self.pause(request, &mut run, slots).await?;
-                return Ok((FromEngine::Paused { run: run.record }, Vec::new()));
+        Err(Problem::Cancelled) => {
+            drop(slots);
+            run.store(state).remove(&run.record.key).await?;
+            return Err(Problem::Cancelled);
+        }
+        // the page starts the engine anew and can go on, without a snapshot from the beginning
+        Err(Problem::Failed(failure)) if failure.fatal => {
+            return Err(Problem::Failed(failure));
+        }
+        Err(problem) => {
+            settle(request, state, &mut run, slots).await?;
+            return Err(problem);
+        }
+    };
+    drop(slots);
+    let effort = fitted.effort;
+    if effort.seconds > 1.0 {
+        state.speed = Some(effort.tokens as f64 / effort.seconds);
+    }
+    let using = conclude(request, state, run, model, &prepared, classifier, &fitted).await?;
+    let using = active.insert(using);
+    let (Some(run), Some(test)) = (&using.run, &using.own) else {
+        return Err(Problem::new("The finished run has no results.", "Start it again."));
+    };
+    let (run, test) = (run.record.clone(), test.clone());
+    Ok(FromEngine::Trained { run, test, classifier: using.summary() })
+}
+
+/// Notes that a run waits to be resumed: in the storage, or in memory where the storage is full.
+async fn pause(
+    request: &Request,
+    state: &EngineState,
+    run: &mut KeptRun,
+    slots: Slots,
+) -> Result<(), Problem> {
+    run.record.state = RunState::Paused;
+    let refused = match run.try_save(state).await? {
+        Err(error) => error.to_string(),
+        Ok(()) if slots.beyond_files() => StorageError::Full("a snapshot".to_owned()).to_string(),
+        Ok(()) => return Ok(()),
+    };
+    let unreadable = |what: String| Problem::new(what, "Start the run again.");
+    let snapshots = slots.into_memory().map_err(unreadable)?;
+    request.warn(format!(
+        "{refused}. The paused run is in this tab only: closing the tab would lose it."
+    ));
+    move_to_memory(state, run, snapshots, refused).await
+}
+
+/// After a failure: a run with a snapshot can be resumed, or ended with its best; any other is forgotten.
+async fn settle(
+    request: &Request,
+    state: &EngineState,
+    run: &mut KeptRun,
+    mut slots: Slots,
+) -> Result<(), Problem> {
+    if (0..2).any(|slot| slots.load(slot).is_ok_and(|bytes| !bytes.is_empty())) {
+        return pause(request, state, run, slots).await;
+    }
+    drop(slots);
+    Ok(run.store(state).remove(&run.record.key).await?)
+}
+
+async fn fit(
+    request: &Request,
+    model: &Loaded,
+    run: &KeptRun,
+    classifier: &mut TextClassifier<'_>,
+    prepared: &Prepared,
+    slots: &mut Slots,
+    mut from: StartPoint,
+) -> Result<Outcome, Problem> {
+    let record = &run.record;
+    let gpu = &model.model.gpu;
+    let train = tokenized(request, classifier, &prepared.rows(Part::Train)).await?;
+    let validation = tokenized(request, classifier, &prepared.rows(Part::Validation)).await?;
+    let full = slots.warning();
+    loop {
+        let options = FitOptions {
+            memory: record.memory,
+            snapshot_seconds: SNAPSHOT_SECONDS,
+            resume: from.resume,
+            finish: from.finish,
+            at_once: from.at_once,
+            ..FitOptions::default()
+        };
+        let mut reported = Reported::default();
+        let mut see = |progress: &Progress<'_>| {
+            reported.see(request, &record.key, progress, gpu.account().in_use());
+            if let Some(error) = full.borrow_mut().take() {
+                request.warn(format!(
+                    "{error}. Training continues, but closing the tab would lose everything from now on."
+                ));
             }
-            Err(Problem::Cancelled) => {
-                drop(slots);
-                run.store(self.state).remove(&run.record.key).await?;
+            !request.is_cancelled() && request.inbox().control() == Control::Continue
+        };
+        let fitted = classifier.fit_rows(
+            &train,
+            &validation,
+            &record.recipe,
+            &options,
+            Some(&mut *slots),
+            &mut see,
+        );
+        match fitted.await {
+            Ok(fitted) => {
+                if from.at_once {
+                    request.warn(stopped(&fitted));
+                }
+                return Ok(Outcome::Fitted(Box::new(fitted)));
+            }
+            Err(ClassifierError::Stopped) if request.is_cancelled() => {
                 return Err(Problem::Cancelled);
             }
-            // the page starts the engine anew and can go on, without a snapshot from the beginning
-            Err(Problem::Failed(failure)) if failure.fatal => {
-                return Err(Problem::Failed(failure));
+            Err(ClassifierError::Stopped) if request.inbox().control() == Control::Stop => {
+                // stopping leaves a snapshot; its best is taken
+                request.inbox().training(true);
+                from = StartPoint { resume: true, finish: true, at_once: true };
             }
-            Err(problem) => {
-                self.settle(request, &mut run, slots).await?;
-                return Err(problem);
+            Err(ClassifierError::Stopped) => return Ok(Outcome::Paused),
+            // killed before the first snapshot: from the start, with the same numbers
+            Err(ClassifierError::NothingToResume) if from.resume && !from.finish => {
+                from.resume = false;
             }
-        };
-        drop(slots);
-        let effort = fitted.effort;
-        if effort.seconds > 1.0 {
-            self.state.speed = Some(effort.tokens as f64 / effort.seconds);
+            Err(error) => return Err(error.into()),
         }
-        self.finish(request, run, model, &prepared, classifier, &fitted).await
     }
+}
 
-    /// Notes that a run waits to be resumed: in the storage, or in memory where the storage is full.
-    async fn pause(
-        &self,
-        request: &Request,
-        run: &mut KeptRun,
-        slots: Slots,
-    ) -> Result<(), Problem> {
-        run.record.state = RunState::Paused;
-        let refused = match run.try_save(self.state).await? {
-            Err(error) => error.to_string(),
-            Ok(()) if slots.beyond_files() => {
-                StorageError::Full("a snapshot".to_owned()).to_string()
-            }
-            Ok(()) => return Ok(()),
-        };
-        let unreadable = |what: String| Problem::new(what, "Start the run again.");
-        let snapshots = slots.into_memory().map_err(unreadable)?;
-        request.warn(format!(
-            "{refused}. The paused run is in this tab only: closing the tab would lose it."
-        ));
-        self.move_to_memory(run, snapshots, refused).await
+/// Measures a run that has ended, and stores it.
+async fn conclude<'m>(
+    request: &Request,
+    state: &mut EngineState,
+    mut run: KeptRun,
+    model: &'m Loaded,
+    prepared: &Rc<Prepared>,
+    mut classifier: TextClassifier<'m>,
+    fitted: &Fitted,
+) -> Result<ActiveClassifier<'m>, Problem> {
+    let test = prepared.rows(Part::Test);
+    let (measured, rate) = measure(request, "testing", &mut classifier, &test).await?;
+    let truth: Vec<usize> = prepared.rows(Part::Validation).iter().map(|row| row.1).collect();
+    let unscored = fitted.validation.is_empty();
+    let validation = if unscored {
+        None
+    } else {
+        let found = figures(request, &classifier, &fitted.validation, &truth).await?;
+        Some(found.evaluation)
+    };
+    let record = &mut run.record;
+    if record.zero_shot {
+        let mut plain = untrained(model, prepared, &record.spec)?;
+        let (measured, _) = measure(request, "zero-shot", &mut plain, &test).await?;
+        record.zero_shot_test = Some(measured.evaluation);
     }
+    record.history = fitted.history.clone();
+    record.test = Some(measured.evaluation.clone());
+    record.validation = validation;
+    record.seconds = fitted.effort.seconds;
+    record.tokens = fitted.effort.tokens;
+    record.gpu_bytes = model.model.gpu.account().peak();
+    record.state = RunState::Finished;
+    let mut report =
+        report(request, model, prepared, &classifier, &run, &measured, fitted, rate).await?;
+    let record = &run.record;
+    let evaluation = Some(measured.evaluation.clone());
+    let data = state.data()?;
+    let mut origin = Origin::of(&data.table, &run.choices.roles.text, prepared);
+    if unscored {
+        origin.threshold = Some(ThresholdFrom::Default);
+    }
+    report.threshold_from = origin.threshold;
+    let test = evaluated(prepared, prepared.part(Part::Test), measured, rate);
+    let mut bundle =
+        classifier.bundle(&record.name, &record.model, &record.recipe, evaluation.clone())?;
+    bundle.classifier.origin = origin.clone();
+    let blob = blob(&bundle.to_bytes()?, BINARY)?;
+    // a full disk must not take a finished classifier away: it is in use, and can be downloaded
+    if let Err(problem) = keep_finished(state, &run, &blob, &test, &report).await {
+        let Problem::Failed(failure) = problem else { return Err(problem) };
+        move_to_memory(state, &mut run, MemoryStore::default(), failure.what).await?;
+        keep_finished(state, &run, &blob, &test, &report).await?;
+    }
+    if let Some(warning) = run.farewell() {
+        request.warn(warning);
+    }
+    let record = run.record.clone();
+    Ok(ActiveClassifier {
+        id: state.next_id(),
+        classifier,
+        name: record.name.clone(),
+        base: record.model.clone(),
+        recipe: record.recipe.clone(),
+        spec: record.spec.clone(),
+        evaluation,
+        note: None,
+        report: Some(report),
+        origin,
+        own: Some(test),
+        measured: None,
+        run: Some(run),
+    })
+}
 
-    /// After a failure: a run with a snapshot can be resumed, or ended with its best; any other is forgotten.
-    async fn settle(
-        &self,
-        request: &Request,
-        run: &mut KeptRun,
-        mut slots: Slots,
-    ) -> Result<(), Problem> {
-        if (0..2).any(|slot| slots.load(slot).is_ok_and(|bytes| !bytes.is_empty())) {
-            return self.pause(request, run, slots).await;
-        }
-        drop(slots);
-        Ok(run.store(self.state).remove(&run.record.key).await?)
-    }
-
-    async fn fit(
-        &self,
-        request: &Request,
-        run: &KeptRun,
-        classifier: &mut TextClassifier<'_>,
-        prepared: &Prepared,
-        slots: &mut Slots,
-        mut from: StartPoint,
-    ) -> Result<Outcome, Problem> {
-        let record = &run.record;
-        let gpu = &self.loaded()?.model.gpu;
-        let train = tokenized(request, classifier, &prepared.rows(Part::Train)).await?;
-        let validation = tokenized(request, classifier, &prepared.rows(Part::Validation)).await?;
-        let full = slots.warning();
-        loop {
-            let options = FitOptions {
-                memory: record.memory,
-                snapshot_seconds: SNAPSHOT_SECONDS,
-                resume: from.resume,
-                finish: from.finish,
-                at_once: from.at_once,
-                ..FitOptions::default()
-            };
-            let mut reported = Reported::default();
-            let mut see = |progress: &Progress<'_>| {
-                reported.see(request, &record.key, progress, gpu.account().in_use());
-                if let Some(error) = full.borrow_mut().take() {
-                    request.warn(format!(
-                        "{error}. Training continues, but closing the tab would lose everything from now on."
-                    ));
-                }
-                !request.is_cancelled() && request.inbox().control() == Control::Continue
-            };
-            let fitted = classifier.fit_rows(
-                &train,
-                &validation,
-                &record.recipe,
-                &options,
-                Some(&mut *slots),
-                &mut see,
-            );
-            match fitted.await {
-                Ok(fitted) => {
-                    if from.at_once {
-                        request.warn(stopped(&fitted));
-                    }
-                    return Ok(Outcome::Fitted(Box::new(fitted)));
-                }
-                Err(ClassifierError::Stopped) if request.is_cancelled() => {
-                    return Err(Problem::Cancelled);
-                }
-                Err(ClassifierError::Stopped) if request.inbox().control() == Control::Stop => {
-                    // stopping leaves a snapshot; its best is taken
-                    request.inbox().training(true);
-                    from = StartPoint { resume: true, finish: true, at_once: true };
-                }
-                Err(ClassifierError::Stopped) => return Ok(Outcome::Paused),
-                // killed before the first snapshot: from the start, with the same numbers
-                Err(ClassifierError::NothingToResume) if from.resume && !from.finish => {
-                    from.resume = false;
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
-
-    async fn finish(
-        &mut self,
-        request: &Request,
-        mut run: KeptRun,
-        model: &'m Loaded,
-        prepared: &Rc<Prepared>,
-        mut classifier: TextClassifier<'m>,
-        fitted: &Fitted,
-    ) -> Result<Reply, Problem> {
-        let test = prepared.rows(Part::Test);
-        let (measured, rate) = measure(request, "testing", &mut classifier, &test).await?;
-        let truth: Vec<usize> = prepared.rows(Part::Validation).iter().map(|row| row.1).collect();
-        let unscored = fitted.validation.is_empty();
-        let validation = if unscored {
-            None
-        } else {
-            let found = figures(request, &classifier, &fitted.validation, &truth).await?;
-            Some(found.evaluation)
-        };
-        let record = &mut run.record;
-        if record.zero_shot {
-            let mut plain = untrained(model, prepared, &record.spec)?;
-            let (measured, _) = measure(request, "zero-shot", &mut plain, &test).await?;
-            record.zero_shot_test = Some(measured.evaluation);
-        }
-        record.history = fitted.history.clone();
-        record.test = Some(measured.evaluation.clone());
-        record.validation = validation;
-        record.seconds = fitted.effort.seconds;
-        record.tokens = fitted.effort.tokens;
-        record.gpu_bytes = model.model.gpu.account().peak();
-        record.state = RunState::Finished;
-        let mut report =
-            report(request, model, prepared, &classifier, &run, &measured, fitted, rate).await?;
-        let record = &run.record;
-        let evaluation = Some(measured.evaluation.clone());
-        let data = self.state.data.as_ref().ok_or_else(no_data)?;
-        let mut origin = Origin::of(&data.table, &run.choices.roles.text, prepared);
-        if unscored {
-            origin.threshold = Some(ThresholdFrom::Default);
-        }
-        report.threshold_from = origin.threshold;
-        let test = evaluated(prepared, prepared.part(Part::Test), measured, rate);
-        let mut bundle =
-            classifier.bundle(&record.name, &record.model, &record.recipe, evaluation.clone())?;
-        bundle.classifier.origin = origin.clone();
-        let blob = crate::wire::blob(&bundle.to_bytes()?, "application/octet-stream")?;
-        // a full disk must not take a finished classifier away: it is in use, and can be downloaded
-        if let Err(problem) = self.keep_finished(&run, &blob, &test, &report).await {
-            let Problem::Failed(failure) = problem else { return Err(problem) };
-            self.move_to_memory(&mut run, MemoryStore::default(), failure.what).await?;
-            self.keep_finished(&run, &blob, &test, &report).await?;
-        }
-        if let Some(warning) = run.farewell() {
-            request.warn(warning);
-        }
-        let record = run.record.clone();
-        let using = self.active.insert(ActiveClassifier {
-            id: self.state.next_id(),
-            classifier,
-            name: record.name.clone(),
-            base: record.model.clone(),
-            recipe: record.recipe.clone(),
-            spec: record.spec.clone(),
-            evaluation,
-            note: None,
-            report: Some(report),
-            origin,
-            own: Some(test.clone()),
-            measured: None,
-            run: Some(run),
-        });
-        let classifier = using.summary();
-        Ok((FromEngine::Trained { run: record, test, classifier }, Vec::new()))
-    }
-
-    /// Keeps a finished run's classifier and record, and forgets its data.
-    async fn keep_finished(
-        &self,
-        run: &KeptRun,
-        classifier: &Blob,
-        test: &Evaluated,
-        report: &Report,
-    ) -> Result<(), Problem> {
-        run.store(self.state).put(&run.record.key, CLASSIFIER, classifier).await?;
-        results::keep(self.state, run, test, report).await?;
-        run.save(self.state).await?;
-        run.forget_data(self.state).await
-    }
-
-    /// The rows as they are prepared.
-    pub fn prepared(&self) -> Result<Rc<Prepared>, Problem> {
-        self.state.data.as_ref().ok_or_else(no_data)?.prepared().cloned()
-    }
+/// Keeps a finished run's classifier and record, and forgets its data.
+async fn keep_finished(
+    state: &EngineState,
+    run: &KeptRun,
+    classifier: &Blob,
+    test: &Evaluated,
+    report: &Report,
+) -> Result<(), Problem> {
+    run.store(state).put(&run.record.key, CLASSIFIER, classifier).await?;
+    results::keep(state, run, test, report).await?;
+    run.save(state).await?;
+    run.forget_data(state).await
 }
 
 /// Which state of a stopped run is kept.

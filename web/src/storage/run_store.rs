@@ -114,7 +114,7 @@ impl RunStore {
         match self {
             Self::Kept(folder) => folder.folder(key).await?.write_safe(name, bytes).await,
             Self::Memory(_) => {
-                let blob = crate::wire::blob(bytes, "application/octet-stream");
+                let blob = crate::wire::blob(bytes, crate::wire::BINARY);
                 self.put(key, name, &blob.map_err(|e| StorageError::of(name, &e))?).await
             }
         }
