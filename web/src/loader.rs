@@ -5,6 +5,7 @@ mod import;
 mod kept;
 mod progress;
 mod requests;
+mod running;
 mod shrink;
 mod speed;
 mod target;

@@ -5,7 +5,7 @@
 //! address  the screen in the address bar
 //! offline  the page kept for times without a network
 //! state    what the page knows                shell    header, steps, notices
-//! plot     paths of the pictures that the page draws itself
+//! notices  what it tells beside the screens   plot     paths of the pictures that it draws itself
 //! model, data, train, results, using          the five screens
 //! ```
 
@@ -15,6 +15,7 @@ mod client;
 mod data;
 mod format;
 mod model;
+mod notices;
 mod offline;
 mod plot;
 mod results;

@@ -7,7 +7,7 @@ use super::{
     Stop,
     fetch::Observer,
     post,
-    requests::{Control, Loader},
+    running::{Control, Running},
     speed::Speed,
 };
 use crate::{protocol::FromLoader, storage::pause};
@@ -19,7 +19,7 @@ const LOOK: i32 = 200;
 
 /// Tells the page how a model comes along, and the fetching whether it is still wanted.
 pub struct Progress {
-    loader: Loader,
+    running: Running,
     id: u64,
     key: String,
     /// The file at hand.
@@ -40,9 +40,9 @@ pub struct Progress {
 
 impl Progress {
     /// For the request `id`, about a model of files of these sizes.
-    pub fn new(loader: Loader, id: u64, key: &str, sizes: &[Option<u64>]) -> Self {
+    pub fn new(running: Running, id: u64, key: &str, sizes: &[Option<u64>]) -> Self {
         Self {
-            loader,
+            running,
             id,
             key: key.to_owned(),
             file: String::new(),
@@ -99,12 +99,12 @@ impl Observer for Progress {
     }
 
     fn connecting(&mut self, abort: &AbortController) -> Result<(), Stop> {
-        self.loader.connects(&self.key, abort);
+        self.running.connects(&self.key, abort);
         self.check()
     }
 
     fn check(&self) -> Result<(), Stop> {
-        match self.loader.control_of(&self.key) {
+        match self.running.control_of(&self.key) {
             Control::Pause => Err(Stop::Paused),
             Control::Cancel => Err(Stop::Cancelled),
             Control::Continue => Ok(()),

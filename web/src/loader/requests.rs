@@ -3,7 +3,7 @@
 use std::{cell::RefCell, collections::HashMap, rc::Rc};
 
 use wasm_bindgen_futures::JsFuture;
-use web_sys::{AbortController, Blob};
+use web_sys::Blob;
 
 use super::{
     Stop,
@@ -12,48 +12,31 @@ use super::{
     kept::{self, Manifest},
     post,
     progress::Progress,
-    shrink::Smaller,
+    running::{Control, Running},
+    shrink::{Smaller, TOKENIZER},
     target::Target,
 };
 use crate::{
     engine::blob_source::sha256,
     protocol::{Failure, FromLoader, ModelFile, RemoteModel, ToLoader, WeightsAs},
-    storage::{self, Folder, StorageError, pause, scope},
+    storage::{self, Folder, StorageError, scope},
 };
 
 /// Tries after a broken connection, and how long each waits, in seconds.
 const PAUSES: [u32; 4] = [1, 3, 9, 20];
 
-/// Milliseconds between two looks whether a request that was asked to end has ended.
-const ENDING: i32 = 20;
-
 /// A model in memory only.
 type InMemory = (String, Vec<ModelFile>, Vec<Blob>);
-
-/// What the user wants of a running request.
-#[derive(Clone, Copy, PartialEq)]
-pub(super) enum Control {
-    Continue,
-    Pause,
-    Cancel,
-}
-
-/// A running request.
-struct Running {
-    control: Control,
-    /// Its connection, which a control ends at once.
-    connection: Option<AbortController>,
-}
 
 /// What the loader knows. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Loader {
-    running: Rc<RefCell<HashMap<String, Running>>>,
+    running: Running,
     memory: Rc<RefCell<HashMap<String, InMemory>>>,
 }
 
 /// An answer and what rides along.
-pub(super) type Reply = (FromLoader, Vec<Blob>);
+type Reply = (FromLoader, Vec<Blob>);
 
 impl Loader {
     /// Answers a request.
@@ -72,7 +55,7 @@ impl Loader {
                 self.refetch(id, &key, &file, piece).await
             }
             ToLoader::Delete { key } => {
-                self.end(&key, Control::Cancel).await;
+                self.running.end(&key, Control::Cancel).await;
                 self.delete(&key).await
             }
             ToLoader::DeleteAll => self.delete_all().await,
@@ -109,44 +92,23 @@ impl Loader {
 
     /// Asks a running fetch to end. Without one, giving up means deleting what is there.
     async fn control(&self, key: &str, control: Control) -> Result<Reply, Stop> {
-        if !self.end(key, control).await && control == Control::Cancel {
+        if !self.running.end(key, control).await && control == Control::Cancel {
             return self.delete(key).await;
         }
         self.list().await
     }
 
-    /// Ends a running request, and waits until it has ended. Returns whether there was one.
-    async fn end(&self, key: &str, control: Control) -> bool {
-        let Some(connection) = self.running.borrow_mut().get_mut(key).map(|running| {
-            running.control = control;
-            running.connection.take()
-        }) else {
-            return false;
-        };
-        // it may be waiting for a host that never answers
-        connection.inspect(AbortController::abort);
-        self.ended(key).await;
-        true
-    }
-
-    /// Waits for a request to end that was asked to.
-    async fn ended(&self, key: &str) {
-        while self.control_of(key) != Control::Continue {
-            pause(ENDING).await;
-        }
-    }
-
     async fn open_as(&self, id: u64, key: &str, weights: WeightsAs) -> Result<Reply, Stop> {
-        self.begin(key).await?;
+        self.running.begin(key).await?;
         let result = match self.open(key).await {
             Ok(answer) => self.shrunk(id, key, weights, answer).await,
             stopped => stopped,
         };
-        self.running.borrow_mut().remove(key);
+        self.running.is_over(key);
         result
     }
 
-    pub(super) async fn open(&self, key: &str) -> Result<Reply, Stop> {
+    async fn open(&self, key: &str) -> Result<Reply, Stop> {
         if let Some((name, files, blobs)) = self.memory.borrow().get(key).cloned() {
             return Ok((
                 FromLoader::Files { key: key.to_owned(), name, files, kept: false },
@@ -174,9 +136,8 @@ impl Loader {
 
     /// Deletes every model, also those that are on their way.
     async fn delete_all(&self) -> Result<Reply, Stop> {
-        let keys: Vec<String> = self.running.borrow().keys().cloned().collect();
-        for key in keys {
-            self.end(&key, Control::Cancel).await;
+        for key in self.running.keys() {
+            self.running.end(&key, Control::Cancel).await;
         }
         self.memory.borrow_mut().clear();
         match Folder::root().await {
@@ -187,26 +148,8 @@ impl Loader {
         Ok((FromLoader::Kept { models: Vec::new(), space: storage::space().await }, Vec::new()))
     }
 
-    async fn begin(&self, key: &str) -> Result<(), Stop> {
-        // what was paused or given up a moment ago
-        self.ended(key).await;
-        if self.running.borrow().contains_key(key) {
-            return Err(Stop::Failed(Failure::new("This model is already being downloaded.", "")));
-        }
-        let running = Running { control: Control::Continue, connection: None };
-        self.running.borrow_mut().insert(key.to_owned(), running);
-        Ok(())
-    }
-
-    /// Notes the connection that a running request waits for.
-    pub(super) fn connects(&self, key: &str, connection: &AbortController) {
-        if let Some(running) = self.running.borrow_mut().get_mut(key) {
-            running.connection = Some(connection.clone());
-        }
-    }
-
     /// The folder to keep a model in; none, with a warning, where the browser keeps nothing.
-    pub(super) async fn folder(
+    async fn folder(
         &self,
         id: u64,
         key: &str,
@@ -230,18 +173,13 @@ impl Loader {
         }
     }
 
-    pub(super) fn progress(&self, id: u64, key: &str, sizes: &[Option<u64>]) -> Progress {
-        Progress::new(self.clone(), id, key, sizes)
-    }
-
-    /// What a running request was asked to do by now.
-    pub(super) fn control_of(&self, key: &str) -> Control {
-        self.running.borrow().get(key).map_or(Control::Continue, |running| running.control)
+    fn progress(&self, id: u64, key: &str, sizes: &[Option<u64>]) -> Progress {
+        Progress::new(self.running.clone(), id, key, sizes)
     }
 
     async fn fetch(&self, id: u64, model: RemoteModel, weights: WeightsAs) -> Result<Reply, Stop> {
         let key = model.key.clone();
-        self.begin(&key).await?;
+        self.running.begin(&key).await?;
         let result = match self.fetch_all(id, &model).await {
             Ok(answer) => self.shrunk(id, &key, weights, answer).await,
             Err(Stop::Cancelled) => self.delete(&key).await.and(Err(Stop::Cancelled)),
@@ -251,7 +189,7 @@ impl Loader {
             }
             stopped => stopped,
         };
-        self.running.borrow_mut().remove(&key);
+        self.running.is_over(&key);
         if let Err(Stop::Paused) = result {
             let there = kept::list().await.unwrap_or_default();
             let done = there.iter().find(|m| m.key == key).map_or(0, |m| m.bytes);
@@ -343,7 +281,7 @@ impl Loader {
         if manifest.files.is_empty() || manifest.files.len() != blobs.len() {
             return Err(Stop::Failed(Failure::new("The files are missing.", "Choose them again.")));
         }
-        self.begin(&key).await?;
+        self.running.begin(&key).await?;
         let result = match self.import_all(id, &key, &manifest, &blobs, weights).await {
             // the user still has the files: half a copy is of no use
             Err(Stop::Cancelled | Stop::Paused) => {
@@ -351,7 +289,7 @@ impl Loader {
             }
             ended => ended,
         };
-        self.running.borrow_mut().remove(&key);
+        self.running.is_over(&key);
         result
     }
 
@@ -392,11 +330,72 @@ impl Loader {
         self.files(key, &manifest.name, targets).await
     }
 
+    /// Makes a smaller file of a kept model's floats and keeps it in their place, where that is asked for and
+    /// there is room. Otherwise the engine makes its weights smaller each time it loads them.
+    async fn shrunk(
+        &self,
+        id: u64,
+        key: &str,
+        weights: WeightsAs,
+        answer: Reply,
+    ) -> Result<Reply, Stop> {
+        let (FromLoader::Files { files, kept: true, .. }, blobs) = &answer else {
+            return Ok(answer);
+        };
+        let Some(smaller) = Smaller::of(files, blobs, weights).await else { return Ok(answer) };
+        let folder = kept::model(key).await?;
+        let Some(mut manifest) = kept::about(&folder).await? else { return Ok(answer) };
+        let name = smaller.name(key);
+        let mut progress = self.progress(id, key, &[]);
+        progress.bits = Some(smaller.bits());
+        if let Some(full) = smaller.make(&folder, &name, &mut progress).await? {
+            progress.warn(format!("{full}. The model is not quantized in storage."));
+            return Ok(answer);
+        }
+        let old = std::mem::replace(&mut manifest.files, vec![name]);
+        manifest.files.extend(old.iter().filter(|file| *file == TOKENIZER).cloned());
+        kept::set_about(&folder, &manifest).await?;
+        for file in old.iter().filter(|file| !manifest.files.contains(file)) {
+            kept::forget(&folder, file).await?;
+        }
+        self.open(key).await
+    }
+
+    /// Keeps of picked files of floats only what is made smaller of them; none where nothing can be kept.
+    async fn import_smaller(
+        &self,
+        id: u64,
+        key: &str,
+        picked: &Manifest,
+        blobs: &[Blob],
+        smaller: &Smaller,
+    ) -> Result<Option<Reply>, Stop> {
+        let name = smaller.name(key);
+        let tokenizer = picked.files.iter().position(|file| file == TOKENIZER);
+        let mut manifest = Manifest { files: vec![name.clone()], ..picked.clone() };
+        manifest.files.extend(tokenizer.map(|_| TOKENIZER.to_owned()));
+        let Some(folder) = self.folder(id, key, &manifest).await? else { return Ok(None) };
+        let mut progress = self.progress(id, key, &[]);
+        if let Some(place) = tokenizer {
+            import(&blobs[place], &mut Target::kept(&folder, TOKENIZER).await?, &mut progress)
+                .await?;
+        }
+        progress.bits = Some(smaller.bits());
+        match smaller.make(&folder, &name, &mut progress).await? {
+            None => self.open(key).await.map(Some),
+            Some(full) => {
+                progress.warn(format!("{full}. The model is used from your files and not stored."));
+                kept::models().await?.remove(key).await?;
+                Ok(None)
+            }
+        }
+    }
+
     /// Fetches one piece again and puts it into its place.
     async fn refetch(&self, id: u64, key: &str, file: &str, piece: u64) -> Result<Reply, Stop> {
-        self.begin(key).await?;
+        self.running.begin(key).await?;
         let result = self.refetch_piece(id, key, file, piece).await;
-        self.running.borrow_mut().remove(key);
+        self.running.is_over(key);
         result
     }
 

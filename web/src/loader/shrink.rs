@@ -16,83 +16,17 @@ use web_sys::Blob;
 use super::{
     Stop,
     fetch::Observer,
-    import::import,
-    kept::{self, Manifest, Pieces},
-    requests::{Loader, Reply},
-    target::Target,
+    kept::{self, Pieces},
 };
 use crate::{
     engine::blob_source::{BlobSource, sha256},
-    protocol::{Failure, FromLoader, ModelFile, PIECE, WeightsAs},
+    protocol::{Failure, ModelFile, PIECE, WeightsAs},
     storage::{Folder, StorageError, SyncFile, read_blob},
     weights::smaller,
 };
 
 /// What a smaller copy takes along of the files beside it.
-const TOKENIZER: &str = "tokenizer.json";
-
-impl Loader {
-    /// Makes a smaller file of a kept model's floats and keeps it in their place, where that is asked for and
-    /// there is room. Otherwise the engine makes its weights smaller each time it loads them.
-    pub(super) async fn shrunk(
-        &self,
-        id: u64,
-        key: &str,
-        weights: WeightsAs,
-        answer: Reply,
-    ) -> Result<Reply, Stop> {
-        let (FromLoader::Files { files, kept: true, .. }, blobs) = &answer else {
-            return Ok(answer);
-        };
-        let Some(smaller) = Smaller::of(files, blobs, weights).await else { return Ok(answer) };
-        let folder = kept::model(key).await?;
-        let Some(mut manifest) = kept::about(&folder).await? else { return Ok(answer) };
-        let name = smaller.name(key);
-        let mut progress = self.progress(id, key, &[]);
-        progress.bits = Some(smaller.bits());
-        if let Some(full) = smaller.make(&folder, &name, &mut progress).await? {
-            progress.warn(format!("{full}. The model is not quantized in storage."));
-            return Ok(answer);
-        }
-        let old = std::mem::replace(&mut manifest.files, vec![name]);
-        manifest.files.extend(old.iter().filter(|file| *file == TOKENIZER).cloned());
-        kept::set_about(&folder, &manifest).await?;
-        for file in old.iter().filter(|file| !manifest.files.contains(file)) {
-            kept::forget(&folder, file).await?;
-        }
-        self.open(key).await
-    }
-
-    /// Keeps of picked files of floats only what is made smaller of them; none where nothing can be kept.
-    pub(super) async fn import_smaller(
-        &self,
-        id: u64,
-        key: &str,
-        picked: &Manifest,
-        blobs: &[Blob],
-        smaller: &Smaller,
-    ) -> Result<Option<Reply>, Stop> {
-        let name = smaller.name(key);
-        let tokenizer = picked.files.iter().position(|file| file == TOKENIZER);
-        let mut manifest = Manifest { files: vec![name.clone()], ..picked.clone() };
-        manifest.files.extend(tokenizer.map(|_| TOKENIZER.to_owned()));
-        let Some(folder) = self.folder(id, key, &manifest).await? else { return Ok(None) };
-        let mut progress = self.progress(id, key, &[]);
-        if let Some(place) = tokenizer {
-            import(&blobs[place], &mut Target::kept(&folder, TOKENIZER).await?, &mut progress)
-                .await?;
-        }
-        progress.bits = Some(smaller.bits());
-        match smaller.make(&folder, &name, &mut progress).await? {
-            None => self.open(key).await.map(Some),
-            Some(full) => {
-                progress.warn(format!("{full}. The model is used from your files and not stored."));
-                kept::models().await?.remove(key).await?;
-                Ok(None)
-            }
-        }
-    }
-}
+pub const TOKENIZER: &str = "tokenizer.json";
 
 /// What is to be made of a model.
 pub struct Smaller {
@@ -119,7 +53,8 @@ impl Smaller {
         if self.layout == WeightLayout::Q8 { 8 } else { 4 }
     }
 
-    fn name(&self, key: &str) -> String {
+    /// Of the new file.
+    pub fn name(&self, key: &str) -> String {
         format!("{key}-q{}.safetensors", self.bits())
     }
 

@@ -15,23 +15,9 @@ use web_sys::{
 };
 
 use super::{
-    actions::tell,
-    state::{App, NoticeKind},
+    notices::tell,
+    state::{App, NoticeKind, Offline},
 };
-
-/// Whether the page opens without a network.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Offline {
-    /// Its files are being kept.
-    #[default]
-    Keeping,
-    /// They are kept.
-    Kept,
-    /// This browser or host does not let them be kept.
-    Without,
-    /// They were deleted, as asked.
-    Deleted,
-}
 
 /// Set while the page reloads itself to get its policy, so that it does so once.
 const RELOADED: &str = "hearth-reloaded";

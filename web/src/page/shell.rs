@@ -7,9 +7,9 @@ use super::{
     data::DataScreen,
     format::{bytes, count},
     model::ModelScreen,
-    offline::Offline,
+    notices,
     results::ResultsScreen,
-    state::{App, Busy, Fetching, Gpu, ModelStage, NoticeKind, Screen},
+    state::{App, Busy, Fetching, Gpu, ModelStage, NoticeKind, Offline, Screen},
     train::TrainScreen,
     using::UsingScreen,
     widgets::Progress,
@@ -225,7 +225,7 @@ fn Notices() -> impl IntoView {
                         type="button"
                         class="quiet-button"
                         aria-label="Dismiss"
-                        on:click=move |_| actions::dismiss(app, notice.id)
+                        on:click=move |_| notices::dismiss(app, notice.id)
                     >
                         "×"
                     </button>

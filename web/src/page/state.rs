@@ -12,10 +12,7 @@ use hearth_classifier::{
 use leptos::prelude::*;
 use web_sys::Blob;
 
-use super::{
-    client::{Client, EngineWorker, LoaderWorker},
-    offline::Offline,
-};
+use super::client::{Client, EngineWorker, LoaderWorker};
 use crate::protocol::{
     ClassifierSummary, DataChoices, DataPreview, DataReport, Evaluated, Failure, FilePreview,
     GpuSummary, KeptModel, ModelFile, ModelSummary, PlanReport, RemoteModel, RunRecord, Space,
@@ -105,6 +102,20 @@ pub struct Fetching {
     pub paused: bool,
     /// Everything is there, and a smaller file of so many bits a weight is made of it.
     pub bits: Option<u32>,
+}
+
+/// Whether the page opens without a network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Offline {
+    /// Its files are being kept.
+    #[default]
+    Keeping,
+    /// They are kept.
+    Kept,
+    /// This browser or host does not let them be kept.
+    Without,
+    /// They were deleted, as asked.
+    Deleted,
 }
 
 /// Something the user should know.

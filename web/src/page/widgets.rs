@@ -4,8 +4,8 @@ use leptos::{ev, html, prelude::*};
 use web_sys::{DragEvent, File, FileList};
 
 use super::{
-    actions::tell,
     format::sentence,
+    notices::tell,
     state::{App, NoticeKind},
 };
 use crate::protocol::Failure;
