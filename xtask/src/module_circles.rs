@@ -18,8 +18,14 @@ const CRATES: [&str; 8] = [
     "xtask",
 ];
 
+/// Modules whose own modules have no circles either.
+const FOLDERS: [&str; 4] = ["web/src/engine", "web/src/loader", "web/src/page", "web/src/storage"];
+
 /// The code of every module of a crate's root by its name, and the root's own.
 type Modules = (BTreeMap<String, String>, String);
+
+/// The modules that each module uses.
+type Uses = BTreeMap<String, BTreeSet<String>>;
 
 #[test]
 fn no_modules_use_each_other_in_a_circle() {
@@ -28,6 +34,35 @@ fn no_modules_use_each_other_in_a_circle() {
         .filter_map(|of| Some(format!("{of}: {}", circle(&read(&root().join(of).join("src")))?)))
         .collect();
     assert!(circles.is_empty(), "\n{}", circles.join("\n"));
+}
+
+#[test]
+fn no_modules_of_a_folder_use_each_other_in_a_circle() {
+    let of = |folder: &&str| {
+        let path = root().join(folder);
+        Some(format!("{folder}: {}", circle_of(&uses_within(&path, &read_folder(&path)))?))
+    };
+    let circles: Vec<String> = FOLDERS.iter().filter_map(of).collect();
+    assert!(circles.is_empty(), "\n{}", circles.join("\n"));
+}
+
+#[test]
+fn circles_of_a_folder_are_found() {
+    let circle = |texts: [(&str, usize, &str); 3]| {
+        let files = texts.map(|(name, depth, text)| (name.to_owned(), depth, code(text)));
+        circle_of(&uses_within(Path::new("src/page"), &files))
+    };
+    let line = [
+        ("a", 1, "use super::{b::X, c};"),
+        ("b", 1, "use crate::{page::c, a};"),
+        ("c", 2, "use super::a;"),
+    ];
+    assert_eq!(circle(line), None);
+    let two = [("a", 1, "use super::b;"), ("b", 2, "use super::super::a;"), ("c", 1, "")];
+    assert_eq!(circle(two).as_deref(), Some("a -> b -> a"));
+    let through =
+        [("a", 1, "super::b::f()"), ("b", 1, "use crate::{page::{c}};"), ("c", 1, "use super::a;")];
+    assert_eq!(circle(through).as_deref(), Some("a -> b -> c -> a"));
 }
 
 #[test]
@@ -66,6 +101,36 @@ fn read(src: &Path) -> Modules {
     (modules, own)
 }
 
+/// The files of a folder: the module that each belongs to, how deep it lies, its code.
+fn read_folder(folder: &Path) -> Vec<(String, usize, String)> {
+    let file = |path: std::path::PathBuf| {
+        let below = path.strip_prefix(folder).expect("it is in the folder").with_extension("");
+        let names: Vec<_> = below.iter().map(|part| part.to_string_lossy().into_owned()).collect();
+        let text = code(&fs::read_to_string(&path).expect("the file is text"));
+        (names.last()? != "tests").then(|| (names[0].clone(), names.len(), text))
+    };
+    rust_files(folder).into_iter().filter_map(file).collect()
+}
+
+/// Which modules of a folder use which: by `super` as often as the file is deep, or by the folder's name.
+fn uses_within(folder: &Path, files: &[(String, usize, String)]) -> Uses {
+    let own = format!("{}::", folder.file_name().unwrap_or_default().to_string_lossy());
+    let mut uses = Uses::new();
+    for (module, ..) in files {
+        uses.entry(module.clone()).or_default();
+    }
+    for (module, depth, text) in files {
+        let up = "super::".repeat(*depth);
+        let found = [up.as_str(), own.as_str()].into_iter().flat_map(|by| text.split(by).skip(1));
+        for name in found.flat_map(heads).filter(|name| name != module) {
+            if uses.contains_key(name) {
+                uses.entry(module.clone()).or_default().insert(name.to_owned());
+            }
+        }
+    }
+    uses
+}
+
 fn rust_files(folder: &Path) -> Vec<std::path::PathBuf> {
     let entries = fs::read_dir(folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
     let paths = entries.map(|entry| entry.expect("the folder is readable").path());
@@ -83,7 +148,7 @@ fn code(text: &str) -> String {
     text.lines().map(line).collect()
 }
 
-/// The first circle, as `a -> b -> a`.
+/// The first circle of a crate.
 fn circle((modules, root): &Modules) -> Option<String> {
     // what the root exports again, by its name
     let mut exported = BTreeMap::new();
@@ -93,22 +158,27 @@ fn circle((modules, root): &Modules) -> Option<String> {
             exported.extend(words(names).map(|name| (name, module)));
         }
     }
-    let uses: BTreeMap<&str, BTreeSet<&str>> = modules
+    let uses: Uses = modules
         .iter()
         .map(|(module, text)| {
             let found = text.split("crate::").skip(1).flat_map(heads);
             let found = found.map(|name| exported.get(name).copied().unwrap_or(name));
             let others = found.filter(|name| *name != module && modules.contains_key(*name));
-            (module.as_str(), others.collect())
+            (module.clone(), others.map(str::to_owned).collect())
         })
         .collect();
+    circle_of(&uses)
+}
+
+/// The first circle, as `a -> b -> a`.
+fn circle_of(uses: &Uses) -> Option<String> {
     let mut done = BTreeSet::new();
-    uses.keys().find_map(|module| walk(module, &uses, &mut Vec::new(), &mut done))
+    uses.keys().find_map(|module| walk(module, uses, &mut Vec::new(), &mut done))
 }
 
 fn walk<'a>(
     module: &'a str,
-    uses: &BTreeMap<&'a str, BTreeSet<&'a str>>,
+    uses: &'a Uses,
     way: &mut Vec<&'a str>,
     done: &mut BTreeSet<&'a str>,
 ) -> Option<String> {
