@@ -31,7 +31,7 @@ pub enum HearthFileError {
         "{file}: Hearth's format version {found}, this program reads {VERSION}; quantize the model again"
     )]
     Version { file: String, found: String },
-    #[error("{file}: the metadata '{key}' is damaged: {message}")]
+    #[error("{file}: the metadata '{key}' is damaged: {message}; quantize the model again")]
     Metadata { file: String, key: &'static str, message: String },
     #[error("{file}: tensor '{tensor}': {source}")]
     Layout { file: String, tensor: String, source: LayoutError },

@@ -36,38 +36,47 @@ pub enum PeftError {
     Source(#[from] SourceError),
     #[error(transparent)]
     Safetensors(#[from] SafetensorsError),
-    #[error("{file}: damaged JSON: {message}")]
+    #[error("{file}: damaged JSON: {message}; export the adapter again")]
     Json { file: String, message: String },
     #[error("{file}: '{key}' is {found}, expected {expected}")]
     Setting { file: String, key: &'static str, expected: &'static str, found: String },
     #[error(
-        "{file}: tensor '{tensor}' is no lora_A or lora_B of a q, k, v, o, gate, up or down projection"
+        "{file}: tensor '{tensor}' is not a lora_A or lora_B of a q, k, v, o, gate, up or down projection; train a \
+         LoRA adapter of projections only"
     )]
     Unknown { file: String, tensor: String },
     #[error(
-        "{file}: tensor '{tensor}' is no lora_A or lora_B of a q, k, v, o, gate, up or down projection: it is {what}; \
+        "{file}: tensor '{tensor}' is not a lora_A or lora_B of a q, k, v, o, gate, up or down projection: it is {what}; \
          train a LoRA adapter of projections only"
     )]
     NotPlain { file: String, tensor: String, what: &'static str },
     #[error(
-        "{file}: {} and the tensors do not belong together: '{target}' is {}",
+        "{file}: {} and the tensors do not belong together: '{target}' is {}; choose both files of one adapter",
         "'target_modules'",
         if *listed { "listed, but no tensor adapts it" } else { "adapted by tensors, but not listed" }
     )]
     Targets { file: String, target: String, listed: bool },
     #[error(transparent)]
     Wrong(#[from] WrongFile),
-    #[error("{file}: '{module}' has no {missing} of its pair")]
+    #[error(
+        "{file}: '{module}' has no {missing} of its pair; the file is damaged, export the adapter again"
+    )]
     HalfPair { file: String, module: String, missing: &'static str },
-    #[error("{file}: tensor '{tensor}' has shape {found:?}, expected {expected}")]
+    #[error(
+        "{file}: tensor '{tensor}' has shape {found:?}, expected {expected}; choose both files of one adapter"
+    )]
     Shape { file: String, tensor: String, expected: String, found: Vec<u64> },
-    #[error("{file}: tensor '{tensor}' is of type {found}, expected F32, F16 or BF16")]
+    #[error(
+        "{file}: tensor '{tensor}' is of type {found}, expected F32, F16 or BF16; export the adapter in one of these"
+    )]
     Dtype { file: String, tensor: String, found: String },
     #[error(
         "{file}: tensor '{tensor}' has {value} in row {row}; the training diverged or the file is damaged"
     )]
     NotFinite { file: String, tensor: String, row: usize, value: f32 },
-    #[error("the adapter holds no matrix")]
+    #[error(
+        "the adapter has no matrices, expected a lora_A and a lora_B for each projection; export it again"
+    )]
     Empty,
     #[error("writing the tensors: {0}")]
     Write(String),

@@ -65,7 +65,9 @@ pub enum SourceError {
         message: String,
     },
     /// The pieces do not fit in memory.
-    #[error("{name}: no memory for {wanted} bytes at offset {offset}")]
+    #[error(
+        "{name}: no memory for {wanted} bytes at offset {offset}; close other tabs or programs"
+    )]
     OutOfMemory {
         /// Name of the source.
         name: String,

@@ -130,9 +130,13 @@ pub enum ConfigError {
          to choose; take a text model of Gemma 1, 2 or 3 instead, such as Gemma 3 270M"
     )]
     Embedding { file: String, what: &'static str, reason: String },
-    #[error("{file}: key '{key}' is missing; expected {expected}")]
+    #[error(
+        "{file}: key '{key}' is missing; expected {expected}: use the configuration that came with the model"
+    )]
     Missing { file: String, key: String, expected: String },
-    #[error("{file}: key '{key}': expected {expected}, found {found}")]
+    #[error(
+        "{file}: key '{key}': expected {expected}, found {found}; use the configuration that came with the model"
+    )]
     Value { file: String, key: String, expected: String, found: String },
 }
 

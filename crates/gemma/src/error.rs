@@ -21,7 +21,7 @@ pub enum ModelError {
     /// Tensors are missing.
     #[error(
         "{file}: {missing} of the {expected} tensors of a {model} are missing, '{first}' first{others}: the files are \
-         not complete, or the configuration is of another model"
+         not complete, or the configuration is of another model; choose all files of one model"
     )]
     Incomplete {
         /// The model's first file.
@@ -40,7 +40,7 @@ pub enum ModelError {
     /// A tensor that the model does not use.
     #[error(
         "{file}: there is a tensor '{tensor}', which a {model} does not have: the configuration is of another model, or \
-         this is a variant that Hearth does not read"
+         this is a variant that Hearth does not read; choose all files of one model, or another model"
     )]
     Unexpected {
         /// The model's first file.
@@ -52,7 +52,7 @@ pub enum ModelError {
     },
     /// A tensor's shape differs from the one that the configuration requires.
     #[error(
-        "{file}: tensor {tensor} is {found:?}, but the configuration asks for {expected:?}: the files belong to different models"
+        "{file}: tensor {tensor} is {found:?}, but the configuration asks for {expected:?}: the files belong to different models; choose all files of one model"
     )]
     Shape {
         /// The model's first file.
@@ -66,7 +66,7 @@ pub enum ModelError {
     },
     /// A token id beyond the vocabulary.
     #[error(
-        "token {token} at position {position} is beyond the model's vocabulary of {vocab}: is this the model's own tokenizer?"
+        "token {token} at position {position} is beyond the model's vocabulary of {vocab}: use the tokenizer that came with the model"
     )]
     Token {
         /// The id.
@@ -78,7 +78,7 @@ pub enum ModelError {
     },
     /// More positions than the model supports.
     #[error(
-        "a text has {tokens} tokens, the model's longest is {max}: shorten it or lower max_tokens"
+        "a text has {tokens} tokens, the model's longest is {max}: shorten it, or lower the maximum prompt length"
     )]
     TooLong {
         /// Number of tokens of the text.

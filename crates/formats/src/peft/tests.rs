@@ -101,12 +101,12 @@ fn tensors_that_do_not_fit_are_refused() {
         (vec![(a, f32s(&[2, 4], 0.0)), (b, f32s(&[8], 0.0))], "expected [out, 2]"),
         (vec![(a, f32s(&[2, 4], 0.0)), (b, f32s(&[4, 2], f32::NAN))], "NaN in row 0"),
         (vec![(a, integers), (b, f32s(&[4, 2], 0.0))], "type I32"),
-        (vec![("base_model.model.lm_head.lora_A.weight", f32s(&[2, 4], 0.0))], "is no lora_A"),
+        (vec![("base_model.model.lm_head.lora_A.weight", f32s(&[2, 4], 0.0))], "is not a lora_A"),
         (
             vec![("model.layers.0.self_attn.q_proj.lora_A.weight", f32s(&[2, 4], 0.0))],
-            "is no lora_A",
+            "is not a lora_A",
         ),
-        (vec![], "no matrix"),
+        (vec![], "no matrices"),
     ] {
         let views = tensors.iter().map(|(name, (dtype, shape, bytes))| {
             (*name, TensorView::new(*dtype, shape.clone(), bytes).unwrap())
@@ -176,7 +176,7 @@ fn what_is_no_adapter_of_projections_is_said() {
             None,
         );
         let error = read(&config, &bytes.unwrap()).unwrap_err().to_string();
-        assert!(error.contains(words) && error.contains("is no lora_A"), "{error}");
+        assert!(error.contains(words) && error.contains("is not a lora_A"), "{error}");
     }
     let lfs = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n";
     for error in [read(&config, lfs), read(std::str::from_utf8(lfs).unwrap(), lfs)] {

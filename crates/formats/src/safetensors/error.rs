@@ -22,11 +22,13 @@ pub enum SafetensorsError {
          in F32, F16 or BF16, or as a GGUF in Q4_K_M or Q8_0"
     )]
     Dtype { file: String, tensor: String, found: String },
-    #[error("{file}: tensor '{tensor}': shape {shape:?} is larger than any file")]
+    #[error(
+        "{file}: tensor '{tensor}': shape {shape:?} is larger than any file; the file is damaged, fetch it again"
+    )]
     Shape { file: String, tensor: String, shape: Vec<u64> },
     #[error(
         "{file}: tensor '{tensor}': {dtype} {shape:?} takes {expected} bytes, \
-         but its data is from {begin} to {end}"
+         but its data is from {begin} to {end}; the file is damaged, fetch it again"
     )]
     Span {
         file: String,
@@ -42,14 +44,22 @@ pub enum SafetensorsError {
          there; the file is cut short, fetch it again"
     )]
     Range { file: String, tensor: String, end: u64, available: u64 },
-    #[error("{file}: tensor '{tensor}': offset {begin} is not a multiple of {dtype}'s size")]
+    #[error(
+        "{file}: tensor '{tensor}': offset {begin} is not a multiple of {dtype}'s size; the file is damaged, fetch it again"
+    )]
     Misaligned { file: String, tensor: String, dtype: Dtype, begin: u64 },
-    #[error("{file}: tensors '{first}' and '{second}' overlap at byte {offset} of the data")]
+    #[error(
+        "{file}: tensors '{first}' and '{second}' overlap at byte {offset} of the data; the file is damaged, fetch it again"
+    )]
     Overlap { file: String, first: String, second: String, offset: u64 },
-    #[error("{file}: bytes {begin} to {end} of the data belong to no tensor")]
+    #[error(
+        "{file}: bytes {begin} to {end} of the data belong to no tensor; the file is damaged, fetch it again"
+    )]
     Gap { file: String, begin: u64, end: u64 },
-    #[error("{file}: there is no tensor '{tensor}'")]
+    #[error("{file}: there is no tensor '{tensor}'; choose all files of the model")]
     MissingTensor { file: String, tensor: String },
-    #[error("{file}: tensor '{tensor}' is said to be in '{shard}', which is not a plain file name")]
+    #[error(
+        "{file}: tensor '{tensor}' is said to be in '{shard}', which is not a plain file name; fetch the model's index again"
+    )]
     ShardName { file: String, tensor: String, shard: String },
 }

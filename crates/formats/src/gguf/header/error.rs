@@ -46,10 +46,12 @@ pub enum HeaderError {
     NotUtf8 { file: String, what: String, offset: u64, found: Vec<u8> },
     #[error(
         "{file}: key '{key}': expected a value type from 0 to 12, found {found}; \
-         the file is damaged or newer than this program"
+         the file is damaged or newer than this program: fetch it again, or use Q4_K_M or Q8_0"
     )]
     ValueType { file: String, key: String, found: u32 },
-    #[error("{file}: key '{key}': expected an array of plain values, found an array of arrays")]
+    #[error(
+        "{file}: key '{key}': expected an array of plain values, found an array of arrays; convert the model again"
+    )]
     NestedArray { file: String, key: String },
     #[error(
         "{file}: key '{key}': expected a bool as 0 or 1, found {found}; the file is damaged, \
@@ -59,7 +61,8 @@ pub enum HeaderError {
     #[error("{file}: {what} is there twice; the file is damaged, convert the model again")]
     Duplicate { file: String, what: String },
     #[error(
-        "{file}: key 'general.alignment': expected a power of two from 8 to 65536, found {found}"
+        "{file}: key 'general.alignment': expected a power of two from 8 to 65536, found {found}; the file is damaged, \
+         fetch it again"
     )]
     Alignment { file: String, found: u32 },
     #[error(
@@ -92,10 +95,16 @@ pub enum HeaderError {
          damaged, fetch it again"
     )]
     Overlap { file: String, first: String, second: String, offset: u64 },
-    #[error("{file}: key '{key}' is missing; expected {expected}")]
+    #[error(
+        "{file}: key '{key}' is missing; expected {expected}: convert the model again with a current llama.cpp"
+    )]
     MissingKey { file: String, key: String, expected: &'static str },
-    #[error("{file}: key '{key}': expected {expected}, found {found}")]
+    #[error(
+        "{file}: key '{key}': expected {expected}, found {found}; convert the model again with a current llama.cpp"
+    )]
     WrongValue { file: String, key: String, expected: &'static str, found: String },
-    #[error("{file}: tensor '{tensor}' is missing; is it a complete model?")]
+    #[error(
+        "{file}: tensor '{tensor}' is missing; the file is not a complete model, fetch it again"
+    )]
     MissingTensor { file: String, tensor: String },
 }

@@ -85,7 +85,10 @@ fn tensors_have_rows_first_and_offsets_in_the_file() {
     assert_eq!(header.tensor("norm").unwrap().offset, start + 224);
     assert_eq!(header.tensors().len(), 2);
     let error = header.tensor("v").unwrap_err().to_string();
-    assert_eq!(error, "m.gguf: tensor 'v' is missing; is it a complete model?");
+    assert_eq!(
+        error,
+        "m.gguf: tensor 'v' is missing; the file is not a complete model, fetch it again"
+    );
 }
 
 #[test]
