@@ -184,7 +184,7 @@ pub fn ReadAs(
     #[prop(into)]
     on_change: Callback<TableOptions>,
 ) -> impl IntoView {
-    let id = |name: &str| format!("{prefix}{name}");
+    let id = move |name: &str| format!("{prefix}{name}");
     let given = StoredValue::new(options.clone());
     let again = move |how: &dyn Fn(&mut TableOptions)| {
         let mut options = given.get_value();
