@@ -2,8 +2,7 @@
 //
 // One workgroup takes one token and up to four heads that share a key head. It visits the keys that the
 // token attends to in tiles of WG: an invocation scores one key, then sums every SLICES-th value into four of the D
-// outputs, and the slices' sums are added in order at the end. Sums
-// are rescaled when a tile raises the maximum, so there is no T×S matrix. There is no mask either:
+// outputs. Sums are rescaled when a tile raises the maximum, so there is no T×S matrix. There is no mask either:
 // other keys are never read.
 // Prepend: shared/attention.wgsl.
 
@@ -14,24 +13,9 @@
 @group(0) @binding(5) var<storage, read_write> o: array<vec4<f32>>;       // (T, H, D/4)
 @group(0) @binding(6) var<storage, read_write> rows: array<vec2<f32>>;    // (T, H): log-sum-exp of the scores, and a 0
 
-override WG: u32 = 64u;     // invocations and keys per tile, a power of two
-override SLICES: u32 = 1u;  // invocations that share an output; WG / SLICES is at least D / 4 and HEADS
 override HEADS: u32 = 4u;   // heads per workgroup: 1, 2 or 4, a divisor of H / G
 
-var<workgroup> scores: array<vec4<f32>, WG>;    // of a tile's keys, one component per head
-var<workgroup> weights: array<vec4<f32>, WG>;   // their exponentials
-
-// The sum of all slices' values, in order, for the first slice.
-fn added(lane: u32, value: vec4<f32>) -> vec4<f32> {
-    workgroupBarrier();
-    scores[lane] = value;
-    workgroupBarrier();
-    var sum = vec4<f32>();
-    for (var i = lane % (WG / SLICES); i < WG; i += WG / SLICES) {
-        sum += scores[i];
-    }
-    return sum;
-}
+var<workgroup> weights: array<vec4<f32>, WG>;   // exponentials of the scores
 
 @compute @workgroup_size(WG)
 fn attention(

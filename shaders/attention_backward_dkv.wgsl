@@ -1,10 +1,12 @@
 // d_V[T,G,D] = Pᵀ · d_O, in the last columns of D_QKV, and d_K[T,G,D] = d_Sᵀ · Q, both `=`, with P and d_S as in
 // attention_backward_dq
 //
-// One workgroup takes up to four adjacent keys of one key head, and visits the rows (a token and
-// one of its heads) that may attend to them, in order, in tiles of WG: an invocation computes P and d_S of
-// one row, then sums every SLICES-th of them into four of the D results; the slices' sums are added in order at the end. A prefix key therefore sums over every row of the batch,
-// always in the same order.
+// One workgroup takes up to four adjacent keys of one key head, and visits the rows (a token and one of its heads) that
+// may attend to them, in order, in tiles of WG: an invocation computes P and d_S of one row, then sums every SLICES-th
+// of them into four of the D results. Every row of the batch may attend to a prefix key: the rows of the first keys are
+// therefore divided into parts, each with a workgroup and with sums of its own, which qk_norm_rope adds in order. Those
+// of part 0 go where those of other keys go, those of the others behind the T rows of D_K:
+// (parts - 1, split keys, d_K and d_V, G, D).
 // Prepend: shared/attention.wgsl.
 
 @group(0) @binding(1) var<storage, read> q: array<vec4<f32>>;             // (T, H, D/4)
@@ -13,26 +15,17 @@
 @group(0) @binding(4) var<storage, read> tokens_meta: array<vec4<u32>>;   // (T)
 @group(0) @binding(5) var<storage, read> d_o: array<vec4<f32>>;           // (T, H, D/4)
 @group(0) @binding(6) var<storage, read> rows: array<vec2<f32>>;          // (T, H): lse, Σ d_O O
-@group(0) @binding(7) var<storage, read_write> d_k: array<vec4<f32>>;     // (T, G, D/4)
+@group(0) @binding(7) var<storage, read_write> d_k: array<vec4<f32>>;     // (T + parts, G, D/4)
 @group(0) @binding(8) var<storage, read_write> d_qkv: array<vec4<f32>>;   // (T, H + 2G, D/4), written for values only
 
-override WG: u32 = 64u;      // invocations and rows per tile, a power of two
-override SLICES: u32 = 1u;   // invocations that share a result; WG / SLICES is at least D / 4
 override KEYS: u32 = 4u;     // keys per workgroup: 1, 2 or 4
 
-var<workgroup> weights: array<vec4<f32>, WG>;    // P of a tile's rows, one component per key
-var<workgroup> d_scores: array<vec4<f32>, WG>;   // d_S
+var<workgroup> weights: array<vec4<f32>, WG>;   // P of a tile's rows, one component per key
 
-// The sum of all slices' values, in order, for the first slice.
-fn added(lane: u32, value: vec4<f32>) -> vec4<f32> {
-    workgroupBarrier();
-    weights[lane] = value;
-    workgroupBarrier();
-    var sum = vec4<f32>();
-    for (var i = lane % (WG / SLICES); i < WG; i += WG / SLICES) {
-        sum += weights[i];
-    }
-    return sum;
+// Writes the sums of a part that is not the first, into row `at` of D_K and the next.
+fn store_part(at: u32, kv: u32, d_key: vec4<f32>, d_value: vec4<f32>) {
+    d_k[at * p.kv_heads * p.width4 + kv] = d_key;
+    d_k[(at + 1u) * p.kv_heads * p.width4 + kv] = d_value;
 }
 
 @compute @workgroup_size(WG)
@@ -41,7 +34,17 @@ fn attention_backward_dkv(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let index = p.first_group + group.y * groups.x + group.x;
+    var index = p.first_group + group.y * groups.x + group.x;
+    var part = 0u;
+    var part_rows = 0xffffffffu;
+    let groups_of_part = p.split_keys / KEYS * p.kv_heads;
+    if index < p.parts * groups_of_part {
+        part = index / groups_of_part;
+        part_rows = p.part_rows;
+        index %= groups_of_part;
+    } else {
+        index -= (p.parts - 1u) * groups_of_part;
+    }
     let key = index / p.kv_heads * KEYS;
     if key >= p.tokens {
         return;
@@ -58,6 +61,8 @@ fn attention_backward_dkv(
     let ends = vec4<u32>(info0.w, info1.w, info2.w, info3.w);
     let last = max(max(ends.x, ends.y), max(ends.z, ends.w));
     let seeing = (last - key) * heads;
+    let begin = min(part * part_rows, seeing);
+    let end = begin + min(seeing - begin, part_rows);
 
     let stride = p.kv_heads * p.width4;
     let k0 = keys.x * stride + kv_head * p.width4;
@@ -75,8 +80,8 @@ fn attention_backward_dkv(
     var d_v1 = vec4<f32>();
     var d_v2 = vec4<f32>();
     var d_v3 = vec4<f32>();
-    for (var first = 0u; first < seeing; first += WG) {
-        let count = min(WG, seeing - first);
+    for (var first = begin; first < end; first += WG) {
+        let count = min(WG, end - first);
         if lane < count {
             let token = key + (first + lane) / heads;
             let position = tokens_meta[token].x;
@@ -114,12 +119,12 @@ fn attention_backward_dkv(
                 d_s = weight * (d_weights - stats.y) * d_score(s);
             }
             weights[lane] = weight;
-            d_scores[lane] = d_s;
+            scores[lane] = d_s;
         }
         workgroupBarrier();
         for (var i = slice; i < count; i += SLICES) {
             let weight = weights[i];
-            let d_s = d_scores[i];
+            let d_s = scores[i];
             let row = (key + (first + i) / heads) * p.heads + kv_head * heads + (first + i) % heads;
             let query = q[row * p.width4 + d];
             let d_out = d_o[row * p.width4 + d];
@@ -152,22 +157,36 @@ fn attention_backward_dkv(
             d_v3 = added(lane, d_v3);
         }
     }
-    if lane < p.width4 {
-        let all = (p.heads + 2u * p.kv_heads) * p.width4;
-        let v = keys * all + (p.heads + p.kv_heads + kv_head) * p.width4 + lane;
-        d_k[k0 + lane] = d_k0;
-        d_qkv[v.x] = d_v0;
-        if KEYS > 1u && key + 1u < p.tokens {
-            d_k[k1 + lane] = d_k1;
-            d_qkv[v.y] = d_v1;
+    if lane >= p.width4 {
+        return;
+    }
+    if part > 0u {
+        let at = p.tokens + ((part - 1u) * p.split_keys + key) * 2u;
+        let kv = kv_head * p.width4 + lane;
+        store_part(at, kv, d_k0, d_v0);
+        if KEYS > 1u {
+            store_part(at + 2u, kv, d_k1, d_v1);
         }
-        if KEYS > 2u && key + 2u < p.tokens {
-            d_k[k2 + lane] = d_k2;
-            d_qkv[v.z] = d_v2;
+        if KEYS > 2u {
+            store_part(at + 4u, kv, d_k2, d_v2);
+            store_part(at + 6u, kv, d_k3, d_v3);
         }
-        if KEYS > 2u && key + 3u < p.tokens {
-            d_k[k3 + lane] = d_k3;
-            d_qkv[v.w] = d_v3;
-        }
+        return;
+    }
+    let all = (p.heads + 2u * p.kv_heads) * p.width4;
+    let v = keys * all + (p.heads + p.kv_heads + kv_head) * p.width4 + lane;
+    d_k[k0 + lane] = d_k0;
+    d_qkv[v.x] = d_v0;
+    if KEYS > 1u && key + 1u < p.tokens {
+        d_k[k1 + lane] = d_k1;
+        d_qkv[v.y] = d_v1;
+    }
+    if KEYS > 2u && key + 2u < p.tokens {
+        d_k[k2 + lane] = d_k2;
+        d_qkv[v.z] = d_v2;
+    }
+    if KEYS > 2u && key + 3u < p.tokens {
+        d_k[k3 + lane] = d_k3;
+        d_qkv[v.w] = d_v3;
     }
 }

@@ -2,8 +2,7 @@
 // d_P = d_O · Vᵀ; and Σ d_O O into ROWS[T,H], for attention_backward_dkv
 //
 // Visits the keys as attention.wgsl does, without its maximum: one workgroup takes one token and up to four heads,
-// an invocation computes d_S of one key, then sums every SLICES-th of them into four of the D results; the slices' sums
-// are added in order at the end.
+// an invocation computes d_S of one key, then sums every SLICES-th of them into four of the D results.
 // Prepend: shared/attention.wgsl.
 
 @group(0) @binding(1) var<storage, read> q: array<vec4<f32>>;             // (T, H, D/4)
@@ -15,23 +14,7 @@
 @group(0) @binding(7) var<storage, read_write> rows: array<vec2<f32>>;    // (T, H): lse, Σ d_O O
 @group(0) @binding(8) var<storage, read_write> d_q: array<vec4<f32>>;     // (T, H, D/4)
 
-override WG: u32 = 64u;     // invocations and keys per tile, a power of two
-override SLICES: u32 = 1u;  // invocations that share a result; WG / SLICES is at least D / 4 and HEADS
 override HEADS: u32 = 4u;   // heads per workgroup: 1, 2 or 4, a divisor of H / G
-
-var<workgroup> d_scores: array<vec4<f32>, WG>;   // of a tile's keys, one component per head; before that, Σ d_O O
-
-// The sum of all slices' values, in order, for the first slice.
-fn added(lane: u32, value: vec4<f32>) -> vec4<f32> {
-    workgroupBarrier();
-    d_scores[lane] = value;
-    workgroupBarrier();
-    var sum = vec4<f32>();
-    for (var i = lane % (WG / SLICES); i < WG; i += WG / SLICES) {
-        sum += d_scores[i];
-    }
-    return sum;
-}
 
 @compute @workgroup_size(WG)
 fn attention_backward_dq(
@@ -69,15 +52,15 @@ fn attention_backward_dq(
             dot(d_o[at.w], o[at.w]),
         );
     }
-    d_scores[lane] = d_o_o;
+    scores[lane] = d_o_o;
     workgroupBarrier();
     for (var step = WG / 2u; step > 0u; step /= 2u) {
         if lane < step {
-            d_scores[lane] += d_scores[lane + step];
+            scores[lane] += scores[lane + step];
         }
         workgroupBarrier();
     }
-    d_o_o = d_scores[0];
+    d_o_o = scores[0];
     if lane < HEADS {
         rows[row + lane].y = d_o_o[lane];
     }
@@ -109,11 +92,11 @@ fn attention_backward_dq(
                 }
             }
             let s = score(dots);
-            d_scores[lane] = exp(s - lse) * (d_weights - d_o_o) * d_score(s);
+            scores[lane] = exp(s - lse) * (d_weights - d_o_o) * d_score(s);
         }
         workgroupBarrier();
         for (var i = slice; i < count; i += SLICES) {
-            let d_s = d_scores[i];
+            let d_s = scores[i];
             let key = k[(key_at(seen, first + i) * p.kv_heads + kv_head) * p.width4 + d];
             d_q0 += d_s.x * key;
             if HEADS > 1u {

@@ -5,13 +5,18 @@
 // 8 × 8 of them: the tile for GPUs. An invocation's tokens are two runs of four, and so are its columns, so that
 // adjacent invocations read adjacent words. The sums are named variables: see matmul_direct.
 // The sum runs over K, or over the rows of W; the low-rank term adds R more terms. A "four" is four consecutive
-// terms of the sum.
+// terms of the sum. Where the result has few columns, the sum is divided into PARTS, each with workgroups and results of
+// its own: see shared/matmul_parts.wgsl. The low-rank term is in the last part.
 // Prepend: shared/half.wgsl, a weight decoder, shared/matmul.wgsl, an epilogue.
 
 override GM: u32 = 8u;    // invocations along the tokens
 override GN: u32 = 8u;    // and along the columns of the result
 override BK: u32 = 4u;    // fours that a step loads: 1, 2 or 4; divides every group
 override BACKWARD: u32 = 0u;
+override PARTS: u32 = 1u;
+
+// The part of the sum that the workgroup computes.
+var<private> part: u32;
 
 // Transposed, so that an invocation reads four adjacent values at once; one vec4 of padding per row
 // keeps the writes of a transposed load from hitting one memory bank.
@@ -136,7 +141,10 @@ fn matmul_tiled(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let n0 = select(p.row_start, 0u, BACKWARD == 1u) + (p.first_group_x + group.x) * 8u * GN;
-    let t0 = (p.first_group_y + group.y) * 8u * GM;
+    let row_of_groups = p.first_group_y + group.y;
+    let rows_of_groups = (p.tokens + 8u * GM - 1u) / (8u * GM);
+    part = select(0u, row_of_groups / rows_of_groups, PARTS > 1u);
+    let t0 = (row_of_groups - part * rows_of_groups) * 8u * GM;
     let x_row = 2u * GM + 1u;
     let w_row = 2u * GN + 1u;
 
@@ -157,14 +165,17 @@ fn matmul_tiled(
     var y61 = vec4<f32>();
     var y70 = vec4<f32>();
     var y71 = vec4<f32>();
-    load_scales(n0, 0u, lane);
+    // The part's fours, first .. last.
+    let first = select(0u, min(part * p.part4, fours(false)), PARTS > 1u);
+    let last = select(fours(false), min(first + p.part4, fours(false)), PARTS > 1u);
+    load_scales(n0, first, lane);
     workgroupBarrier();
-    let steps = (fours(false) + BK - 1u) / BK;
-    let all = steps + LORA * ((p.all_rank4 + BK - 1u) / BK);
-    for (var step = 0u; step < all; step++) {
+    let steps = (last - first + BK - 1u) / BK;
+    let low_steps = select(0u, (p.all_rank4 + BK - 1u) / BK, LORA == 1u && part == PARTS - 1u);
+    for (var step = 0u; step < steps + low_steps; step++) {
         let low = step >= steps;
-        let c0 = BK * select(step, step - steps, low);
-        let end = fours(low);
+        let c0 = select(first + BK * step, BK * (step - steps), low);
+        let end = select(last, fours(true), low);
         for (var i = lane; i < 2u * GM * BK; i += GM * GN) {
             let columns = transpose(load_x(t0 + 4u * (i / BK), c0 + i % BK, low));
             let at = 4u * (i % BK) * x_row + i / BK;

@@ -6,9 +6,10 @@
 //
 // With BACKWARD, Q and K are the gradients of the results, and those of x go into D_QKV[T,H+2G,D], whose values are
 // already there: rotated by the negative angle, then
-// inv * (gain * d_Y - x * inv² * mean(gain * d_Y * x)), inv = 1 / sqrt(mean(x²) + eps). Without NORM, heads are
-// only rotated. One workgroup per head; an invocation rotates two pairs at a time. Cosines and sines come from the
-// host, because WGSL guarantees too little accuracy.
+// inv * (gain * d_Y - x * inv² * mean(gain * d_Y * x)), inv = 1 / sqrt(mean(x²) + eps). Gradients of the first keys and
+// values come in parts (see attention_backward_dkv), which are added first. Without NORM, heads are only rotated.
+// One workgroup per head; an invocation rotates two pairs at a time. Cosines and sines come from the host, because WGSL
+// guarantees too little accuracy.
 
 struct Params {
     tokens: u32,     // T
@@ -17,6 +18,8 @@ struct Params {
     pairs2: u32,     // D / 4
     eps: f32,
     first_group: u32, // index of the first workgroup, where a launch is split
+    parts: u32,       // BACKWARD: of the gradients of the first keys and values
+    split_keys: u32,  // those keys; 0: none
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -26,7 +29,7 @@ struct Params {
 @group(0) @binding(4) var<storage, read> angles: array<vec4<f32>>;        // (positions, D/4): cos, sin, cos, sin
 @group(0) @binding(5) var<storage, read> tokens_meta: array<vec4<u32>>;   // (T)
 @group(0) @binding(6) var<storage, read_write> q: array<vec2<f32>>;       // (T, H, D/2)
-@group(0) @binding(7) var<storage, read_write> k: array<vec2<f32>>;       // (T, G, D/2)
+@group(0) @binding(7) var<storage, read_write> k: array<vec2<f32>>;       // (T, G, D/2), and the parts: (parts - 1, split keys, 2, G, D/2)
 @group(0) @binding(8) var<storage, read_write> v_or_d_qkv: array<vec2<f32>>;   // (T, G, D/2), BACKWARD (T, H + 2G, D/2)
 
 override WG: u32 = 64u;         // invocations per head, a power of two
@@ -35,12 +38,33 @@ override BACKWARD: u32 = 0u;
 
 var<workgroup> sums: array<vec2<f32>, WG>;   // x², and backward gain * d_Y * x
 
-// The gradient of a head's result.
-fn d_y(is_q: bool, at: u32) -> vec2<f32> {
-    if is_q {
-        return q[at];
+// A head, and where it is among those of its kind.
+struct Head {
+    token: u32,
+    kv: u32,      // index among keys or values
+    is_q: bool,
+    is_v: bool,
+    own: u32,     // first vec2 in Q, K or V
+}
+
+// What the parts but the first add to vec2 i of the gradient of a key or value.
+fn of_parts(h: Head, i: u32, first: vec2<f32>) -> vec2<f32> {
+    var sum = first;
+    if h.token < p.split_keys {
+        for (var part = 0u; part < p.parts - 1u; part++) {
+            let row = p.tokens + (part * p.split_keys + h.token) * 2u + u32(h.is_v);
+            sum += k[(row * p.kv_heads + h.kv) * 2u * p.pairs2 + i];
+        }
     }
-    return k[at];
+    return sum;
+}
+
+// Vec2 i of the gradient of a query or key.
+fn d_y(h: Head, i: u32) -> vec2<f32> {
+    if h.is_q {
+        return q[h.own + i];
+    }
+    return of_parts(h, i, k[h.own + i]);
 }
 
 fn gain(is_q: bool, i: u32) -> vec2<f32> {
@@ -64,7 +88,7 @@ fn qk_norm_rope(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let stacked = p.heads + 2u * p.kv_heads;
-    let all = select(stacked, p.heads + p.kv_heads, BACKWARD == 1u);
+    let all = select(stacked, p.heads + p.kv_heads, BACKWARD == 1u && p.split_keys == 0u);
     let index = p.first_group + group.y * groups.x + group.x;
     if index >= p.tokens * all {
         return;
@@ -75,8 +99,15 @@ fn qk_norm_rope(
     let is_v = head >= p.heads + p.kv_heads;
     // Where the head is among all, and among those of its kind.
     let base = (token * stacked + head) * 2u * p.pairs2;
-    let kv_row = token * p.kv_heads + head - select(p.heads, p.heads + p.kv_heads, is_v);
-    let own = select(kv_row, token * p.heads + head, is_q) * 2u * p.pairs2;
+    let kv = head - select(p.heads, p.heads + p.kv_heads, is_v);
+    let own = select(token * p.kv_heads + kv, token * p.heads + head, is_q) * 2u * p.pairs2;
+    let h = Head(token, kv, is_q, is_v, own);
+    if BACKWARD == 1u && is_v {
+        for (var i = lane; i < 2u * p.pairs2 && token < p.split_keys; i += WG) {
+            v_or_d_qkv[base + i] = of_parts(h, i, v_or_d_qkv[base + i]);
+        }
+        return;
+    }
     let position = tokens_meta[token].x * p.pairs2;
     var scale = 1.0;
     var pull = 0.0;
@@ -87,7 +118,7 @@ fn qk_norm_rope(
             let high = qkv[base + p.pairs2 + i];
             sum.x += dot(low, low) + dot(high, high);
             if BACKWARD == 1u {
-                let pairs = vec4<f32>(d_y(is_q, own + i), d_y(is_q, own + p.pairs2 + i));
+                let pairs = vec4<f32>(d_y(h, i), d_y(h, p.pairs2 + i));
                 let d = rotated(pairs, angles[position + i]);
                 sum.y += dot(gain(is_q, i) * d.xy, low) + dot(gain(is_q, p.pairs2 + i) * d.zw, high);
             }
@@ -110,7 +141,7 @@ fn qk_norm_rope(
         let low = i;
         let high = p.pairs2 + i;
         if BACKWARD == 1u {
-            var d = rotated(vec4<f32>(d_y(is_q, own + low), d_y(is_q, own + high)), angle);
+            var d = rotated(vec4<f32>(d_y(h, low), d_y(h, high)), angle);
             if NORM == 1u {
                 let x = vec4<f32>(qkv[base + low], qkv[base + high]);
                 let gains = vec4<f32>(gain(is_q, low), gain(is_q, high));

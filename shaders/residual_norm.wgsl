@@ -2,7 +2,7 @@
 // norm(x) = x / sqrt(mean(x²) + eps)
 //
 // Fuses the end of one block and the beginning of the next. One workgroup per row; an invocation rereads what it wrote
-// itself. The gains are already 1 + w.
+// itself. The gains are already 1 + w. X may come in PARTS: they are added, and X becomes their sum.
 
 struct Params {
     rows: u32,       // n
@@ -11,14 +11,16 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;           // (n, C/4)
+@group(0) @binding(1) var<storage, read_write> x: array<vec4<f32>>;     // (n, C/4)
 @group(0) @binding(2) var<storage, read> residual: array<vec4<f32>>;    // (n, C/4)
 @group(0) @binding(3) var<storage, read> post: array<vec4<f32>>;        // (C/4)
 @group(0) @binding(4) var<storage, read> gain: array<vec4<f32>>;        // (C/4)
 @group(0) @binding(5) var<storage, read_write> out: array<vec4<f32>>;   // (n, C/4)
 @group(0) @binding(6) var<storage, read_write> h: array<vec4<f32>>;     // (n, C/4)
+@group(0) @binding(7) var<storage, read> others: array<vec4<f32>>;      // (PARTS - 1, n, C/4)
 
 override WG: u32 = 64u;    // invocations per row, a power of two
+override PARTS: u32 = 1u;
 
 var<workgroup> sums: array<f32, WG>;
 
@@ -50,7 +52,14 @@ fn residual_norm(
     let base = row * p.columns4;
     var sum = 0.0;
     for (var c = lane; c < p.columns4; c += WG) {
-        sum += dot(x[base + c], x[base + c]);
+        var value = x[base + c];
+        if PARTS > 1u {
+            for (var part = 0u; part < PARTS - 1u; part++) {
+                value += others[part * p.rows * p.columns4 + base + c];
+            }
+            x[base + c] = value;
+        }
+        sum += dot(value, value);
     }
     let scale = inverse_root(lane, sum);
     sum = 0.0;

@@ -3,7 +3,7 @@
 //
 // residual_norm in reverse: the gradient through the next block's norm is added to that of the residual stream, which
 // is then what the norm on the block's output receives. One workgroup per row; an invocation rereads what it wrote
-// itself.
+// itself. d_H may come in PARTS.
 
 struct Params {
     rows: u32,       // n
@@ -19,8 +19,10 @@ struct Params {
 @group(0) @binding(5) var<storage, read> d_h: array<vec4<f32>>;         // (n, C/4)
 @group(0) @binding(6) var<storage, read_write> d_x: array<vec4<f32>>;   // (n, C/4): of the residual stream
 @group(0) @binding(7) var<storage, read_write> d_y: array<vec4<f32>>;   // (n, C/4): of the block's output
+@group(0) @binding(8) var<storage, read> others: array<vec4<f32>>;      // (PARTS - 1, n, C/4): of d_H
 
 override WG: u32 = 64u;    // invocations per row, a power of two
+override PARTS: u32 = 1u;
 
 var<workgroup> sums: array<vec2<f32>, WG>;   // x², g * d * x
 
@@ -41,6 +43,15 @@ fn factors(lane: u32, sum: vec2<f32>) -> vec2<f32> {
     return vec2<f32>(inv, inv * means.y * inv);
 }
 
+// d_h at an index: the sum of its parts.
+fn d_h_sum(at: u32) -> vec4<f32> {
+    var sum = d_h[at];
+    for (var part = 0u; part < PARTS - 1u; part++) {
+        sum += others[part * p.rows * p.columns4 + at];
+    }
+    return sum;
+}
+
 @compute @workgroup_size(WG)
 fn residual_norm_backward(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -55,12 +66,12 @@ fn residual_norm_backward(
     var sum = vec2<f32>();
     for (var c = lane; c < p.columns4; c += WG) {
         let value = out[base + c];
-        sum += vec2<f32>(dot(value, value), dot(gain[c] * d_h[base + c], value));
+        sum += vec2<f32>(dot(value, value), dot(gain[c] * d_h_sum(base + c), value));
     }
     let next = factors(lane, sum);
     sum = vec2<f32>();
     for (var c = lane; c < p.columns4; c += WG) {
-        let d = d_x[base + c] + next.x * (gain[c] * d_h[base + c] - out[base + c] * next.y);
+        let d = d_x[base + c] + next.x * (gain[c] * d_h_sum(base + c) - out[base + c] * next.y);
         d_x[base + c] = d;
         let value = x[base + c];
         sum += vec2<f32>(dot(value, value), dot(post[c] * d, value));

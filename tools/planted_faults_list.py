@@ -404,6 +404,39 @@ FAULTS = [
         ],
     ),
     Fault(
+        "part-of-a-sum",
+        "training",
+        "a part of a sum forgotten",
+        "the norm at the end of a block adds all parts but one",
+        [
+            (
+                "shaders/residual_norm.wgsl",
+                "for (var part = 0u; part < PARTS - 1u; part++)",
+                "for (var part = 1u; part < PARTS - 1u; part++)",
+            )
+        ],
+        [
+            "hearth-kernels/lib::residual_norm::tests::residual_norm_of_awkward_shapes",
+            "hearth-gemma/suite::packed::the_variants_of_a_gpu_give_the_gradients_of_those_of_a_rasterizer",
+        ],
+    ),
+    Fault(
+        "part-of-a-prefix-key",
+        "training",
+        "a part of a prefix key's gradient forgotten",
+        "the gradient of norm and rotation adds all parts but one",
+        [
+            (
+                "shaders/qk_norm_rope.wgsl",
+                "for (var part = 0u; part < p.parts - 1u; part++)",
+                "for (var part = 1u; part < p.parts - 1u; part++)",
+            )
+        ],
+        [
+            "hearth-kernels/lib::qk_norm_rope::tests::gradients_in_parts_are_added_before_the_norm",
+        ],
+    ),
+    Fault(
         "attention-cap-gradient",
         "training",
         "gradient of attention's soft-cap left out",

@@ -1,5 +1,6 @@
-// How many f32 multiply-adds per second the device can do: 32 independent chains per invocation,
-// nothing is read.
+// How many multiply-adds per second the device can do, of f32 or f16, whichever Number is: 32 independent chains per
+// invocation, nothing is read.
+// Prepend: alias Number = f32; or f16, which has to be enabled.
 
 struct Params {
     rounds: u32,   // of 128 multiply-adds per invocation
@@ -15,9 +16,9 @@ override WG: u32 = 64u;
 
 @compute @workgroup_size(WG)
 fn ceiling_fma(@builtin(global_invocation_id) id: vec3<u32>) {
-    let m = vec4<f32>(p.factor);
-    let c = vec4<f32>(p.summand);
-    var a = vec4<f32>(p.start) + vec4<f32>(0.0, 1.0, 2.0, 3.0);
+    let m = vec4<Number>(Number(p.factor));
+    let c = vec4<Number>(Number(p.summand));
+    var a = vec4<Number>(Number(p.start)) + vec4<Number>(0.0, 1.0, 2.0, 3.0);
     var b = a + 4.0;
     var d = a + 8.0;
     var e = a + 12.0;
@@ -37,5 +38,5 @@ fn ceiling_fma(@builtin(global_invocation_id) id: vec3<u32>) {
             i = fma(i, m, c);
         }
     }
-    y[id.x] = a + b + d + e + f + g + h + i;
+    y[id.x] = vec4<f32>(a + b + d + e + f + g + h + i);
 }

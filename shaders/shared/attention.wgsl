@@ -1,4 +1,5 @@
-// Shared by the attention kernels: parameters, the keys that a token attends to, soft-capping.
+// Shared by the attention kernels: parameters, the keys that a token attends to, soft-capping, sums that a workgroup
+// shares.
 
 struct Params {
     tokens: u32,      // T
@@ -10,9 +11,31 @@ struct Params {
     scale: f32,
     softcap: f32,     // 0: none
     first_group: u32, // index of the first workgroup, where a launch is split
+    // attention_backward_dkv:
+    parts: u32,       // of the rows of the first keys
+    split_keys: u32,  // those keys, of whole workgroups; 0: none
+    part_rows: u32,   // rows of a part
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
+
+override WG: u32 = 64u;      // invocations, and keys or rows per tile, a power of two
+override SLICES: u32 = 1u;   // invocations that share a result; WG / SLICES is at least D / 4 and 4
+
+// Of a tile's keys or rows, for up to four heads or keys: scores or their gradients. In the end, sums of the slices.
+var<workgroup> scores: array<vec4<f32>, WG>;
+
+// The sum of all slices' values, in order, for the first slice.
+fn added(lane: u32, value: vec4<f32>) -> vec4<f32> {
+    workgroupBarrier();
+    scores[lane] = value;
+    workgroupBarrier();
+    var sum = vec4<f32>();
+    for (var i = lane % (WG / SLICES); i < WG; i += WG / SLICES) {
+        sum += scores[i];
+    }
+    return sum;
+}
 
 // The keys that a token attends to: a range of the prefix, then one of its own segment, as one list.
 struct Seen {

@@ -28,6 +28,7 @@ struct Params {
     z_stride4: u32,     // vec4s from one token of Z to the next
     z_first4: u32,      // first vec4 of a token of Z
     lora_scale: f32,    // s
+    part4: u32,         // fours of the sum (see matmul_tiled) in each part of it
     first_group_x: u32, // index of the first workgroup, where a launch is split
     first_group_y: u32,
 }

@@ -327,6 +327,7 @@ impl Gemm {
             low_rank: None,
             add: false,
             geglu: None,
+            parts: None,
         };
         matmul::record(&mut c, &variants, &op);
         gpu.run(&c).await?;

@@ -12,6 +12,7 @@ use hearth_kernels::{
     attention_backward_dq::AttentionBackwardDq,
     lora_dz::{self, LoraDz},
     lora_grad::{self, Group, LoraGrad},
+    matmul::Parts,
     matmul_backward::{self, LowRankBackward, MatmulBackward},
     qk_norm_rope::Direction,
     residual_norm_backward::{self, ResidualNormBackward},
@@ -84,7 +85,8 @@ impl Model {
         // layer's attention.
         let d_x = if ws.chosen.is_some() { &g.d_x_chosen } else { &g.d_x };
         let x = ws.x(layers);
-        self.d_norm(c, x, &self.weights.final_norm, &g.d_c, d_x, ws.chosen_count(), false);
+        let gain = &self.weights.final_norm;
+        self.d_norm(c, x, gain, (&g.d_c, None), d_x, ws.chosen_count(), false);
         for layer in (lowest..layers).rev() {
             let kept = ws.sizes.training == Some(Activations::Keep);
             // The last layer's activations are still available from the forward pass.
@@ -114,9 +116,9 @@ impl Model {
         match &ws.chosen {
             Some(chosen) if last => {
                 let rows = chosen.len() as u32;
-                self.backward_mlp(c, ws, g, index, pass, &g.d_x_chosen, rows);
-                let mlp_norm = &self.weights.layers[index].mlp_norm;
-                self.d_norm(c, &a.mid_chosen, mlp_norm, &g.d_h, &g.d_x_chosen, rows, true);
+                let parts = self.backward_mlp(c, ws, g, index, pass, &g.d_x_chosen, rows);
+                let (mlp_norm, d_h) = (&self.weights.layers[index].mlp_norm, (&g.d_h, parts));
+                self.d_norm(c, &a.mid_chosen, mlp_norm, d_h, &g.d_x_chosen, rows, true);
                 let (tokens, columns) = (ws.token_count(), self.config.hidden as u32);
                 let (lists, d_y, d_x) = (&ws.lists, &g.d_x_chosen, &g.d_x);
                 scatter_rows::record(
@@ -126,8 +128,8 @@ impl Model {
                 self.d_post_attention(c, ws, g, index);
             }
             _ => {
-                self.backward_mlp(c, ws, g, index, pass, &g.d_x, ws.token_count());
-                self.d_between(c, ws, g, index);
+                let parts = self.backward_mlp(c, ws, g, index, pass, &g.d_x, ws.token_count());
+                self.d_between(c, ws, g, index, parts);
             }
         }
         self.backward_attention(c, ws, g, index, pass, (below, lowest));
@@ -138,32 +140,40 @@ impl Model {
     fn d_post_attention(&self, c: &mut Commands, ws: &Workspace, g: &Gradients, index: usize) {
         if let Some(post) = &self.weights.layers[index].post_attention_norm {
             let y = &ws.layer(index).attention_out;
-            self.d_norm(c, y, post, &g.d_x, &g.d_c, ws.token_count(), false);
+            self.d_norm(c, y, post, (&g.d_x, None), &g.d_c, ws.token_count(), false);
         }
     }
 
     /// Records the gradients of the norm before the MLP (`d_x +=`), and of the one on attention's output.
-    fn d_between(&self, c: &mut Commands, ws: &Workspace, g: &Gradients, index: usize) {
-        let (w, a, t) = (&self.weights.layers[index], ws.layer(index), ws.token_count());
-        match &w.post_attention_norm {
-            Some(post) => {
-                self.d_residual_norm(c, g, [&a.attention_out, &a.mid], [post, &w.mlp_norm], t);
-            }
-            None => self.d_norm(c, &a.mid, &w.mlp_norm, &g.d_h, &g.d_x, t, true),
-        }
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "the rows and their stream depend on the layer")]
-    fn backward_mlp(
+    fn d_between(
         &self,
         c: &mut Commands,
         ws: &Workspace,
         g: &Gradients,
         index: usize,
+        parts: Option<Parts>,
+    ) {
+        let (w, a, t) = (&self.weights.layers[index], ws.layer(index), ws.token_count());
+        match &w.post_attention_norm {
+            Some(post) => {
+                let gains = [post, &w.mlp_norm];
+                self.d_residual_norm(c, g, [&a.attention_out, &a.mid], parts, gains, t);
+            }
+            None => self.d_norm(c, &a.mid, &w.mlp_norm, (&g.d_h, parts), &g.d_x, t, true),
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the rows and their stream depend on the layer")]
+    fn backward_mlp<'a>(
+        &self,
+        c: &mut Commands,
+        ws: &'a Workspace,
+        g: &Gradients,
+        index: usize,
         pass: BackwardPass,
         d_x: &Slice,
         rows: u32,
-    ) {
+    ) -> Option<Parts<'a>> {
         let (w, a) = (&self.weights.layers[index], ws.layer(index));
         let step = Step { ws, g, pass, layer: index, tokens: rows };
         let kept = ws.sizes.training == Some(Activations::Keep);
@@ -171,7 +181,7 @@ impl Model {
             Some(post) => {
                 // The layer above has already done this if this layer's activations were kept.
                 if !kept || index + 1 == self.config.layers.len() {
-                    self.d_norm(c, &a.mlp_out, post, d_x, &g.d_c, rows, false);
+                    self.d_norm(c, &a.mlp_out, post, (d_x, None), &g.d_c, rows, false);
                 }
                 &g.d_c
             }
@@ -180,11 +190,11 @@ impl Model {
         let down = Outputs { projection: Projection::Down, x: &a.act, d_y: d_out };
         self.d_low_rank(c, step, down);
         // From here on, `gate_up` holds its gradient.
-        self.d_inputs(c, step, down, &g.d_act, Some(&a.gate_up));
+        self.d_inputs(c, step, down, &g.d_act, Some(&a.gate_up), None);
         let gate_up = Outputs { projection: Projection::Gate, x: &a.h_mlp, d_y: &a.gate_up };
         self.d_low_rank(c, step, gate_up);
         self.d_factors(c, step, [gate_up, down]);
-        self.d_inputs(c, step, gate_up, &g.d_h, None);
+        self.d_inputs(c, step, gate_up, &g.d_h, None, self.parts(ws, index))
     }
 
     fn backward_attention(
@@ -203,9 +213,10 @@ impl Model {
         let d_out = if w.post_attention_norm.is_some() { &g.d_c } else { &g.d_x };
         let o = Outputs { projection: Projection::O, x: &a.o, d_y: d_out };
         self.d_low_rank(c, step, o);
-        self.d_inputs(c, step, o, &g.d_o, None);
-        self.d_attend(c, ws, g, index);
-        self.rotate(c, ws, index, [&g.d_q, &g.d_k], Direction::Backward { d_qkv: &g.d_qkv });
+        self.d_inputs(c, step, o, &g.d_o, None, None);
+        let parts = self.d_attend(c, ws, g, index);
+        let direction = Direction::Backward { d_qkv: &g.d_qkv, parts };
+        self.rotate(c, ws, index, [&g.d_q, &g.d_k], direction);
         let qkv = Outputs { projection: Projection::Q, x: &a.h, d_y: &g.d_qkv };
         self.d_low_rank(c, step, qkv);
         self.d_factors(c, step, [qkv, o]);
@@ -213,13 +224,13 @@ impl Model {
         if lowest {
             return;
         }
-        self.d_inputs(c, step, qkv, &g.d_h, None);
+        let parts = self.d_inputs(c, step, qkv, &g.d_h, None, self.parts(ws, index));
         let below = below.map(|below| (&self.weights.layers[below].post_mlp_norm, ws.layer(below)));
         match below {
             Some((Some(post), below)) => {
-                self.d_residual_norm(c, g, [&below.mlp_out, x], [post, &w.input_norm], t);
+                self.d_residual_norm(c, g, [&below.mlp_out, x], parts, [post, &w.input_norm], t);
             }
-            _ => self.d_norm(c, x, &w.input_norm, &g.d_h, &g.d_x, t, true),
+            _ => self.d_norm(c, x, &w.input_norm, (&g.d_h, parts), &g.d_x, t, true),
         }
     }
 
@@ -229,16 +240,25 @@ impl Model {
         c: &mut Commands,
         g: &Gradients,
         [x, out]: [&Slice; 2],
+        parts: Option<Parts>,
         [post, gain]: [&Slice; 2],
         rows: u32,
     ) {
         let (columns, eps) = (self.config.hidden as u32, self.config.norm_eps);
         let (d_h, d_x, d_y) = (&g.d_h, &g.d_x, &g.d_c);
-        let op = ResidualNormBackward { x, out, post, gain, d_h, d_x, d_y, rows, columns, eps };
+        let op =
+            ResidualNormBackward { x, out, post, gain, d_h, parts, d_x, d_y, rows, columns, eps };
         residual_norm_backward::record(c, &op);
     }
 
-    fn d_attend(&self, c: &mut Commands, ws: &Workspace, g: &Gradients, index: usize) {
+    /// Records the gradients of attention's inputs, and says in which parts those of keys and values come.
+    fn d_attend(
+        &self,
+        c: &mut Commands,
+        ws: &Workspace,
+        g: &Gradients,
+        index: usize,
+    ) -> attention_backward_dkv::Parts {
         let a = ws.layer(index);
         let shape = self.attention_shape(ws, index);
         let tokens_meta = &ws.meta;
@@ -248,24 +268,27 @@ impl Model {
             &self.variants,
             &AttentionBackwardDq { shape, q, k, v, tokens_meta, d_o, o: &a.o, rows, d_q: &g.d_q },
         );
+        let parts = attention_backward_dkv::Parts::of(&self.variants, &shape);
         let (d_k, d_qkv) = (&g.d_k, &g.d_qkv);
         attention_backward_dkv::record(
             c,
             &self.variants,
-            &AttentionBackwardDkv { shape, q, k, v, tokens_meta, d_o, rows, d_k, d_qkv },
+            &AttentionBackwardDkv { shape, q, k, v, tokens_meta, d_o, rows, d_k, parts, d_qkv },
         );
+        parts
     }
 
     /// Records dX = dY W + dZ A for the projections of one input; with `gate_up`, their input is its GeGLU, and
-    /// `gate_up` becomes its gradient instead.
-    fn d_inputs(
+    /// `gate_up` becomes its gradient instead. Returns the parts in which `d_x` comes, where they are allowed and it does.
+    fn d_inputs<'a>(
         &self,
         c: &mut Commands,
         step: Step,
         outputs: Outputs,
         d_x: &Slice,
         gate_up: Option<&Slice>,
-    ) {
+        parts: Option<Parts<'a>>,
+    ) -> Option<Parts<'a>> {
         let Step { g, pass, layer, tokens, .. } = step;
         let (lora, group) = (pass.lora, outputs.projection.group());
         let w = self.weights.layers[layer].group(group);
@@ -285,13 +308,15 @@ impl Model {
         });
         // One run has all targets. Other runs follow, each with the rows of one projection.
         let mut terms = terms.map(Some).collect::<Vec<_>>();
-        let parts: Vec<_> = match terms.len() {
+        let ranges: Vec<_> = match terms.len() {
             0 | 1 => std::iter::once(0..w.rows).collect(),
             _ => Projection::GROUPS[group].iter().map(|p| p.rows(&self.config)).collect(),
         };
-        terms.resize(parts.len(), None);
-        let last = parts.len() - 1;
-        for (index, (rows, low_rank)) in parts.into_iter().zip(terms).enumerate() {
+        terms.resize(ranges.len(), None);
+        let last = ranges.len() - 1;
+        let parts = parts.filter(|_| last == 0);
+        let mut count = 1;
+        for (index, (rows, low_rank)) in ranges.into_iter().zip(terms).enumerate() {
             let (d_y, y_stride, y_first) = (outputs.d_y, w.rows, rows.start);
             let add = add || index > 0;
             let geglu = gate_up.filter(|_| index == last);
@@ -306,9 +331,11 @@ impl Model {
                 low_rank,
                 add,
                 geglu,
+                parts,
             };
-            matmul_backward::record(c, &self.variants, &op);
+            count = matmul_backward::record(c, &self.variants, &op);
         }
+        parts.and_then(|parts| parts.made(count))
     }
 
     /// Records dX = dZ A through the mask of every target of a group. `false` if there is none.
@@ -329,6 +356,7 @@ impl Model {
                 low_rank: None,
                 add: false,
                 geglu: None,
+                parts: None,
             };
             matmul_backward::record(c, &self.variants, &op);
             let (site, columns) = ((layer, run.targets[0].0), a.columns as usize);
@@ -411,7 +439,7 @@ impl Model {
         c: &mut Commands,
         x: &Slice,
         gain: &Slice,
-        d_y: &Slice,
+        (d_y, parts): (&Slice, Option<Parts>),
         d_x: &Slice,
         rows: u32,
         add: bool,
@@ -419,7 +447,7 @@ impl Model {
         let (columns, eps) = (self.config.hidden as u32, self.config.norm_eps);
         rms_norm_backward::record(
             c,
-            &RmsNormBackward { x, gain, d_y, d_x, rows, columns, eps, add },
+            &RmsNormBackward { x, gain, d_y, parts, d_x, rows, columns, eps, add },
         );
     }
 }

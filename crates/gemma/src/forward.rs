@@ -10,7 +10,7 @@ use hearth_kernels::{
     attention::{self, Attention, Shape, visible_pairs},
     embed::{self, Embed},
     gather_rows::{self, GatherRows},
-    matmul::{self, LowRank, Matmul},
+    matmul::{self, LowRank, Matmul, Parts},
     matrix::Matrix,
     qk_norm_rope::{self, Direction, HeadNorm, QkNormRope},
     residual_norm::{self, ResidualNorm},
@@ -125,15 +125,16 @@ impl Model {
         let (w, a, x) = (&self.weights.layers[index], ws.layer(index), ws.x(index));
         let t = ws.token_count();
         let project = |c: &mut Commands, p: Projection, x: &Slice, y: &Slice, end| {
-            self.project(c, ws, pass, (index, p.group()), x, y, t, end);
+            self.project(c, ws, pass, (index, p.group()), x, y, t, end)
         };
-        project(c, Projection::Q, &a.h, ws.qkv(index), End::Store);
+        project(c, Projection::Q, &a.h, ws.qkv(index), End::Store(None));
         self.rotate(c, ws, index, [&a.q, &a.k], Direction::Forward { v: &a.v });
         self.attend(c, ws, index, cache);
         if let Some(post) = &w.post_attention_norm {
             let y = &a.attention_out;
-            project(c, Projection::O, &a.o, y, End::Store);
-            self.residual_norm(c, [y, x], [post, &w.mlp_norm], [&a.mid, &a.h_mlp], t);
+            let end = End::Store(self.parts(ws, index));
+            let parts = project(c, Projection::O, &a.o, y, end);
+            self.residual_norm(c, [y, x], parts, [post, &w.mlp_norm], [&a.mid, &a.h_mlp], t);
         } else {
             c.copy(x, &a.mid, 0, 4 * u64::from(t) * self.config.hidden as u64);
             project(c, Projection::O, &a.o, &a.mid, End::Add);
@@ -198,29 +199,25 @@ impl Model {
     ) {
         let (w, a, out) = (&self.weights.layers[index], ws.layer(index), ws.x(index + 1));
         let project = |c: &mut Commands, p: Projection, x: &Slice, y: &Slice, end| {
-            self.project(c, ws, pass, (index, p.group()), x, y, rows, end);
+            self.project(c, ws, pass, (index, p.group()), x, y, rows, end)
         };
         let LayerActivations { h_mlp, gate_up, act, mlp_out, .. } = a;
 
         project(c, Projection::Gate, h_mlp, gate_up, End::Geglu(act));
-        let follows = next.then(|| match self.weights.layers.get(index + 1) {
+        let (gain, h) = match self.weights.layers.get(index + 1) {
             Some(layer) => (&layer.input_norm, &ws.layer(index + 1).h),
             None => (&self.weights.final_norm, &ws.hidden),
-        });
+        };
+        // A layer that is computed again for backward has its own `h` there.
+        let h = ws.gradients.as_ref().filter(|_| !next).map_or(h, |g| &g.d_h);
         if let Some(post) = &w.post_mlp_norm {
-            project(c, Projection::Down, act, mlp_out, End::Store);
-            if let Some((gain, h)) = follows {
-                self.residual_norm(c, [mlp_out, mid], [post, gain], [out, h], rows);
-                return;
-            }
-            c.copy(mid, out, 0, 4 * u64::from(rows) * self.config.hidden as u64);
-            self.norm(c, mlp_out, post, out, rows, true);
+            let end = End::Store(self.parts(ws, index));
+            let parts = project(c, Projection::Down, act, mlp_out, end);
+            self.residual_norm(c, [mlp_out, mid], parts, [post, gain], [out, h], rows);
         } else {
             c.copy(mid, out, 0, 4 * u64::from(rows) * self.config.hidden as u64);
             project(c, Projection::Down, act, out, End::Add);
-            if let Some((gain, h)) = follows {
-                self.norm(c, out, gain, h, rows, false);
-            }
+            self.norm(c, out, gain, h, rows, false);
         }
     }
 
@@ -262,12 +259,13 @@ impl Model {
         &self,
         c: &mut Commands,
         [x, residual]: [&Slice; 2],
+        parts: Option<Parts>,
         [post, gain]: [&Slice; 2],
         [out, h]: [&Slice; 2],
         rows: u32,
     ) {
         let (columns, eps) = (self.config.hidden as u32, self.config.norm_eps);
-        let op = ResidualNorm { x, residual, post, gain, out, h, rows, columns, eps };
+        let op = ResidualNorm { x, parts, residual, post, gain, out, h, rows, columns, eps };
         residual_norm::record(c, &op);
     }
 
@@ -294,6 +292,7 @@ impl Model {
             low_rank: None,
             add: false,
             geglu: None,
+            parts: None,
         };
         matmul::record(c, &self.variants, &op);
         if let Some(softcap) = self.config.final_softcap {
@@ -329,14 +328,26 @@ impl Model {
                 low_rank: None,
                 add: false,
                 geglu: None,
+                parts: None,
             };
             matmul::record(c, &self.variants, &op);
         }
     }
 
-    /// Records `y = x Wᵀ` for the projections of one input, side by side in y, with the adapter's terms.
+    /// Where the products that end a block may put the parts of their sums: what no step needs at that time.
+    pub(crate) fn parts<'a>(&self, ws: &'a Workspace, layer: usize) -> Option<Parts<'a>> {
+        let others = match &ws.gradients {
+            Some(g) => &g.d_act,
+            None => &ws.layer(layer).gate_up,
+        };
+        let count = 1 + self.config.intermediate / self.config.hidden;
+        Some(Parts { others, count: count as u32 })
+    }
+
+    /// Records `y = x Wᵀ` for the projections of one input, side by side in y, with the adapter's terms. Returns the parts in
+    /// which y comes, if it does.
     #[expect(clippy::too_many_arguments, reason = "one line a group reads best")]
-    fn project(
+    fn project<'a>(
         &self,
         c: &mut Commands,
         ws: &Workspace,
@@ -345,8 +356,8 @@ impl Model {
         x: &Slice,
         y: &Slice,
         tokens: u32,
-        end: End,
-    ) {
+        end: End<'a>,
+    ) -> Option<Parts<'a>> {
         self.low_rank_inputs(c, ws, pass, (layer, group), x, tokens);
         let w = self.weights.layers[layer].group(group);
         let mut runs = pass.lora.map_or(Vec::new(), |lora| lora.runs(layer, group, true));
@@ -357,8 +368,10 @@ impl Model {
         let parts: Vec<(Range<u32>, Option<&Run>)> = match &runs[..] {
             [] => vec![(0..w.rows, None)],
             [run] => vec![(0..w.rows, Some(run))],
-            runs => self.parts(group, runs),
+            runs => self.rows_of_runs(group, runs),
         };
+        let whole = parts.len() == 1;
+        let mut in_parts = None;
         for (rows, run) in parts {
             let targets: Vec<_> = run.map_or(Vec::new(), |run| self.target_rows(run, rows.start));
             let low_rank = pass.lora.zip(run);
@@ -373,19 +386,22 @@ impl Model {
                 scale: lora.layout.config.scale(),
             });
             let y_first = rows.start;
-            let (add, geglu) = match end {
-                End::Store => (false, None),
-                End::Add => (true, None),
-                End::Geglu(act) => (false, Some(act)),
+            let (add, geglu, allowed) = match end {
+                End::Store(parts) => (false, None, parts.filter(|_| whole)),
+                End::Add => (true, None, None),
+                End::Geglu(act) => (false, Some(act), None),
             };
+            let (y_stride, parts) = (w.rows, allowed);
             let op =
-                Matmul { x, w, y, tokens, rows, y_stride: w.rows, y_first, low_rank, add, geglu };
-            matmul::record(c, &self.variants, &op);
+                Matmul { x, w, y, tokens, rows, y_stride, y_first, low_rank, add, geglu, parts };
+            let count = matmul::record(c, &self.variants, &op);
+            in_parts = allowed.and_then(|parts| parts.made(count));
         }
+        in_parts
     }
 
     /// The rows of each projection of a group, with the run that it is the only target of.
-    pub(crate) fn parts<'a>(
+    pub(crate) fn rows_of_runs<'a>(
         &self,
         group: usize,
         runs: &'a [Run],
@@ -409,8 +425,8 @@ impl Model {
 /// What a group's products are for.
 #[derive(Clone, Copy)]
 enum End<'a> {
-    /// `y =`
-    Store,
+    /// `y =`, in parts where that is allowed
+    Store(Option<Parts<'a>>),
     /// `y +=`
     Add,
     /// `y =`, and `act = gelu(gate) · up`

@@ -2,7 +2,7 @@
 //! uses the first part of it.
 
 use hearth_gpu::{Gpu, Slice};
-use hearth_kernels::{matrix::Matrix, scatter_rows};
+use hearth_kernels::{attention_backward_dkv, matrix::Matrix, scatter_rows};
 
 use crate::{
     Config, LoraConfig, ModelError,
@@ -86,7 +86,7 @@ pub struct Gradients<B = Slice> {
     pub d_o: B,
     /// Of the queries, `(T, H·D)`.
     pub d_q: B,
-    /// Of the keys, `(T, G·D)`.
+    /// Of the keys, `(T, G·D)`, and behind them those of the first keys and values that come in parts, `(2T, G·D)`.
     pub d_k: B,
     /// Of queries, keys and values before norm and rotation, `(T, (H + 2G)·D)`.
     pub d_qkv: B,
@@ -211,7 +211,7 @@ impl<B> Gradients<B> {
             d_act: memory.numbers("d_act", t, f)?,
             d_o: memory.numbers("d_o", t, q)?,
             d_q: memory.numbers("d_q", t, q)?,
-            d_k: memory.numbers("d_k", t, kv)?,
+            d_k: memory.numbers("d_k", t, attention_backward_dkv::MOST_ROWS * kv)?,
             d_qkv: memory.numbers("d_qkv", t, q + 2 * kv)?,
             d_z: memory.numbers("d_z", t, Projection::ALL.len() * rank)?,
         })
@@ -281,8 +281,11 @@ pub(crate) fn tokens_that_fit(
 ) -> usize {
     let sizes = Sizes { tokens: 1, chosen: 1, lora: lora.cloned(), training: None };
     let w = Widths::new(config, &sizes);
-    let widest =
-        [w.c, 2 * w.f, w.q + 2 * w.kv, 2 * w.heads, 7 * w.rank].into_iter().max().unwrap_or(1);
+    let d_k = attention_backward_dkv::MOST_ROWS;
+    let widest = [w.c, 2 * w.f, w.q + 2 * w.kv, d_k * w.kv, 2 * w.heads, 7 * w.rank]
+        .into_iter()
+        .max()
+        .unwrap_or(1);
     let fitting = max_binding / (4 * widest.max(1) as u64);
     wanted.min(usize::try_from(fitting).unwrap_or(usize::MAX)).max(1)
 }

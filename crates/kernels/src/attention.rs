@@ -66,9 +66,17 @@ pub(crate) struct Params {
     scale: f32,
     softcap: f32,
     first_group: u32,
+    parts: u32,
+    split_keys: u32,
+    part_rows: u32,
 }
 
 impl Params {
+    /// With the rows of the first keys divided into parts: see [`crate::attention_backward_dkv`].
+    pub(crate) fn in_parts(self, parts: u32, split_keys: u32, part_rows: u32) -> Self {
+        Self { parts, split_keys, part_rows, ..self }
+    }
+
     /// How launches are split; the first workgroups may take more than their share.
     pub(crate) fn split(front: (u32, u64)) -> Split {
         Split::Line { field: offset_of!(Self, first_group), front }
@@ -87,6 +95,9 @@ impl Shape {
             scale: self.scale,
             softcap: self.softcap,
             first_group: 0,
+            parts: 1,
+            split_keys: 0,
+            part_rows: 0,
         }
     }
 
@@ -146,6 +157,8 @@ pub struct Pairs {
     pub prefix_keys: u32,
     /// The largest number of keys that one token sees.
     pub longest: u32,
+    /// Tokens of the longest row, without the prefix.
+    pub longest_row: u32,
     /// Pairs whose key is one of `prefix_keys`: every row of the batch sees these, so they are most of the work.
     pub of_prefix: u64,
 }
@@ -162,6 +175,9 @@ pub fn visible_pairs(meta: &[TokenMeta], cached: u32, window: u32) -> Pairs {
         let prefix = m.prefix_end - m.prefix_end.min((m.position + 1).saturating_sub(window));
         let row = (own + 1 - m.own_start).min(window);
         pairs.all += u64::from(prefix) + u64::from(row);
+        if own >= prefix_keys {
+            pairs.longest_row = pairs.longest_row.max(own + 1 - m.own_start);
+        }
         pairs.longest = pairs.longest.max(prefix + row);
         if cached == 0 {
             pairs.of_prefix += u64::from(if own < prefix_keys { row } else { prefix });
@@ -189,15 +205,10 @@ pub struct Attention<'a> {
     pub rows: &'a Slice,
 }
 
-/// Invocations that share a result: on a GPU, four times as many of them are busy; a CPU rasterizer has no use for that.
-pub(crate) fn slices(variants: &Variants) -> u32 {
-    if variants.software { 1 } else { 4 }
-}
-
 /// Records `o =` and `rows =`.
 pub fn record(commands: &mut Commands, variants: &Variants, op: &Attention) {
     let shape = &op.shape;
-    let slices = slices(variants);
+    let slices = variants.attention_slices();
     let workgroup = shape.workgroup(slices);
     // The maximum of a tile's scores.
     let maximum = match slices {

@@ -1,12 +1,13 @@
-//! Gradients of attention's keys and values: `dV = Pᵀ · dO`, `dK = dSᵀ · Q`. A prefix key sums
-//! over every row of the batch.
+//! Gradients of attention's keys and values: `dV = Pᵀ · dO`, `dK = dSᵀ · Q`. A prefix key sums over every row of the
+//! batch. On a GPU, the rows of these keys are divided into parts that do not depend on the device, and
+//! [`crate::qk_norm_rope`] adds the parts' sums in order.
 //!
 //! Source: Dao 2023, "FlashAttention-2", algorithm 2, with the derivative of the soft-cap.
 
 use hearth_gpu::{Commands, Slice};
 
 use crate::{
-    attention::{Params, Shape, TokenMeta, slices},
+    attention::{Params, Shape, TokenMeta},
     attention_backward_dq::pairs,
     grid::grid,
     shader::kernel,
@@ -35,8 +36,10 @@ pub struct AttentionBackwardDkv<'a> {
     pub d_o: &'a Slice,
     /// From [`attention_backward_dq`](crate::attention_backward_dq), pairs `(T, H)`.
     pub rows: &'a Slice,
-    /// Output, `(T, G, D)`.
+    /// Output, `(T, G, D)`, and behind it what [`Parts`] says.
     pub d_k: &'a Slice,
+    /// How the rows of the first keys are divided.
+    pub parts: Parts,
     /// Output, the last G·D columns of `(T, (H + 2G)·D)`: as the matmul that computes queries, keys and values lays
     /// them out.
     pub d_qkv: &'a Slice,
@@ -44,24 +47,78 @@ pub struct AttentionBackwardDkv<'a> {
 
 /// Keys per workgroup.
 const KEYS: u32 = 4;
+/// Rows of a part, at least: what a workgroup visits in one tile.
+const PART_ROWS: u32 = 256;
+
+/// How the rows of the prefix' keys are divided, each part with sums of its own. Those of the first go where other keys'
+/// sums go, those of the others behind the T rows of `d_k`: `(count - 1, keys, 2, G, D)`, keys' gradients and values'.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Parts {
+    /// How many; 1: they are not divided.
+    pub count: u32,
+    /// The keys at the beginning whose rows are divided: the prefix, and what shares a workgroup with it.
+    pub keys: u32,
+    /// Rows (a token and one of the heads that share a key head) of a part.
+    rows: u32,
+}
+
+impl Parts {
+    /// Not divided.
+    pub const WHOLE: Self = Self { count: 1, keys: 0, rows: 0 };
+
+    #[cfg(test)]
+    pub(crate) fn new(count: u32, keys: u32) -> Self {
+        Self { count, keys, rows: 0 }
+    }
+
+    /// On a GPU, one workgroup per key would visit all rows of the batch while others have nothing left to do.
+    pub fn of(variants: &Variants, shape: &Shape) -> Self {
+        let keys = shape.pairs.prefix_keys.next_multiple_of(KEYS);
+        let rows = shape.tokens * (shape.heads / shape.kv_heads);
+        if variants.software || keys == 0 {
+            return Self::WHOLE;
+        }
+        // No more than `MOST_ROWS` allows.
+        let count = rows.div_ceil(PART_ROWS).min(1 + shape.tokens / keys);
+        match count {
+            0 | 1 => Self::WHOLE,
+            _ => {
+                let of_part = rows.div_ceil(count).next_multiple_of(PART_ROWS);
+                Self { count: rows.div_ceil(of_part), keys, rows: of_part }
+            }
+        }
+    }
+}
+
+/// Rows of `d_k` for each token, with those of the parts: the keys of all parts but one, twice, are at most twice the
+/// tokens.
+pub const MOST_ROWS: usize = 3;
 
 /// Records `d_k =` and the values' columns of `d_qkv =`.
 pub fn record(commands: &mut Commands, variants: &Variants, op: &AttentionBackwardDkv) {
     let shape = &op.shape;
-    let slices = slices(variants);
+    let slices = variants.attention_slices();
+    let Parts { count: parts, keys, rows } = op.parts;
     let front = shape.pairs.prefix_keys.div_ceil(KEYS) * shape.kv_heads;
+    let params = shape.params().in_parts(parts, keys, rows);
+    let heads = shape.heads / shape.kv_heads;
+    // A key of a row is seen by the tokens of that row at most.
+    let visited = match parts {
+        1 => shape.tokens * heads,
+        _ => rows.max((shape.pairs.longest_row + KEYS) * heads),
+    };
     commands
         .dispatch(
             &KERNEL,
             &[("WG", shape.workgroup(slices)), ("SLICES", slices), ("KEYS", KEYS)],
-            &shape.params(),
+            &params,
             &[op.q, op.k, op.v, op.tokens_meta, op.d_o, op.rows, op.d_k, op.d_qkv]
                 .map(Slice::clone),
-            grid(shape.tokens.div_ceil(KEYS) * shape.kv_heads),
+            grid(shape.tokens.div_ceil(KEYS) * shape.kv_heads + (parts - 1) * front),
             shape.cost(4),
         )
-        .split(Params::split((front, shape.cost_of(shape.pairs.of_prefix, 4))))
-        .serial(shape.turns(shape.tokens * shape.heads / shape.kv_heads, slices, 2 * KEYS));
+        .split(Params::split((parts * front, shape.cost_of(shape.pairs.of_prefix, 4))))
+        .serial(shape.turns(visited, slices, 2 * KEYS));
 }
 
 /// The same on the CPU in f64, from q, k, v and d_o alone: d_k and d_v, `(T, G, D)`.

@@ -6,7 +6,7 @@
 use hearth_gpu::{Commands, Slice};
 
 use crate::{
-    attention::{self, Params, Shape, TokenMeta, dot, scores, slices},
+    attention::{self, Params, Shape, TokenMeta, dot, scores},
     grid::grid,
     shader::kernel,
     variants::Variants,
@@ -43,7 +43,7 @@ pub struct AttentionBackwardDq<'a> {
 /// Records `d_q =`, and the second number of every row.
 pub fn record(commands: &mut Commands, variants: &Variants, op: &AttentionBackwardDq) {
     let shape = &op.shape;
-    let slices = slices(variants);
+    let slices = variants.attention_slices();
     let workgroup = shape.workgroup(slices);
     let heads = shape.heads_together();
     commands

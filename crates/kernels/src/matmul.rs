@@ -11,7 +11,7 @@ use hearth_gpu::{Commands, Kernel, Slice, Split};
 
 use crate::{
     matrix::{Matrix, Slab},
-    shader::KernelByLayout,
+    shader::{KernelByLayout, kernel_by_layout},
     variants::{Tile, Variants, direct_workgroup},
 };
 
@@ -39,6 +39,7 @@ pub(crate) struct Params {
     pub(crate) z_stride4: u32,
     pub(crate) z_first4: u32,
     pub(crate) lora_scale: f32,
+    pub(crate) part4: u32,
     pub(crate) first_group_x: u32,
     pub(crate) first_group_y: u32,
 }
@@ -90,9 +91,58 @@ static DIRECT: Epilogues = epilogues!("matmul_direct");
 static SPLIT: Epilogues = epilogues!("matmul_split");
 /// Forward and backward.
 pub(crate) static TILED: Epilogues = epilogues!("matmul_tiled");
+/// The same with a sum in parts.
+pub(crate) static TILED_PARTS: KernelByLayout = kernel_by_layout!(
+    "matmul_tiled",
+    "_parts",
+    ["shared/matmul", "shared/matmul_parts"],
+    [Params, Read, Read, Read, Read, Read, Write, Write]
+);
+
+/// Where a matmul may put the parts of its sum: where its result has few columns, a GPU would be mostly idle otherwise.
+/// The kernel that reads the result adds them in order.
+#[derive(Clone, Copy)]
+pub struct Parts<'a> {
+    /// All parts but the first, `(count - 1, T, C)`.
+    pub others: &'a Slice,
+    /// The number of parts: at most, for the matmul; what it made of it, for who reads the result.
+    pub count: u32,
+}
+
+impl Parts<'_> {
+    /// What the matmul made of it: so many parts.
+    pub fn made(self, count: u32) -> Option<Self> {
+        (count > 1).then_some(Self { count, ..self })
+    }
+
+    /// The parts of a sum of `terms` terms for `columns` columns of the result, computed with this tile.
+    pub(crate) fn of(
+        most: Option<Self>,
+        variants: &Variants,
+        tile: Tile,
+        columns: u32,
+        terms: u32,
+    ) -> Option<Self> {
+        let most = most.filter(|_| matches!(tile, Tile::Tiled { .. }) && columns <= FEW_COLUMNS)?;
+        most.made((terms / variants.part_terms).min(most.count))
+    }
+
+    /// Fours in each part of a sum of `fours`, a multiple of `unit` and of what a step loads.
+    pub(crate) fn fours(of: Option<Self>, fours: u32, unit: u32) -> u32 {
+        of.map_or(fours, |parts| fours.div_ceil(parts.count).next_multiple_of(unit.max(4)))
+    }
+
+    pub(crate) fn count(of: Option<Self>) -> u32 {
+        of.map_or(1, |parts| parts.count)
+    }
+}
+
+/// Columns of a result that fill a GPU by themselves.
+const FEW_COLUMNS: u32 = 1024;
 
 pub(crate) fn kernels() -> Vec<&'static Kernel> {
-    [&DIRECT, &SPLIT, &TILED].into_iter().flat_map(|kernel| kernel.all()).collect()
+    let whole = [&DIRECT, &SPLIT, &TILED].into_iter().flat_map(|kernel| kernel.all());
+    whole.chain(TILED_PARTS.all()).collect()
 }
 
 /// The largest number of projections of one input.
@@ -141,24 +191,32 @@ pub struct Matmul<'a> {
     /// act, `(T, N / 2)`: `act = gelu(gate) · up`, if W's rows are those of gate and then those of up, and Y `(T, N)` is
     /// both. Computed with up's rows, after gate's, if not all of them are computed. Not with `add`.
     pub geglu: Option<&'a Slice>,
+    /// Whether the sum may come in parts. Not with `geglu`.
+    pub parts: Option<Parts<'a>>,
 }
 
-/// Records the matmul: `Y =`, or `Y +=` with `add`; and act, if wanted. One dispatch per slab.
-pub fn record(commands: &mut Commands, variants: &Variants, op: &Matmul) {
+/// Records the matmul: `Y =`, or `Y +=` with `add`; and act, if wanted. One dispatch per slab. Returns the number of
+/// parts in which Y comes.
+pub fn record(commands: &mut Commands, variants: &Variants, op: &Matmul) -> u32 {
+    let columns = op.rows.end - op.rows.start;
+    let tile = variants.tile(op.tokens, columns);
+    let parts = op.parts.filter(|_| op.geglu.is_none());
+    let parts = Parts::of(parts, variants, tile, columns, op.w.columns);
     for (slab, rows) in op.w.slabs_in(&op.rows) {
-        record_rows(commands, variants, op, slab, rows.start, rows.end);
+        record_rows(commands, tile, parts, op, slab, rows.start, rows.end);
     }
+    Parts::count(parts)
 }
 
 fn record_rows(
     commands: &mut Commands,
-    variants: &Variants,
+    tile: Tile,
+    parts: Option<Parts>,
     op: &Matmul,
     slab: &Slab,
     start: u32,
     end: u32,
 ) {
-    let tile = variants.tile(op.tokens, op.rows.end - op.rows.start);
     let rows = end - start;
     let k4 = op.w.columns / 4;
     let rank4 = op.low_rank.map_or(0, |low| low.rank / 4);
@@ -166,7 +224,9 @@ fn record_rows(
     let mut constants = slab.constants();
     let paired = rows == op.w.rows;
     let act = op.geglu.filter(|_| paired || slab.first_row + start >= op.w.rows / 2);
-    let (kernel, workgroups, serial) = match tile {
+    // Weights that share a scale are in one part.
+    let part4 = Parts::fours(parts, k4, slab.group() / 4);
+    let (kernels, workgroups, serial) = match tile {
         Tile::Direct { tokens } => {
             let (across, down) = (rows.div_ceil(4), op.tokens.div_ceil(tokens));
             let (wn, wt) = direct_workgroup(across);
@@ -180,8 +240,9 @@ fn record_rows(
         }
         Tile::Tiled { gm, gn, bk } => {
             constants.extend([("GM", gm), ("GN", gn), ("BK", bk), ("BACKWARD", 0)]);
-            let turns = k4.div_ceil(bk) + all_rank4.div_ceil(bk);
-            (&TILED, [rows.div_ceil(8 * gn), op.tokens.div_ceil(8 * gm), 1], turns)
+            let turns = part4.div_ceil(bk) + all_rank4.div_ceil(bk);
+            let down = op.tokens.div_ceil(8 * gm) * Parts::count(parts);
+            (&TILED, [rows.div_ceil(8 * gn), down, 1], turns)
         }
     };
     constants.extend([("LORA", op.low_rank.is_some().into()), ("ADD", op.add.into())]);
@@ -212,6 +273,7 @@ fn record_rows(
         z_stride4: op.low_rank.map_or(0, |low| low.z_stride / 4),
         z_first4: op.low_rank.map_or(0, |low| low.z_first / 4),
         lora_scale: scale,
+        part4,
         first_group_x: 0,
         first_group_y: 0,
     };
@@ -220,16 +282,15 @@ fn record_rows(
         constants.push(("PAIRED", paired.into()));
         bindings.push(act.clone());
     }
+    let mut kernel = kernels.of(act.is_some());
+    if let Some(parts) = parts {
+        kernel = &TILED_PARTS;
+        constants.push(("PARTS", parts.count));
+        bindings.push(parts.others.clone());
+    }
     let cost = 2 * u64::from(op.tokens) * u64::from(rows) * u64::from(op.w.columns);
     commands
-        .dispatch(
-            kernel.of(act.is_some()).of(slab.layout),
-            &constants,
-            &params,
-            &bindings,
-            workgroups,
-            cost,
-        )
+        .dispatch(kernel.of(slab.layout), &constants, &params, &bindings, workgroups, cost)
         .split(Params::split())
         .serial(serial);
 }

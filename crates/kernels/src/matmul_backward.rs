@@ -6,7 +6,7 @@ use std::ops::Range;
 use hearth_gpu::{Commands, Kernel, Slice};
 
 use crate::{
-    matmul::{Epilogues, Params, TILED, epilogues},
+    matmul::{Epilogues, Params, Parts, TILED, TILED_PARTS, epilogues},
     matrix::Matrix,
     variants::{Tile, Variants, direct_tokens, direct_workgroup},
 };
@@ -55,14 +55,19 @@ pub struct MatmulBackward<'a> {
     /// gate and up, `(T, 2K)`, if X is `gelu(gate) · up`: they become their gradients. dX is not written then, only
     /// what it holds is added.
     pub geglu: Option<&'a Slice>,
+    /// Whether the sum may come in parts. Not with `geglu`.
+    pub parts: Option<Parts<'a>>,
 }
 
 /// Records the gradient of a matmul's input: `dX =`, or `dX +=` with `add`; or the gradients of gate and up, if wanted.
-/// One dispatch per slab.
-pub fn record(commands: &mut Commands, variants: &Variants, op: &MatmulBackward) {
+/// One dispatch per slab. Returns the number of parts in which dX comes.
+pub fn record(commands: &mut Commands, variants: &Variants, op: &MatmulBackward) -> u32 {
     debug_assert!([op.rows.start, op.y_stride, op.y_first].iter().all(|n| n.is_multiple_of(4)));
     let k4 = op.w.columns / 4;
     let slabs: Vec<_> = op.w.slabs_in(&op.rows).collect();
+    let tile = variants.tile_backward(op.tokens, op.w.columns);
+    let parts = op.parts.filter(|_| op.geglu.is_none());
+    let parts = Parts::of(parts, variants, tile, op.w.columns, op.rows.end - op.rows.start);
     for (index, (slab, rows)) in slabs.iter().enumerate() {
         let first = index == 0;
         let gate_up = op.geglu.filter(|_| index + 1 == slabs.len());
@@ -72,11 +77,13 @@ pub fn record(commands: &mut Commands, variants: &Variants, op: &MatmulBackward)
         let (z, b) = low_rank.map_or((op.d_y, op.d_y), |low| (low.d_z, low.a));
         let count = rows.end - rows.start;
         let mut constants = slab.constants();
-        let (kernel, workgroups, serial) = match variants.tile(op.tokens, op.w.columns) {
+        let part4 = Parts::fours(parts, count.div_ceil(4), 1);
+        let (kernels, workgroups, serial) = match tile {
             Tile::Tiled { gm, gn, bk } => {
                 constants.extend([("GM", gm), ("GN", gn), ("BK", bk), ("BACKWARD", 1)]);
-                let turns = count.div_ceil(4 * bk) + rank4.div_ceil(bk);
-                (&TILED, [k4.div_ceil(2 * gn), op.tokens.div_ceil(8 * gm), 1], turns)
+                let turns = part4.div_ceil(bk) + rank4.div_ceil(bk);
+                let down = op.tokens.div_ceil(8 * gm) * Parts::count(parts);
+                (&TILED, [k4.div_ceil(2 * gn), down, 1], turns)
             }
             Tile::Direct { .. } | Tile::Split { .. } => {
                 let tokens = direct_tokens(op.tokens);
@@ -108,6 +115,7 @@ pub fn record(commands: &mut Commands, variants: &Variants, op: &MatmulBackward)
             z_stride4: low_rank.map_or(0, |low| low.z_stride / 4),
             z_first4: low_rank.map_or(0, |low| low.z_first / 4),
             lora_scale: 1.0,
+            part4,
             first_group_x: 0,
             first_group_y: 0,
         };
@@ -117,19 +125,19 @@ pub fn record(commands: &mut Commands, variants: &Variants, op: &MatmulBackward)
             constants.push(("PAIRED", 0));
             bindings.push(gate_up.clone());
         }
+        let mut kernel = kernels.of(gate_up.is_some());
+        if let Some(parts) = parts {
+            kernel = &TILED_PARTS;
+            constants.extend([("PARTS", parts.count), ("ADD_PARTS", (!first).into())]);
+            bindings.push(parts.others.clone());
+        }
         let cost = 2 * u64::from(op.tokens) * u64::from(count) * u64::from(op.w.columns);
         commands
-            .dispatch(
-                kernel.of(gate_up.is_some()).of(slab.layout),
-                &constants,
-                &params,
-                &bindings,
-                workgroups,
-                cost,
-            )
+            .dispatch(kernel.of(slab.layout), &constants, &params, &bindings, workgroups, cost)
             .split(Params::split())
             .serial(serial);
     }
+    Parts::count(parts)
 }
 
 /// `dY · W` on the CPU in f64; `d_y` is `(T, N)`, `w` `(N, K)`, the result `(T, K)`.
@@ -199,6 +207,7 @@ mod tests {
                 low_rank,
                 add,
                 geglu: None,
+                parts: None,
             };
             let mut commands = Commands::new();
             let variants = Variants { forced: tile, ..Variants::of(&gpu) };
@@ -256,7 +265,7 @@ mod tests {
                         Some(LowRankBackward { d_z: &dz_, z_stride: 12, z_first: 4, a: &a_, rank: 4 });
                     let op = MatmulBackward {
                         d_y: &dy_, w: &w, d_x: &dx_, tokens: t as u32, rows: 0..n as u32, y_stride: 24, y_first: 8,
-                        low_rank, add: false, geglu: None,
+                        low_rank, add: false, geglu: None, parts: None,
                     };
                     let mut commands = Commands::new();
                     record(&mut commands, &Variants { forced: Some(tile), ..Variants::of(&gpu) }, &op);
@@ -288,7 +297,7 @@ mod tests {
                             gpu.write(&pair_, 0, &gate_up);
                             let op = MatmulBackward {
                                 d_y: &dy_, w: &w, d_x: &dx_, tokens: t as u32, rows: 0..n as u32, y_stride: n as u32,
-                                y_first: 0, low_rank: None, add, geglu: Some(&pair_),
+                                y_first: 0, low_rank: None, add, geglu: Some(&pair_), parts: None,
                             };
                             let mut commands = Commands::new();
                             record(&mut commands, &Variants { forced: Some(tile), ..Variants::of(&gpu) }, &op);
@@ -316,6 +325,56 @@ mod tests {
             .await;
         }
 
+        async fn the_parts_of_a_gradient_add_up() {
+            for_each_profile(async |gpu| {
+                let mut numbers = Numbers::new(5);
+                // Slabs of 512, 512 and 77 rows, the last of which are all in the first part; one slab in four parts.
+                for (layout, n, k, step, count) in
+                    [(WeightLayout::F32, 1101, 36, 512, 2), (WeightLayout::Q4, 2048, 256, 2048, 4)]
+                {
+                    let (t, r) = (19, 8);
+                    let stride = usize::next_multiple_of(n, 4);
+                    let (w, weights) = match layout {
+                        WeightLayout::F32 => {
+                            let weights = numbers.normal(n * k, 1.0);
+                            (crate::testing::split_f32(&gpu, &weights, k as u32, step), wide(&weights))
+                        }
+                        _ => quantized(&gpu, &mut numbers, n as u32, k as u32, layout),
+                    };
+                    let mut d_y = numbers.normal(t * stride, 1.0);
+                    d_y.chunks_exact_mut(stride).for_each(|row| row[n..].fill(0.0));
+                    let [before, d_z, a] = [t * k, t * r, r * k].map(|len| numbers.normal(len, 1.0));
+                    let others = numbers.normal((count - 1) * t * k, 1.0);
+                    let [dy_, dx_, dz_, a_, others_] =
+                        [&d_y, &before, &d_z, &a, &others].map(|v| gpu.buffer_from("test", v).unwrap().all());
+                    let rank = r as u32;
+                    let low_rank = Some(LowRankBackward { d_z: &dz_, z_stride: rank, z_first: 0, a: &a_, rank });
+                    // More parts than there are terms for are not made.
+                    let parts = Some(Parts { others: &others_, count: if n == 1101 { 9 } else { 4 } });
+                    let op = MatmulBackward {
+                        d_y: &dy_, w: &w, d_x: &dx_, tokens: t as u32, rows: 0..n as u32, y_stride: stride as u32,
+                        y_first: 0, low_rank, add: true, geglu: None, parts,
+                    };
+                    let tile = Some(Tile::Tiled { gm: 4, gn: 8, bk: 4 });
+                    let mut commands = Commands::new();
+                    let got = record(&mut commands, &Variants { forced: tile, ..Variants::of(&gpu) }, &op);
+                    assert_eq!(got, count as u32);
+                    gpu.run(&commands).await.unwrap();
+                    let d_y: Vec<f64> = d_y.chunks_exact(stride).flat_map(|row| wide(&row[..n])).collect();
+                    let mut want = reference(&d_y, &weights, n, k);
+                    let low = reference(&wide(&d_z), &wide(&a), r, k);
+                    want.iter_mut().zip(low).zip(&before).for_each(|((v, l), b)| *v += l + f64::from(*b));
+                    let mut got: Vec<f32> = gpu.read(dx_).await.unwrap();
+                    let others: Vec<f32> = gpu.read(others_).await.unwrap();
+                    for part in others.chunks_exact(t * k) {
+                        got.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
+                    }
+                    assert_close(&got, &want, 1e-4);
+                }
+            })
+            .await;
+        }
+
         async fn backward_over_slabs_adds_up() {
             for_each_profile(async |gpu| {
                 let mut numbers = Numbers::new(5);
@@ -327,7 +386,7 @@ mod tests {
                 let dx_ = gpu.buffer("test", (4 * t * k) as u64).unwrap().all();
                 let op = MatmulBackward {
                     d_y: &dy_, w: &split, d_x: &dx_, tokens: t as u32, rows: 0..n as u32, y_stride: n as u32,
-                    y_first: 0, low_rank: None, add: false, geglu: None,
+                    y_first: 0, low_rank: None, add: false, geglu: None, parts: None,
                 };
                 let mut commands = Commands::new();
                 record(&mut commands, &Variants::of(&gpu), &op);

@@ -143,6 +143,14 @@ impl Matrix {
 }
 
 impl Slab {
+    /// Weights that share a scale.
+    pub(crate) fn group(&self) -> u32 {
+        match self.layout {
+            WeightLayout::F32 | WeightLayout::F16 => 1,
+            WeightLayout::Quant { group, .. } => group,
+        }
+    }
+
     /// Values of the decoder's `override` constants.
     pub fn constants(&self) -> Vec<Constant> {
         match self.layout {

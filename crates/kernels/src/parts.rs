@@ -10,14 +10,13 @@ use crate::{
     matmul::{self, LowRank, Matmul},
     matmul_backward::{self, LowRankBackward, MatmulBackward},
     testing::{Numbers, for_each_profile, gpu_test, quantized},
-    variants::{TILES, Variants},
+    variants::{TILES, Tile, Variants},
 };
 
 /// Budgets as shares of the launch: one workgroup at a time for most kernels, and a few parts.
 const SHARES: [u64; 2] = [20, 3];
 /// The kernels of a GPU, and those of a CPU rasterizer.
-const BOTH: [Variants; 2] =
-    [Variants { software: false, forced: None }, Variants { software: true, forced: None }];
+const BOTH: [Variants; 2] = [Variants::of_kind(false), Variants::of_kind(true)];
 
 /// Runs one launch whole and in parts, from the same values in `out`.
 async fn check(gpu: &Gpu, commands: &Commands, out: &Slice, before: &[f32], what: &str) {
@@ -48,7 +47,7 @@ gpu_test! {
                 let (w, _) = quantized(&gpu, &mut Numbers::new(6), n, k, layout);
                 for &tile in TILES {
                     let low_rank = Some(LowRank { z: &z, z_stride: 2 * r, z_first: 0, b: &b, rank: r, targets: &[0..n / 2, n / 2..n], scale: 0.5 });
-                    let op = Matmul { x: &x, w: &w, y: &y, tokens: t, rows: 0..n, y_stride: n, y_first: 0, low_rank, add: true, geglu: None };
+                    let op = Matmul { x: &x, w: &w, y: &y, tokens: t, rows: 0..n, y_stride: n, y_first: 0, low_rank, add: true, geglu: None, parts: None };
                     let variants = Variants { forced: Some(tile), ..Variants::of(&gpu) };
                     let mut commands = Commands::new();
                     matmul::record(&mut commands, &variants, &op);
@@ -57,13 +56,33 @@ gpu_test! {
                 for tile in [None].into_iter().chain(TILES.iter().copied().map(Some)) {
                     let low_rank = Some(LowRankBackward { d_z: &z, z_stride: r, z_first: 0, a: &a, rank: r });
                     let op = MatmulBackward {
-                        d_y: &d_y, w: &w, d_x: &x, tokens: t, rows: 0..n, y_stride: n, y_first: 0, low_rank, add: true, geglu: None,
+                        d_y: &d_y, w: &w, d_x: &x, tokens: t, rows: 0..n, y_stride: n, y_first: 0, low_rank, add: true, geglu: None, parts: None,
                     };
                     let mut commands = Commands::new();
                     let variants = Variants { forced: tile, ..Variants::of(&gpu) };
                     matmul_backward::record(&mut commands, &variants, &op);
                     check(&gpu, &commands, &x, &before_x, "matmul_backward").await;
                 }
+            }
+        })
+        .await;
+    }
+
+    async fn sums_in_parts_give_the_same_bits() {
+        for_each_profile(async |gpu| {
+            let mut numbers = Numbers::new(3);
+            let (t, n, k) = (37, 72, 1024);
+            let (w, _) = quantized(&gpu, &mut Numbers::new(6), n, k, WeightLayout::Q4);
+            let mut buffer = |len: u32| gpu.buffer_from("test", &numbers.normal(len as usize, 1.0)).unwrap().all();
+            let [x, y, others] = [t * k, t * n, t * n].map(&mut buffer);
+            let parts = Some(matmul::Parts { others: &others, count: 2 });
+            let op = Matmul { x: &x, w: &w, y: &y, tokens: t, rows: 0..n, y_stride: n, y_first: 0, low_rank: None, add: false, geglu: None, parts };
+            let tile = Some(Tile::Tiled { gm: 4, gn: 8, bk: 4 });
+            let mut commands = Commands::new();
+            matmul::record(&mut commands, &Variants { forced: tile, ..Variants::of(&gpu) }, &op);
+            let before = Numbers::new(4).normal((t * n) as usize, 1.0);
+            for out in [&y, &others] {
+                check(&gpu, &commands, out, &before, "a sum in parts").await;
             }
         })
         .await;

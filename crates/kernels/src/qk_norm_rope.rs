@@ -11,7 +11,9 @@ use std::mem::offset_of;
 use bytemuck::{Pod, Zeroable};
 use hearth_gpu::{Commands, Slice, Split};
 
-use crate::{grid::grid, rms_norm, rms_norm_backward, shader::kernel};
+use crate::{
+    attention_backward_dkv::Parts, grid::grid, rms_norm, rms_norm_backward, shader::kernel,
+};
 
 kernel!("qk_norm_rope", [], [Params, Read, Read, Read, Read, Read, Write, Write, Write]);
 
@@ -24,6 +26,8 @@ struct Params {
     pairs2: u32,
     eps: f32,
     first_group: u32,
+    parts: u32,
+    split_keys: u32,
 }
 
 /// Norms of the heads.
@@ -49,7 +53,7 @@ pub struct QkNormRope<'a> {
     pub tokens_meta: &'a Slice,
     /// Queries, `(T, H, D)`; backward their gradients.
     pub q: &'a Slice,
-    /// Keys, `(T, G, D)`, likewise.
+    /// Keys, `(T, G, D)`, likewise; the gradients of the first may come in parts.
     pub k: &'a Slice,
     /// T.
     pub tokens: u32,
@@ -73,25 +77,38 @@ pub enum Direction<'a> {
     },
     /// Yes.
     Backward {
-        /// Gradients before norm and rotation, `(T, H + 2G, D)`. Those of the values are there already and stay.
+        /// Gradients before norm and rotation, `(T, H + 2G, D)`. Those of the values are there already, in parts.
         d_qkv: &'a Slice,
+        /// How the gradients of keys and values are divided.
+        parts: Parts,
     },
 }
 
-/// Records `q =`, `k =` and `v =`, or the queries' and keys' columns of `d_qkv =`.
+/// Records `q =`, `k =` and `v =`, or `d_qkv =`.
 pub fn record(commands: &mut Commands, op: &QkNormRope) {
     let pairs2 = op.head_dim / 4;
     let wg = pairs2.next_power_of_two().clamp(4, 64);
     let (tokens, heads, kv_heads) = (op.tokens, op.heads, op.kv_heads);
     let eps = op.norm.map_or(0.0, |norm| norm.eps);
-    let params = Params { tokens, heads, kv_heads, pairs2, eps, first_group: 0 };
     // Without norms their bindings still need some buffer.
     let [q_gain, k_gain] = op.norm.map_or([op.angles; 2], |norm| [norm.q_gain, norm.k_gain]);
-    let (backward, third, all) = match op.direction {
-        Direction::Forward { v } => (false, v, heads + 2 * kv_heads),
-        Direction::Backward { d_qkv } => (true, d_qkv, heads + kv_heads),
+    let (backward, third, parts) = match op.direction {
+        Direction::Forward { v } => (false, v, Parts::WHOLE),
+        Direction::Backward { d_qkv, parts } => (true, d_qkv, parts),
     };
-    let rows = tokens * all;
+    let params = Params {
+        tokens,
+        heads,
+        kv_heads,
+        pairs2,
+        eps,
+        first_group: 0,
+        parts: parts.count,
+        split_keys: parts.keys,
+    };
+    // Gradients of values are already where they belong, unless they come in parts.
+    let values = if backward && parts.count == 1 { 0 } else { kv_heads };
+    let rows = tokens * (heads + kv_heads + values);
     commands
         .dispatch(
             &KERNEL,
@@ -103,7 +120,7 @@ pub fn record(commands: &mut Commands, op: &QkNormRope) {
             16 * u64::from(rows) * u64::from(op.head_dim),
         )
         .split(Split::Line { field: offset_of!(Params, first_group), front: (0, 0) })
-        .serial(2 * pairs2.div_ceil(wg) + wg.ilog2());
+        .serial(2 * pairs2.div_ceil(wg) * parts.count + wg.ilog2());
 }
 
 /// Cosines and sines of the angles, `(positions, head_dim / 2)`, computed in f64. Pair i at position
@@ -178,7 +195,17 @@ mod tests {
 
     const POSITIONS: u32 = 50;
 
-    async fn check(tokens: u32, [heads, kv_heads, head_dim]: [u32; 3], norm: bool, backward: bool) {
+    async fn check(tokens: u32, dims: [u32; 3], norm: bool, backward: bool) {
+        check_parts(tokens, dims, norm, backward, Parts::WHOLE).await;
+    }
+
+    async fn check_parts(
+        tokens: u32,
+        [heads, kv_heads, head_dim]: [u32; 3],
+        norm: bool,
+        backward: bool,
+        parts: Parts,
+    ) {
         for_each_profile(async |gpu| {
             let mut numbers = Numbers::new(tokens + head_dim);
             // Positions in arbitrary order, as in a packed tree.
@@ -207,8 +234,19 @@ mod tests {
                     .map(|v| buffer(v));
             // The gradients of the values, beside others that are overwritten.
             let d_qkv = buffer(&stacked(&held));
+            // What is behind the gradients of the keys: the other parts of theirs and of the values'.
+            let others = 2 * (parts.count - 1) * parts.keys;
+            let others = numbers.normal((others * kv_heads * head_dim) as usize, 1.0);
+            let k = if others.is_empty() { k } else { buffer(&[&held[1][..], &others].concat()) };
+            let width = (kv_heads * head_dim) as usize;
+            let mut whole = held.clone();
+            for (i, part) in others.chunks_exact(width).enumerate() {
+                let key = i / 2 % parts.keys as usize;
+                let sums = whole[1 + i % 2].chunks_exact_mut(width).nth(key).into_iter().flatten();
+                sums.zip(part).for_each(|(sum, part)| *sum += part);
+            }
             let direction = match backward {
-                true => Direction::Backward { d_qkv: &d_qkv },
+                true => Direction::Backward { d_qkv: &d_qkv, parts },
                 false => Direction::Forward { v: &v },
             };
             let op = QkNormRope {
@@ -232,7 +270,7 @@ mod tests {
                 let gain = norm.then_some((&gain[..], 1e-6));
                 let (x, n) = (wide(&raw[i]), kinds[i] as usize);
                 match backward {
-                    true => reference_backward(&x, &wide(&held[i]), gain, &angles, &positions, n),
+                    true => reference_backward(&x, &wide(&whole[i]), gain, &angles, &positions, n),
                     false => reference(&x, gain, &angles, &positions, n),
                 }
             });
@@ -254,7 +292,7 @@ mod tests {
             };
             assert_close(&got[0], &want[0], 1e-5);
             assert_close(&got[1], &want[1], 1e-5);
-            assert_eq!(got[2], if backward { &held[2] } else { &raw[2] }[..]);
+            assert_eq!(got[2], if backward { &whole[2] } else { &raw[2] }[..]);
         })
         .await;
     }
@@ -264,6 +302,14 @@ mod tests {
             for (tokens, shape) in [(1, [1, 1, 4]), (3, [2, 1, 12]), (7, [4, 1, 256]), (65, [3, 3, 20])] {
                 for (norm, backward) in [(true, true), (true, false), (false, true), (false, false)] {
                     check(tokens, shape, norm, backward).await;
+                }
+            }
+        }
+
+        async fn gradients_in_parts_are_added_before_the_norm() {
+            for (tokens, dims, count, keys) in [(9, [4, 2, 12], 2, 4), (70, [4, 1, 256], 5, 12), (7, [3, 3, 20], 2, 8)] {
+                for norm in [true, false] {
+                    check_parts(tokens, dims, norm, true, Parts::new(count, keys)).await;
                 }
             }
         }

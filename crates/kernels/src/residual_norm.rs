@@ -6,9 +6,9 @@
 use bytemuck::{Pod, Zeroable};
 use hearth_gpu::{Commands, Slice};
 
-use crate::{grid::grid, shader::kernel};
+use crate::{grid::grid, matmul::Parts, shader::kernel};
 
-kernel!("residual_norm", [], [Params, Read, Read, Read, Read, Write, Write]);
+kernel!("residual_norm", [], [Params, Write, Read, Read, Read, Write, Write, Read]);
 
 /// Parameters of the norms and of their gradient.
 #[repr(C)]
@@ -23,6 +23,8 @@ pub(crate) struct Params {
 pub struct ResidualNorm<'a> {
     /// The block's output, `(n, C)`.
     pub x: &'a Slice,
+    /// What has to be added to it first, if it comes in parts: it becomes their sum.
+    pub parts: Option<Parts<'a>>,
     /// The residual stream before the block, `(n, C)`.
     pub residual: &'a Slice,
     /// `1 + w` of the norm on the block's output, `(C)`.
@@ -45,12 +47,14 @@ pub struct ResidualNorm<'a> {
 pub fn record(commands: &mut Commands, op: &ResidualNorm) {
     let params = Params { rows: op.rows, columns4: op.columns / 4, eps: op.eps };
     let wg = workgroup(op.columns);
+    // Without parts their binding still needs some buffer.
+    let others = op.parts.map_or(op.gain, |parts| parts.others);
     commands
         .dispatch(
             &KERNEL,
-            &[("WG", wg)],
+            &[("WG", wg), ("PARTS", Parts::count(op.parts))],
             &params,
-            &[op.x, op.residual, op.post, op.gain, op.out, op.h].map(Slice::clone),
+            &[op.x, op.residual, op.post, op.gain, op.out, op.h, others].map(Slice::clone),
             grid(op.rows),
             8 * u64::from(op.rows) * u64::from(op.columns),
         )
@@ -86,27 +90,30 @@ mod tests {
     use super::*;
     use crate::{
         rms_norm::{self, RmsNorm},
-        testing::{Numbers, assert_close, for_each_profile, gpu_test, wide},
+        testing::{Numbers, assert_close, for_each_profile, gpu_test, in_parts, wide},
     };
 
     gpu_test! {
         async fn residual_norm_of_awkward_shapes() {
-            for (rows, columns) in [(1, 4), (3, 36), (7, 640), (33, 2052)] {
+            for (rows, columns, count) in [(1, 4, 1), (3, 36, 4), (7, 640, 1), (5, 640, 2), (33, 2052, 1)] {
                 for_each_profile(async |gpu| {
                     let mut numbers = Numbers::new(rows + columns);
                     let [x, residual] = [3.0, 1.0].map(|s| numbers.normal((rows * columns) as usize, s));
                     let [post, gain] = [0, 1].map(|_| numbers.normal(columns as usize, 1.0));
                     let zeros = vec![0f32; x.len()];
-                    let [x_, residual_, post_, gain_, out, h] = [&x, &residual, &post, &gain, &zeros, &zeros]
+                    let (others, sum) = in_parts(&mut numbers, &x, count);
+                    let [x_, residual_, post_, gain_, out, h, others_] = [&x, &residual, &post, &gain, &zeros, &zeros, &others]
                         .map(|v| gpu.buffer_from("test", v).unwrap().all());
                     let op = ResidualNorm {
-                        x: &x_, residual: &residual_, post: &post_, gain: &gain_, out: &out, h: &h, rows, columns,
+                        x: &x_, parts: (count > 1).then_some(Parts { others: &others_, count }), residual: &residual_, post: &post_, gain: &gain_, out: &out, h: &h, rows, columns,
                         eps: 1e-6,
                     };
                     let mut commands = Commands::new();
                     record(&mut commands, &op);
                     gpu.run(&commands).await.unwrap();
-                    let [x, residual, post, gain] = [&x, &residual, &post, &gain].map(|v| wide(v));
+                    assert_close(&gpu.read(&x_).await.unwrap(), &sum, 1e-6);
+                    let [residual, post, gain] = [&residual, &post, &gain].map(|v| wide(v));
+                    let x = sum;
                     let (want, want_h) = reference(&x, &residual, &post, &gain, 1e-6);
                     assert_close(&gpu.read(&out).await.unwrap(), &want, 1e-5);
                     assert_close(&gpu.read(&h).await.unwrap(), &want_h, 1e-5);
@@ -126,7 +133,7 @@ mod tests {
                     [&x, &residual, &post, &gain, &x, &x, &x].map(|v| gpu.buffer_from("test", v).unwrap().all());
                 let mut commands = Commands::new();
                 let (x, residual, post, gain_, out_, h_) = (&x, &residual, &post, &gain, &out, &h);
-                let op = ResidualNorm { x, residual, post, gain: gain_, out: out_, h: h_, rows, columns, eps: 1e-6 };
+                let op = ResidualNorm { x, parts: None, residual, post, gain: gain_, out: out_, h: h_, rows, columns, eps: 1e-6 };
                 record(&mut commands, &op);
                 let op = RmsNorm { x: &out, gain: &gain, y: &alone, rows, columns, eps: 1e-6, add: false };
                 rms_norm::record(&mut commands, &op);

@@ -6,11 +6,12 @@ use hearth_gpu::{Commands, Slice};
 
 use crate::{
     grid::grid,
+    matmul::Parts,
     residual_norm::{Params, turns, workgroup},
     shader::kernel,
 };
 
-kernel!("residual_norm_backward", [], [Params, Read, Read, Read, Read, Read, Write, Write]);
+kernel!("residual_norm_backward", [], [Params, Read, Read, Read, Read, Read, Write, Write, Read]);
 
 /// Operands of [`record`].
 pub struct ResidualNormBackward<'a> {
@@ -24,6 +25,8 @@ pub struct ResidualNormBackward<'a> {
     pub gain: &'a Slice,
     /// Gradient of the next block's input, `(n, C)`.
     pub d_h: &'a Slice,
+    /// The rest of it, if it comes in parts.
+    pub parts: Option<Parts<'a>>,
     /// Gradient of the residual stream, `(n, C)`.
     pub d_x: &'a Slice,
     /// Gradient of the block's output, `(n, C)`.
@@ -40,12 +43,13 @@ pub struct ResidualNormBackward<'a> {
 pub fn record(commands: &mut Commands, op: &ResidualNormBackward) {
     let params = Params { rows: op.rows, columns4: op.columns / 4, eps: op.eps };
     let wg = workgroup(op.columns);
+    let others = op.parts.map_or(op.gain, |parts| parts.others);
     commands
         .dispatch(
             &KERNEL,
-            &[("WG", wg)],
+            &[("WG", wg), ("PARTS", Parts::count(op.parts))],
             &params,
-            &[op.x, op.out, op.post, op.gain, op.d_h, op.d_x, op.d_y].map(Slice::clone),
+            &[op.x, op.out, op.post, op.gain, op.d_h, op.d_x, op.d_y, others].map(Slice::clone),
             grid(op.rows),
             16 * u64::from(op.rows) * u64::from(op.columns),
         )
@@ -71,26 +75,31 @@ mod tests {
     use super::*;
     use crate::{
         residual_norm,
-        testing::{Numbers, assert_close, finite_difference, for_each_profile, gpu_test, wide},
+        testing::{
+            Numbers, assert_close, finite_difference, for_each_profile, gpu_test, in_parts, wide,
+        },
     };
 
     gpu_test! {
         async fn residual_norm_backward_of_awkward_shapes() {
-            for (rows, columns) in [(1, 4), (3, 36), (7, 640), (33, 2052)] {
+            for (rows, columns, count) in [(1, 4, 1), (3, 36, 4), (7, 640, 1), (5, 640, 2), (33, 2052, 1)] {
                 for_each_profile(async |gpu| {
                     let mut numbers = Numbers::new(rows + columns);
                     let [x, out, d_h, d_x] = [0; 4].map(|_| numbers.normal((rows * columns) as usize, 1.0));
                     let [post, gain] = [0, 1].map(|_| numbers.normal(columns as usize, 1.0));
-                    let [x_, out_, d_h_, d_x_, d_y_, post_, gain_] = [&x, &out, &d_h, &d_x, &x, &post, &gain]
+                    let (others, sum) = in_parts(&mut numbers, &d_h, count);
+                    let [x_, out_, d_h_, d_x_, d_y_, post_, gain_, others_] = [&x, &out, &d_h, &d_x, &x, &post, &gain, &others]
                         .map(|v| gpu.buffer_from("test", v).unwrap().all());
                     let op = ResidualNormBackward {
-                        x: &x_, out: &out_, post: &post_, gain: &gain_, d_h: &d_h_, d_x: &d_x_, d_y: &d_y_, rows,
+                        x: &x_, out: &out_, post: &post_, gain: &gain_, d_h: &d_h_,
+                        parts: (count > 1).then_some(Parts { others: &others_, count }), d_x: &d_x_, d_y: &d_y_, rows,
                         columns, eps: 1e-6,
                     };
                     let mut commands = Commands::new();
                     record(&mut commands, &op);
                     gpu.run(&commands).await.unwrap();
-                    let [x, out, d_h, d_x, post, gain] = [&x, &out, &d_h, &d_x, &post, &gain].map(|v| wide(v));
+                    let [x, out, d_x, post, gain] = [&x, &out, &d_x, &post, &gain].map(|v| wide(v));
+                    let d_h = sum;
                     let (want, want_y) = reference([&x, &out], [&post, &gain], &d_h, &d_x, 1e-6);
                     assert_close(&gpu.read(&d_x_).await.unwrap(), &want, 1e-5);
                     assert_close(&gpu.read(&d_y_).await.unwrap(), &want_y, 1e-5);

@@ -5,9 +5,9 @@
 use bytemuck::{Pod, Zeroable};
 use hearth_gpu::{Commands, Slice};
 
-use crate::{grid::grid, shader::kernel};
+use crate::{grid::grid, matmul::Parts, shader::kernel};
 
-kernel!("rms_norm_backward", [], [Params, Read, Read, Read, Write]);
+kernel!("rms_norm_backward", [], [Params, Read, Read, Read, Write, Read]);
 
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -25,6 +25,8 @@ pub struct RmsNormBackward<'a> {
     pub gain: &'a Slice,
     /// Gradient of the output, `(n, C)`.
     pub d_y: &'a Slice,
+    /// The rest of it, if it comes in parts.
+    pub parts: Option<Parts<'a>>,
     /// Gradient of the input, `(n, C)`.
     pub d_x: &'a Slice,
     /// Number of rows, n.
@@ -41,12 +43,13 @@ pub struct RmsNormBackward<'a> {
 pub fn record(commands: &mut Commands, op: &RmsNormBackward) {
     let params = Params { rows: op.rows, columns4: op.columns / 4, eps: op.eps };
     let wg = (op.columns / 4).next_power_of_two().clamp(4, 64);
+    let others = op.parts.map_or(op.gain, |parts| parts.others);
     commands
         .dispatch(
             &KERNEL,
-            &[("WG", wg), ("ADD", op.add.into())],
+            &[("WG", wg), ("ADD", op.add.into()), ("PARTS", Parts::count(op.parts))],
             &params,
-            &[op.x, op.gain, op.d_y, op.d_x].map(Slice::clone),
+            &[op.x, op.gain, op.d_y, op.d_x, others].map(Slice::clone),
             grid(op.rows),
             8 * u64::from(op.rows) * u64::from(op.columns),
         )
@@ -74,21 +77,25 @@ mod tests {
     use super::*;
     use crate::{
         rms_norm,
-        testing::{Numbers, assert_close, finite_difference, for_each_profile, gpu_test, wide},
+        testing::{
+            Numbers, assert_close, finite_difference, for_each_profile, gpu_test, in_parts, wide,
+        },
     };
 
-    async fn check(rows: u32, columns: u32, scale: f32, add: bool) {
+    async fn check(rows: u32, columns: u32, scale: f32, add: bool, count: u32) {
         for_each_profile(async |gpu| {
             let mut numbers = Numbers::new(rows + columns);
             let len = (rows * columns) as usize;
             let (x, d_y) = (numbers.normal(len, scale), numbers.normal(len, 1.0));
             let (gain, before) = (numbers.normal(columns as usize, 1.0), numbers.normal(len, 1.0));
-            let [x_, gain_, dy_, dx_] =
-                [&x, &gain, &d_y, &before].map(|v| gpu.buffer_from("test", v).unwrap().all());
+            let (others, sum) = in_parts(&mut numbers, &d_y, count);
+            let [x_, gain_, dy_, dx_, others_] = [&x, &gain, &d_y, &before, &others]
+                .map(|v| gpu.buffer_from("test", v).unwrap().all());
             let op = RmsNormBackward {
                 x: &x_,
                 gain: &gain_,
                 d_y: &dy_,
+                parts: (count > 1).then_some(Parts { others: &others_, count }),
                 d_x: &dx_,
                 rows,
                 columns,
@@ -98,7 +105,7 @@ mod tests {
             let mut commands = Commands::new();
             record(&mut commands, &op);
             gpu.run(&commands).await.unwrap();
-            let mut want = reference(&wide(&x), &wide(&gain), &wide(&d_y), 1e-6);
+            let mut want = reference(&wide(&x), &wide(&gain), &sum, 1e-6);
             if add {
                 want.iter_mut().zip(&before).for_each(|(w, b)| *w += f64::from(*b));
             }
@@ -115,11 +122,12 @@ mod tests {
     gpu_test! {
         async fn rms_norm_backward_of_awkward_shapes() {
             for (rows, columns) in [(1, 4), (3, 12), (7, 640), (5, 260), (2, 2048)] {
-                check(rows, columns, 1.0, false).await;
-                check(rows, columns, 1.0, true).await;
+                check(rows, columns, 1.0, false, 1).await;
+                check(rows, columns, 1.0, true, 1).await;
+                check(rows, columns, 1.0, true, 4).await;
             }
-            check(3, 640, 1e4, false).await;
-            check(70_001, 4, 1.0, false).await;
+            check(3, 640, 1e4, false, 2).await;
+            check(70_001, 4, 1.0, false, 1).await;
         }
     }
 

@@ -234,3 +234,14 @@ pub(crate) fn split_f32(gpu: &Gpu, weights: &[f32], columns: u32, step: u32) -> 
         .collect();
     Matrix { rows, columns, slabs }
 }
+
+/// Parts of a result behind `first`, `(count - 1, len)`, and the sum of all.
+pub(crate) fn in_parts(numbers: &mut Numbers, first: &[f32], count: u32) -> (Vec<f32>, Vec<f64>) {
+    let others = numbers.normal((count as usize - 1) * first.len(), 1.0);
+    let mut sum = wide(first);
+    for part in others.chunks_exact(first.len()) {
+        sum.iter_mut().zip(part).for_each(|(sum, part)| *sum += f64::from(*part));
+    }
+    // A buffer has at least one element.
+    (if others.is_empty() { vec![0.0] } else { others }, sum)
+}

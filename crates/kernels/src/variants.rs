@@ -11,8 +11,8 @@ pub enum Tile {
         /// Tokens per invocation.
         tokens: u32,
     },
-    /// A workgroup computes `tokens` (1 or 4) by 4 outputs and shares the sum among its invocations. Forward only;
-    /// backward loads directly instead.
+    /// A workgroup computes `tokens` (1 or 4) by 4 outputs and shares the sum among its invocations. Forward only: see
+    /// [`Variants::tile_backward`].
     Split {
         /// Tokens per workgroup.
         tokens: u32,
@@ -42,6 +42,9 @@ pub const TILES: &[Tile] = &[
     Tile::Tiled { gm: 16, gn: 16, bk: 2 },
 ];
 
+/// For few columns: a GPU needs many workgroups to be full.
+const SMALLEST: Tile = Tile::Tiled { gm: 4, gn: 8, bk: 4 };
+
 /// The choices made for one device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Variants {
@@ -49,12 +52,22 @@ pub struct Variants {
     pub software: bool,
     /// Overrides the choice of [`Variants::tile`]; `hearth bench` and the tests set it.
     pub forced: Option<Tile>,
+    /// Terms that a part of a sum has at least, where a tile's sum is divided: see [`crate::matmul::Parts`].
+    pub part_terms: u32,
 }
+
+/// Fewer terms are not worth another result.
+const PART_TERMS: u32 = 512;
 
 impl Variants {
     /// The choices for a device, without measuring.
     pub fn of(gpu: &Gpu) -> Self {
-        Self { software: gpu.capabilities().software, forced: None }
+        Self::of_kind(gpu.capabilities().software)
+    }
+
+    /// The choices for a CPU rasterizer or for a GPU.
+    pub const fn of_kind(software: bool) -> Self {
+        Self { software, forced: None, part_terms: PART_TERMS }
     }
 
     /// The tile for a matmul of this many tokens and columns of the result.
@@ -71,7 +84,7 @@ impl Variants {
         }
         // Few columns need many workgroups to fill a GPU, and many columns need fewer operands per output.
         match rows {
-            ..=1024 => Tile::Tiled { gm: 4, gn: 8, bk: 4 },
+            ..=1024 => SMALLEST,
             1025..8192 => Tile::Tiled { gm: 8, gn: 8, bk: 4 },
             8192.. => Tile::Tiled { gm: 16, gn: 16, bk: 2 },
         }
@@ -79,6 +92,21 @@ impl Variants {
 }
 
 impl Variants {
+    /// The tile for the gradient of a matmul, of this many tokens and columns. Few tokens take the smallest tile: most of
+    /// it is empty, but where every invocation loads directly, each runs over all rows of the weights.
+    pub fn tile_backward(&self, tokens: u32, columns: u32) -> Tile {
+        match self.tile(tokens, columns) {
+            Tile::Split { .. } => SMALLEST,
+            tile => tile,
+        }
+    }
+
+    /// Invocations that share a result of attention or of its gradient: on a GPU, four times as many of them are busy; a
+    /// CPU rasterizer has no use for that.
+    pub(crate) fn attention_slices(&self) -> u32 {
+        if self.software { 1 } else { 4 }
+    }
+
     /// Invocations that share a sum of [`crate::lora_dz`]: a CPU rasterizer pays for sharing, and has no idle ones.
     pub(crate) fn lora_dz_workgroup(&self) -> u32 {
         if self.software { 4 } else { 64 }
@@ -113,7 +141,7 @@ mod tests {
 
     #[test]
     fn tiles_follow_the_shape_and_not_the_length_of_a_batch() {
-        let gpu = Variants { software: false, forced: None };
+        let gpu = Variants::of_kind(false);
         let tiled = |tokens, rows| match gpu.tile(tokens, rows) {
             Tile::Tiled { gm, gn, bk } => [gm, gn, bk],
             other => panic!("{other:?}"),

@@ -68,7 +68,7 @@ pub async fn write(gpu: &Gpu, file: &Path) -> Result<()> {
     for (index, (shape, layout)) in layouts().into_iter().enumerate() {
         let checkpoint = shape.checkpoint(layout).await?;
         let how = LoadOptions { precision: Precision::Exact, embedding: Embedding::FromSource };
-        let of = |software, forced| Variants { software, forced };
+        let of = |software, forced| Variants { forced, ..Variants::of_kind(software) };
         let mut all = vec![of(false, None), of(true, None)];
         // Every tile with the most common layout, and with the one that needs no decoding.
         if index < 2 {

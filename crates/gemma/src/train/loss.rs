@@ -214,6 +214,7 @@ impl Head {
             low_rank: None,
             add: first > 0,
             geglu: None,
+            parts: None,
         };
         matmul_backward::record(c, &model.variants, &op);
         Ok(())

@@ -4,7 +4,7 @@ use super::*;
 use crate::testing::{Numbers, assert_close, for_each_profile, gpu_test, relative, wide};
 use crate::variants::Variants;
 use crate::{
-    attention_backward_dkv::{self, AttentionBackwardDkv},
+    attention_backward_dkv::{self, AttentionBackwardDkv, Parts},
     attention_backward_dq::{self, AttentionBackwardDq},
 };
 
@@ -113,10 +113,12 @@ impl Case {
         let tokens_meta = gpu.buffer_from("test", &self.meta).unwrap().all();
         let empty = |bytes| gpu.buffer("test", bytes).unwrap().all();
         let all = q.bytes() + k.bytes() + v.bytes();
-        let [d_q, d_k, d_qkv] = [q.bytes(), k.bytes(), all].map(empty);
+        let most_rows = attention_backward_dkv::MOST_ROWS as u64;
+        let [d_q, d_k, d_qkv] = [q.bytes(), most_rows * k.bytes(), all].map(empty);
         let (shape, tokens_meta) = (self.shape, &tokens_meta);
         let (q, k, v, d_o, o, rows) = (&q, &k, &v, &d_o, &o, &rows);
         let variants = self.variants(gpu);
+        let parts = Parts::of(&variants, &shape);
         let mut c = Commands::new();
         attention_backward_dq::record(
             &mut c,
@@ -135,6 +137,7 @@ impl Case {
                 d_o,
                 rows,
                 d_k: &d_k,
+                parts,
                 d_qkv: &d_qkv,
             },
         );
@@ -143,7 +146,21 @@ impl Case {
         let d_qkv: Vec<f32> = gpu.read(d_qkv).await.unwrap();
         let rows = d_qkv.chunks_exact(((heads + 2 * kv_heads) * head_dim) as usize);
         let d_v = rows.flat_map(|row| &row[((heads + kv_heads) * head_dim) as usize..]).copied();
-        [gpu.read(d_q).await.unwrap(), gpu.read(d_k).await.unwrap(), d_v.collect()]
+        let mut kv = [gpu.read(d_k).await.unwrap(), d_v.collect()];
+        let width = (kv_heads * head_dim) as usize;
+        let own = shape.tokens as usize * width;
+        let others = kv[0].split_off(own);
+        for (i, part) in others
+            .chunks_exact(width)
+            .take(2 * ((parts.count - 1) * parts.keys) as usize)
+            .enumerate()
+        {
+            let key = i / 2 % parts.keys as usize;
+            let sums = kv[i % 2].chunks_exact_mut(width).nth(key).into_iter().flatten();
+            sums.zip(part).for_each(|(sum, part)| *sum += part);
+        }
+        let [d_k, d_v] = kv;
+        [gpu.read(d_q).await.unwrap(), d_k, d_v]
     }
 
     /// q, k, v and d_o in f64.
@@ -186,8 +203,8 @@ pub(crate) fn small_cases() -> Vec<Case> {
 }
 
 /// Gradients of what a kernel may encounter: two tokens, 33 rows of one token, no prefix, no rows,
-/// windows smaller than the prefix, a cap, several key heads, more than a tile of everything, 7
-/// keys and 5.
+/// windows smaller than the prefix, a cap, several key heads, more than a tile of everything, rows of the prefix in two
+/// to four parts, 7 keys and 5.
 pub(crate) fn gradient_cases() -> Vec<Case> {
     let case = |prefix, rows: &[u32], dims| Case::new(tree(prefix, rows, false), 0, dims);
     vec![
@@ -198,6 +215,8 @@ pub(crate) fn gradient_cases() -> Vec<Case> {
         case(21, &[40, 7, 1], [4, 1, 256]),
         case(20, &[9, 1, 30], [4, 2, 16]).window(6),
         case(20, &[9, 1, 30], [2, 2, 16]).window(24).softcap(2.0),
+        case(5, &[40, 90, 3, 77], [4, 1, 16]),
+        case(6, &[60, 1, 70, 61], [4, 2, 12]).window(9),
         Case { software: true, ..case(21, &[40, 7, 1], [4, 1, 256]) },
         Case { software: true, ..case(0, &[3, 1, 130], [3, 1, 8]) },
     ]
@@ -343,6 +362,7 @@ fn pairs_are_counted_as_they_are_seen() {
             all: seen(keys),
             prefix_keys,
             longest: (0..tokens).map(seen_by).max().unwrap() as u32,
+            longest_row: 9,
             of_prefix: seen(prefix_keys as usize),
         };
         assert_eq!(visible_pairs(&case.meta, cached, window), want);

@@ -3,7 +3,7 @@ use std::ops::Range;
 use hearth_formats::layout::WeightLayout;
 use hearth_gpu::{Commands, Gpu};
 
-use super::{LowRank, Matmul, record, reference};
+use super::{LowRank, Matmul, Parts, record, reference};
 use crate::{
     geglu,
     matrix::{Matrix, Slab},
@@ -15,6 +15,18 @@ use crate::{
 
 /// Compares with the reference, with and without everything optional.
 async fn check(gpu: &Gpu, tile: Tile, shape: [u32; 3], layout: WeightLayout, rank: u32, add: bool) {
+    check_parts(gpu, tile, shape, layout, (rank, add), 1).await;
+}
+
+/// The same with a sum that comes in so many parts.
+async fn check_parts(
+    gpu: &Gpu,
+    tile: Tile,
+    shape: [u32; 3],
+    layout: WeightLayout,
+    (rank, add): (u32, bool),
+    count: u32,
+) {
     let [tokens, rows, columns] = shape;
     let mut numbers = Numbers::new(tokens * 7 + rows);
     let (t, n, k, r) = (tokens as usize, rows as usize, columns as usize, rank as usize);
@@ -38,7 +50,10 @@ async fn check(gpu: &Gpu, tile: Tile, shape: [u32; 3], layout: WeightLayout, ran
     let variants = Variants { forced: Some(tile), ..Variants::of(gpu) };
     let mut commands = Commands::new();
     let y_stride = stride as u32;
-    record(
+    let others = numbers.normal((count as usize - 1).max(1) * t * stride, 1.0);
+    let others = gpu.buffer_from("test", &others).unwrap().all();
+    let parts = (count > 1).then_some(Parts { others: &others, count });
+    let got = record(
         &mut commands,
         &variants,
         &Matmul {
@@ -52,8 +67,10 @@ async fn check(gpu: &Gpu, tile: Tile, shape: [u32; 3], layout: WeightLayout, ran
             low_rank,
             add,
             geglu: None,
+            parts,
         },
     );
+    assert_eq!(got, count);
     gpu.run(&commands).await.unwrap();
 
     let product = reference(&wide(&x), &weights, k);
@@ -67,7 +84,16 @@ async fn check(gpu: &Gpu, tile: Tile, shape: [u32; 3], layout: WeightLayout, ran
             *value = if add { *value + sum } else { sum };
         }
     }
-    assert_close(&gpu.read(y_).await.unwrap(), &want, 1e-4);
+    let mut y: Vec<f32> = gpu.read(y_).await.unwrap();
+    let others: Vec<f32> = gpu.read(others).await.unwrap();
+    for part in others.chunks_exact(y.len()).take(count as usize - 1) {
+        for (i, (sum, part)) in y.iter_mut().zip(part).enumerate() {
+            if (i % stride).wrapping_sub(first) < n {
+                *sum += part;
+            }
+        }
+    }
+    assert_close(&y, &want, 1e-4);
 }
 
 /// Matrices one below the other, each in a layout of its own, and their weights.
@@ -160,6 +186,7 @@ async fn check_geglu(
             low_rank,
             add: false,
             geglu: Some(&act),
+            parts: None,
         };
         record(&mut commands, &variants, &op);
     }
@@ -199,7 +226,7 @@ gpu_test! {
                         Some(LowRank { z: &z_, z_stride: z_stride as u32, z_first: 4, b: &b_, rank: r as u32, targets, scale: 0.5 });
                     let op = Matmul {
                         x: &x_, w: &w, y: &y, tokens: t as u32, rows: 0..n as u32, y_stride: n as u32, y_first: 0,
-                        low_rank, add: false, geglu: None,
+                        low_rank, add: false, geglu: None, parts: None,
                     };
                     let mut commands = Commands::new();
                     record(&mut commands, &Variants { forced: Some(tile), ..Variants::of(&gpu) }, &op);
@@ -259,6 +286,20 @@ gpu_test! {
         .await;
     }
 
+    async fn the_parts_of_a_sum_add_up() {
+        for_each_profile(async |gpu| {
+            for tile in TILES.iter().copied().filter(|tile| matches!(tile, Tile::Tiled { .. })) {
+                check_parts(&gpu, tile, [9, 37, 1100], WeightLayout::F32, (12, true), 2).await;
+                check_parts(&gpu, tile, [67, 24, 2048], WeightLayout::Q4, (4, false), 4).await;
+            }
+            let tile = Tile::Tiled { gm: 4, gn: 8, bk: 4 };
+            for layout in layouts() {
+                check_parts(&gpu, tile, [3, 9, 1536], layout, (4, false), 3).await;
+            }
+        })
+        .await;
+    }
+
     async fn slabs_and_parts_give_the_same_bits() {
         for_each_profile(async |gpu| {
             let mut numbers = Numbers::new(11);
@@ -272,7 +313,7 @@ gpu_test! {
                 let variants = Variants::of(&gpu);
                 let mut commands = Commands::new();
                 let op = Matmul {
-                    x: &x_, w: &w, y: &y_, tokens: t as u32, rows: 0..n as u32, y_stride: n as u32, y_first: 0, low_rank: None, add: false, geglu: None,
+                    x: &x_, w: &w, y: &y_, tokens: t as u32, rows: 0..n as u32, y_stride: n as u32, y_first: 0, low_rank: None, add: false, geglu: None, parts: None,
                 };
                 record(&mut commands, &variants, &op);
                 gpu.run_in_parts(&commands, operations).await.unwrap();
@@ -295,7 +336,7 @@ gpu_test! {
             let w = split_f32(&gpu, &weights, k as u32, 72);
             let y_ = gpu.buffer("test", (4 * t * 92) as u64).unwrap().all();
             let mut commands = Commands::new();
-            let op = Matmul { x: &x_, w: &w, y: &y_, tokens: t as u32, rows: 64..156, y_stride: 92, y_first: 0, low_rank: None, add: false, geglu: None };
+            let op = Matmul { x: &x_, w: &w, y: &y_, tokens: t as u32, rows: 64..156, y_stride: 92, y_first: 0, low_rank: None, add: false, geglu: None, parts: None };
             record(&mut commands, &Variants::of(&gpu), &op);
             gpu.run(&commands).await.unwrap();
             let want = reference(&wide(&x), &wide(&weights[64 * k..156 * k]), k);

@@ -25,15 +25,15 @@ const CHAINS: f32 = 8.0;
 static FMA: Kernel = Kernel {
     name: "ceiling_fma",
     label: "ceiling_fma",
-    pieces: &[],
+    pieces: &["alias Number = f32;\n"],
     source: include_str!("../../../../../shaders/ceilings/ceiling_fma.wgsl"),
     bindings: &[Access::Params, Access::Write],
 };
 static FMA_F16: Kernel = Kernel {
-    name: "ceiling_fma_f16",
+    name: "ceiling_fma",
     label: "ceiling_fma_f16",
-    pieces: &[],
-    source: include_str!("../../../../../shaders/ceilings/ceiling_fma_f16.wgsl"),
+    pieces: &["enable f16;\nalias Number = f16;\n"],
+    source: include_str!("../../../../../shaders/ceilings/ceiling_fma.wgsl"),
     bindings: &[Access::Params, Access::Write],
 };
 static COPY: Kernel = Kernel {

@@ -101,6 +101,7 @@ pub async fn check_variants(gpu: &Gpu, until: Until) -> Result<Vec<Checked>> {
                 low_rank: None,
                 add: false,
                 geglu: None,
+                parts: None,
             };
             matmul::record(&mut c, &variants, &op);
             gpu.run(&c).await?;
@@ -144,6 +145,7 @@ fn backward(variants: &Variants, d_y: &Slice, w: &Matrix, d_x: &Slice, tokens: u
         low_rank: None,
         add: false,
         geglu: None,
+        parts: None,
     };
     matmul_backward::record(&mut c, variants, &op);
     c
