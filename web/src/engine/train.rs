@@ -348,7 +348,7 @@ fn stopped(fitted: &Fitted) -> String {
     match history.best_epoch {
         Some(epoch) => format!("The run was stopped. The adapter after epoch {epoch} is kept."),
         None => format!(
-            "The run was stopped before an epoch was validated. The adapter after step {} is kept, with a threshold of {:.3} that no rows chose.",
+            "The run was stopped before an epoch was validated. The adapter after step {} is kept, with the default threshold of {:.3}.",
             history.steps.last().map_or(0, |step| step.step),
             fitted.choice.threshold
         ),
