@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { after, before, test } from "node:test";
-import { launch, open, url } from "./browser.mjs";
+import { GPU, launch, open, url } from "./browser.mjs";
 import { complaints, go, part } from "./steps.mjs";
 
 const crates = new URL("../../crates/", import.meta.url);
@@ -48,7 +48,7 @@ async function writes(page) {
 
 test("a model of floats is kept in 4 bits", async () => {
   const { context, page, errors } = await open(browser);
-  await part(page, "gpu-line").getByText(/swiftshader/i).waitFor();
+  await part(page, "gpu-line").getByText(GPU).waitFor();
   await page.getByText("Advanced: weight precision").click();
   await part(page, "weights").selectOption("q4");
   const file = (name, buffer) => ({ name, mimeType: "application/octet-stream", buffer });

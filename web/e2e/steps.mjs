@@ -1,7 +1,11 @@
 // What a user does on the page, as tests do it: every step ends when the page says that it is done.
 
+import { mkdtempSync, readdirSync, renameSync, statSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { PATIENCE } from "./browser.mjs";
+import { setTimeout as sleep } from "node:timers/promises";
+import { PATIENCE, downloadFolder, inFirefox } from "./browser.mjs";
 
 export const fixture = (name) => fileURLToPath(new URL(`../fixtures/${name}`, import.meta.url));
 
@@ -62,6 +66,7 @@ export async function figure(page, name) {
 
 /** What a click downloads, as text or bytes by name. */
 export async function downloads(page, count, click, within = PATIENCE) {
+  if (inFirefox) return downloadsInFirefox(page, count, click, within);
   const files = [];
   const all = new Promise((resolve, reject) => {
     setTimeout(() => reject(new Error(`${files.length} of ${count} downloads came`)), within).unref();
@@ -72,6 +77,30 @@ export async function downloads(page, count, click, within = PATIENCE) {
   });
   await click();
   await all;
+  return files;
+}
+
+/** The files that come into Firefox's folder. Each is moved away: the next of its name would get another one. */
+async function downloadsInFirefox(page, count, click, within) {
+  const folder = downloadFolder(page);
+  const files = [];
+  const sizes = new Map();
+  const end = Date.now() + within;
+  await click();
+  while (files.length < count) {
+    if (Date.now() > end) throw new Error(`${files.length} of ${count} downloads came`);
+    await sleep(200);
+    for (const name of readdirSync(folder).filter((name) => !name.endsWith(".part"))) {
+      const { size } = statSync(join(folder, name));
+      // complete: it grows no more
+      if (size > 0 && sizes.get(name) === size) {
+        const path = join(mkdtempSync(join(tmpdir(), "hearth-download-")), name);
+        renameSync(join(folder, name), path);
+        files.push({ name, path });
+        sizes.delete(name);
+      } else sizes.set(name, size);
+    }
+  }
   return files;
 }
 

@@ -16,8 +16,6 @@ after(() => browser?.close());
 
 const engine = (page) => page.workers().find((worker) => worker.url().includes("worker_loader.js"));
 const told = (page, words) => part(page, "notice").filter({ hasText: words }).first().waitFor();
-const drop = (page, where, name, buffer) =>
-  page.locator(where).setInputFiles({ name, mimeType: "application/octet-stream", buffer });
 /** The moods table is read and can be trained on. */
 async function works(page) {
   await openTable(page, fixture("moods.csv"), "happy");
@@ -36,23 +34,6 @@ const otherBuild = `
   self.postMessage = (message) =>
     post(JSON.parse(JSON.stringify(message).replace(/(build[^0-9a-z]*)[0-9a-z]/, "$1#")));
 `;
-test("files that are not what their names say", async () => {
-  const { context, page } = await open(browser);
-  await loadModel(page);
-  await go(page, "data");
-  await drop(page, "#data-drop", "photo.csv", Buffer.from([0xff, 0xd8, 0xff, 0xe0, 0, 16, 74, 70, 73, 70, 0, 1, 0, 0]));
-  await told(page, /photo\.csv/);
-  await go(page, "model");
-  await drop(page, "#model-drop", "holiday.gguf", Buffer.from("not a model at all, only words"));
-  await told(page, /holiday\.gguf/);
-  await go(page, "model");
-  await drop(page, "#model-drop", "notes.txt", Buffer.from("words"));
-  await told(page, /notes\.txt/);
-  await loadModel(page);
-  await works(page);
-  await context.close();
-});
-
 test("a table of 300 MB", async () => {
   const folder = mkdtempSync(join(tmpdir(), "hearth-large-"));
   const path = join(folder, "large.csv");

@@ -1,9 +1,9 @@
-// Files that are no model, dropped as one: the page says what they are and what to give instead.
+// Files that are no model or no table: the page says what they are and what to give instead.
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { launch, open } from "./browser.mjs";
-import { go, loadModel, part } from "./steps.mjs";
+import { fixture, go, loadModel, openTable, part } from "./steps.mjs";
 
 let browser;
 before(async () => { browser = await launch(); });
@@ -71,5 +71,27 @@ test("wrong model files are called by their names", async () => {
     assert.equal(await notice.getAttribute("data-kind"), "error", what);
   }
   await loadModel(page);
+  await context.close();
+});
+
+const told = (page, words) => part(page, "notice").filter({ hasText: words }).first().waitFor();
+const drop = (page, where, name, buffer) =>
+  page.locator(where).setInputFiles({ name, mimeType: "application/octet-stream", buffer });
+
+test("files that are not what their names say", async () => {
+  const { context, page } = await open(browser);
+  await loadModel(page);
+  await go(page, "data");
+  await drop(page, "#data-drop", "photo.csv", Buffer.from([0xff, 0xd8, 0xff, 0xe0, 0, 16, 74, 70, 73, 70, 0, 1, 0, 0]));
+  await told(page, /photo\.csv/);
+  await go(page, "model");
+  await drop(page, "#model-drop", "holiday.gguf", Buffer.from("not a model at all, only words"));
+  await told(page, /holiday\.gguf/);
+  await go(page, "model");
+  await drop(page, "#model-drop", "notes.txt", Buffer.from("words"));
+  await told(page, /notes\.txt/);
+  await loadModel(page);
+  await openTable(page, fixture("moods.csv"), "happy");
+  assert.match(await part(page, "data-facts").textContent(), /200 rows/);
   await context.close();
 });
