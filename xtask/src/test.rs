@@ -12,6 +12,18 @@ const WASM: [&str; 2] = ["--target", "wasm32-unknown-unknown"];
 const WEB: &str = "hearth-web";
 /// Browsers at a time: one waits for its GPU process, or compiles, while another computes.
 const BROWSERS: usize = 2;
+/// The page's tests that run in Firefox too: the shortest way through the page, resuming, what leaves the tab, what
+/// is stored, and refusals.
+const IN_FIREFOX: [&str; 8] = [
+    "privacy.test.mjs",
+    "resume.test.mjs",
+    "smaller.test.mjs",
+    "start.test.mjs",
+    "storage.test.mjs",
+    "tables.test.mjs",
+    "way.test.mjs",
+    "wrong_files.test.mjs",
+];
 /// What starts the native tests' programs, read by tests that start such a program themselves.
 const RUNNER: &str = "HEARTH_RUNNER";
 /// A folder in which tests that could not run leave a line each (`hearth_testing::skip`).
@@ -69,7 +81,7 @@ pub fn test(options: &Options) -> Result<ExitCode> {
         if native.is_empty() {
             native = ["--package", "hearth-cli"].map(str::to_owned).into();
         }
-        page(&mut steps, &native, options);
+        page(&mut steps, &native, options, &skipped);
     }
     let lines = lines_in(&skipped)?;
     std::fs::remove_dir_all(&skipped).context("cannot remove a temporary folder")?;
@@ -211,8 +223,8 @@ fn browser_test(program: &Path, path: &OsStr) -> Command {
     test
 }
 
-/// Builds the page as it is released and walks through it in headless Chromium.
-fn page(steps: &mut Steps, native_packages: &[String], options: &Options) {
+/// Builds the page as it is released and walks through it in headless Chromium, and in Firefox.
+fn page(steps: &mut Steps, native_packages: &[String], options: &Options, skipped: &Path) {
     let requests = std::env::temp_dir().join(format!("hearth-requests-{}", std::process::id()));
     let mut addresses = Vec::new();
     let ready = steps.attempt("the page, built and served", || {
@@ -237,6 +249,11 @@ fn page(steps: &mut Steps, native_packages: &[String], options: &Options) {
         }
         Ok(())
     });
+    let mut firefox = None;
+    let found = steps.attempt("Firefox", || {
+        firefox = tools::for_firefox_tests()?;
+        Ok(())
+    });
     let native = ready
         && steps.attempt("the command line, for comparison", || {
             // built with the native tests already, as they are built: alone it would have other features
@@ -244,10 +261,10 @@ fn page(steps: &mut Steps, native_packages: &[String], options: &Options) {
             build.args(["test", "--no-run", "--quiet", "--all-targets"]).args(native_packages);
             crate::run(&mut build)
         });
-    if native {
+    let tests = |names: &[String]| {
         let mut node = Command::new("node");
         node.args(["--test", "--test-reporter=tap", &format!("--test-concurrency={BROWSERS}")])
-            .args(end_to_end_tests())
+            .args(names)
             .current_dir(root().join("web/e2e"))
             .env("HEARTH_URL", &addresses[0])
             .env("HEARTH_URL_COUNTED", &addresses[1])
@@ -257,7 +274,23 @@ fn page(steps: &mut Steps, native_packages: &[String], options: &Options) {
             .env("HEARTH_BIN", hearth())
             .envs(hearth_testing::find_real_model().map(|model| ("HEARTH_MODEL", model)))
             .env("CHROMIUM", tools::browser().unwrap_or_default());
-        steps.run("the page in the browser", &mut node);
+        node
+    };
+    if native {
+        steps.run("the page in Chromium", &mut tests(&end_to_end_tests()));
+        let both = IN_FIREFOX.map(str::to_owned);
+        match firefox {
+            Some(firefox) => steps.run(
+                "the page in Firefox",
+                tests(&both).env("HEARTH_BROWSER", "firefox").env("FIREFOX", firefox),
+            ),
+            None if found => {
+                let line = "the page in Firefox: Firefox is not on this machine\n";
+                // without this line the list of steps says it by not naming the step
+                let _ = std::fs::write(skipped.join("firefox.txt"), line);
+            }
+            None => {}
+        }
         // gone or not, the tests have been run
         let _ = std::fs::remove_file(&requests);
     }
@@ -348,6 +381,14 @@ mod tests {
         };
         assert!(tested("hearth-kernels") && tested("hearth-testing"));
         assert!(!tested("xtask"));
+    }
+
+    #[test]
+    fn tests_that_run_in_firefox_are_there() {
+        let there = end_to_end_tests();
+        for name in IN_FIREFOX {
+            assert!(there.iter().any(|test| test == name), "{name}");
+        }
     }
 
     #[test]

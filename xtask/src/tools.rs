@@ -30,6 +30,8 @@ const BROWSER: Need = Need {
     packages: &["chromium", "chromium-driver"],
     present: || on_path("chromedriver").is_some() && browser().is_some(),
 };
+const FIREFOX: Need =
+    Need { what: "Firefox", packages: &["firefox-esr"], present: || firefox().is_some() };
 const NODE: Need = Need {
     what: "Node 18 or later with npm",
     packages: &["nodejs", "npm"],
@@ -64,6 +66,16 @@ pub fn for_page() -> Result<OsString> {
     path_with(&[wasm_bindgen()?, trunk()?, Some(node_modules.join(".bin"))])
 }
 
+/// The Firefox that the page's tests run in too, with the Vulkan driver that it computes on. On Debian both are
+/// installed; elsewhere the tests run where Firefox is there: `None` where it is not.
+pub fn for_firefox_tests() -> Result<Option<PathBuf>> {
+    if firefox().is_none() && !(is_debian() && is_root()) {
+        return Ok(None);
+    }
+    ensure(&[&FIREFOX, &VULKAN])?;
+    Ok(firefox())
+}
+
 /// Python with pip, for the model's second source.
 pub fn python_with_pip() -> Result<()> {
     ensure(&[&PIP])
@@ -76,6 +88,18 @@ pub fn browser() -> Option<PathBuf> {
         .or_else(|| ["chromium", "chromium-browser", "google-chrome"].into_iter().find_map(on_path))
 }
 
+/// The Firefox on PATH, or the one that the environment variable FIREFOX names.
+fn firefox() -> Option<PathBuf> {
+    std::env::var_os("FIREFOX")
+        .map(PathBuf::from)
+        .or_else(|| ["firefox-esr", "firefox"].into_iter().find_map(on_path))
+}
+
+fn is_debian() -> bool {
+    let os_release = fs::read_to_string("/etc/os-release").unwrap_or_default();
+    os_release.lines().any(|line| line == "ID=debian")
+}
+
 /// Installs the packages of what is missing, or says in one line what to install.
 fn ensure(needs: &[&Need]) -> Result<()> {
     let missing: Vec<&Need> = needs.iter().copied().filter(|need| !(need.present)()).collect();
@@ -83,9 +107,7 @@ fn ensure(needs: &[&Need]) -> Result<()> {
         return Ok(());
     }
     let packages: Vec<&str> = missing.iter().flat_map(|need| need.packages).copied().collect();
-    let os_release = fs::read_to_string("/etc/os-release").unwrap_or_default();
-    let debian = os_release.lines().any(|line| line == "ID=debian");
-    if !debian {
+    if !is_debian() {
         let what: Vec<&str> = missing.iter().map(|need| need.what).collect();
         bail!("please install {}, then run this again", what.join(" and "));
     }
