@@ -8,6 +8,7 @@ mod model;
 #[cfg(test)]
 mod module_circles;
 mod offline;
+mod pictures;
 mod runner_output;
 mod serve;
 #[cfg(test)]
@@ -25,7 +26,10 @@ use std::process::{Command, ExitCode};
 use std::sync::OnceLock;
 
 #[derive(Parser)]
-#[command(name = "cargo xtask", about = "Hearth's own commands: serve, test, bench, golden")]
+#[command(
+    name = "cargo xtask",
+    about = "Hearth's own commands: serve, test, bench, golden, pictures"
+)]
 struct Cli {
     #[command(subcommand)]
     task: Task,
@@ -45,6 +49,8 @@ enum Task {
     },
     /// Write the service worker of a built page; Trunk calls it at the end of a build
     Offline(offline::Options),
+    /// Make the pictures in docs/pictures again, from the page in headless Chromium
+    Pictures(pictures::Options),
     /// Make the committed fixtures again with the Python scripts in tools/fixtures
     Golden {
         /// Only scripts whose name contains this
@@ -57,6 +63,7 @@ fn main() -> Result<ExitCode> {
         Task::Serve(options) => serve::serve(&options).map(|()| ExitCode::SUCCESS),
         Task::Test(options) => test::test(&options),
         Task::Offline(options) => offline::offline(&options).map(|()| ExitCode::SUCCESS),
+        Task::Pictures(options) => pictures::pictures(&options).map(|()| ExitCode::SUCCESS),
         Task::Bench { args } => {
             let mut bench = cargo();
             bench.args(["run", "--release", "--package", "hearth-cli", "--", "bench"]).args(args);
