@@ -54,10 +54,14 @@ fn GpuLine() -> impl IntoView {
         app.gpu.with(|gpu| match gpu {
             Gpu::Opening => "Looking for a GPU…".to_owned(),
             Gpu::None(why) => why.clone(),
-            Gpu::On(gpu) if gpu.software => format!(
-                "Software renderer (no GPU found): {}. Fine for trying things out, but slow.",
-                gpu.name
-            ),
+            Gpu::On(gpu) if gpu.software => {
+                // Firefox does not tell the name
+                let colon = if gpu.name.is_empty() { "" } else { ": " };
+                format!(
+                    "Software renderer (no GPU found){colon}{}. Fine for trying things out, but slow.",
+                    gpu.name
+                )
+            }
             Gpu::On(gpu) if gpu.name.is_empty() => "Uses this computer's GPU.".to_owned(),
             Gpu::On(gpu) => format!("Uses this computer's GPU: {}.", gpu.name),
         })
