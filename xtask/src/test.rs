@@ -43,6 +43,9 @@ pub struct Options {
     /// Only the page's end-to-end tests
     #[arg(long, conflicts_with_all = ["native_only", "browser_only", "packages"])]
     page_only: bool,
+    /// Walk through the page in Firefox too; on Debian it is installed
+    #[arg(long)]
+    firefox: bool,
     /// Test the page as it was built last (`trunk build --release`), without building it again
     #[arg(long)]
     built: bool,
@@ -250,10 +253,11 @@ fn page(steps: &mut Steps, native_packages: &[String], options: &Options, skippe
         Ok(())
     });
     let mut firefox = None;
-    let found = steps.attempt("Firefox", || {
-        firefox = tools::for_firefox_tests()?;
-        Ok(())
-    });
+    let found = options.firefox
+        && steps.attempt("Firefox", || {
+            firefox = tools::for_firefox_tests()?;
+            Ok(())
+        });
     let native = ready
         && steps.attempt("the command line, for comparison", || {
             // built with the native tests already, as they are built: alone it would have other features
