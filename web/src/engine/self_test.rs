@@ -65,6 +65,7 @@ async fn product(gpu: &Gpu, tokens: u32) -> Result<SelfTestRow, Problem> {
         low_rank: None,
         add: false,
         geglu: None,
+        parts: None,
     };
     matmul::record(&mut commands, &Variants::of(gpu), &op);
     gpu.run(&commands).await?;
