@@ -15,8 +15,8 @@ override BK: u32 = 4u;    // fours that a step loads: 1, 2 or 4; divides every g
 override BACKWARD: u32 = 0u;
 override PARTS: u32 = 1u;
 
-// The part of the sum that the workgroup computes.
-var<private> part: u32;
+// The part of the sum that the workgroup stores.
+var<private> stored_part: u32;
 
 // Transposed, so that an invocation reads four adjacent values at once; one vec4 of padding per row
 // keeps the writes of a transposed load from hitting one memory bank.
@@ -143,7 +143,7 @@ fn matmul_tiled(
     let n0 = select(p.row_start, 0u, BACKWARD == 1u) + (p.first_group_x + group.x) * 8u * GN;
     let row_of_groups = p.first_group_y + group.y;
     let rows_of_groups = (p.tokens + 8u * GM - 1u) / (8u * GM);
-    part = select(0u, row_of_groups / rows_of_groups, PARTS > 1u);
+    let part = select(0u, row_of_groups / rows_of_groups, PARTS > 1u);
     let t0 = (row_of_groups - part * rows_of_groups) * 8u * GM;
     let x_row = 2u * GM + 1u;
     let w_row = 2u * GN + 1u;
@@ -230,6 +230,7 @@ fn matmul_tiled(
         }
         workgroupBarrier();
     }
+    stored_part = part;
     let ta = t0 + 4u * local.y;
     let tb = ta + 4u * GM;
     let na = n0 + 4u * local.x;

@@ -11,11 +11,11 @@ fn row_of(n: u32) -> u32 {
 }
 
 fn put_part(at: u32, value: f32) {
-    if part == 0u {
+    if stored_part == 0u {
         put(at, value);
         return;
     }
-    let behind = (part - 1u) * p.tokens * p.y_stride + at;
+    let behind = (stored_part - 1u) * p.tokens * p.y_stride + at;
     if ADD_PARTS == 1u {
         others[behind] += value;
     } else {

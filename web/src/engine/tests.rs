@@ -130,7 +130,11 @@ impl Page {
         let answer = self.ask(ToEngine::SetRoles { choices, spec: spec() }).await;
         let FromEngine::Prepared(report) = answer else { panic!("{answer:?}") };
         assert_eq!(report.classes, ["No", "Yes"]);
-        assert!(report.tokens.is_some() && report.test.iter().all(|c| c.rows == rows / 5));
+        // equal texts stay together
+        let near = |class: &hearth_classifier::columns::ClassCount| {
+            class.rows.abs_diff(rows / 5) <= rows / 50
+        };
+        assert!(report.tokens.is_some() && report.test.iter().all(near));
     }
 
     fn train(&self) -> u64 {
