@@ -1,4 +1,4 @@
-// Epilogue of the matmul: the sums are stored as they are.
+// Epilogue of the matmul: the sums are stored as they are, by `store`, which comes before this.
 
 // A row of the slab; beyond the end the last is repeated: results of the repeats are not stored.
 fn row_of(n: u32) -> u32 {
@@ -13,7 +13,7 @@ fn store_rows(t: u32, n: u32, sums: vec4<f32>) {
     let at = t * p.y_stride + p.y_first + n;
     for (var j = 0u; j < 4u; j++) {
         if n + j < p.row_end {
-            put(at + j, sums[j]);
+            store(at + j, sums[j]);
         }
     }
 }
@@ -25,6 +25,6 @@ fn store_columns(t: u32, c: u32, sums: vec4<f32>) {
     }
     let at = t * p.y_stride + p.y_first + c;
     for (var j = 0u; j < 4u; j++) {
-        put(at + j, sums[j]);
+        store(at + j, sums[j]);
     }
 }

@@ -17,7 +17,7 @@ test("the engine names the GPU", async () => {
   const { context, page, errors, foreign } = await open(browser);
   await answered(page);
   assert.match(await part(page, "gpu-line").textContent(), GPU);
-  assert.equal(await page.locator("h1").count(), 1);
+  assert.equal(await page.getByRole("heading", { level: 1 }).count(), 1);
   assert.equal(page.workers().length, 2);
   assert.deepEqual(errors, []);
   assert.deepEqual(foreign, []);

@@ -84,7 +84,7 @@ pub fn test(options: &Options) -> Result<ExitCode> {
         if native.is_empty() {
             native = ["--package", "hearth-cli"].map(str::to_owned).into();
         }
-        page(&mut steps, &native, options, &skipped);
+        page(&mut steps, &native, options);
     }
     let lines = lines_in(&skipped)?;
     std::fs::remove_dir_all(&skipped).context("cannot remove a temporary folder")?;
@@ -227,7 +227,7 @@ fn browser_test(program: &Path, path: &OsStr) -> Command {
 }
 
 /// Builds the page as it is released and walks through it in headless Chromium, and in Firefox.
-fn page(steps: &mut Steps, native_packages: &[String], options: &Options, skipped: &Path) {
+fn page(steps: &mut Steps, native_packages: &[String], options: &Options) {
     let requests = std::env::temp_dir().join(format!("hearth-requests-{}", std::process::id()));
     let mut addresses = Vec::new();
     let ready = steps.attempt("the page, built and served", || {
@@ -253,11 +253,12 @@ fn page(steps: &mut Steps, native_packages: &[String], options: &Options, skippe
         Ok(())
     });
     let mut firefox = None;
-    let found = options.firefox
-        && steps.attempt("Firefox", || {
-            firefox = tools::for_firefox_tests()?;
+    if options.firefox {
+        steps.attempt("Firefox", || {
+            firefox = Some(tools::for_firefox_tests()?);
             Ok(())
         });
+    }
     let native = ready
         && steps.attempt("the command line, for comparison", || {
             // built with the native tests already, as they are built: alone it would have other features
@@ -283,17 +284,11 @@ fn page(steps: &mut Steps, native_packages: &[String], options: &Options, skippe
     if native {
         steps.run("the page in Chromium", &mut tests(&end_to_end_tests()));
         let both = IN_FIREFOX.map(str::to_owned);
-        match firefox {
-            Some(firefox) => steps.run(
+        if let Some(firefox) = firefox {
+            steps.run(
                 "the page in Firefox",
                 tests(&both).env("HEARTH_BROWSER", "firefox").env("FIREFOX", firefox),
-            ),
-            None if found => {
-                let line = "the page in Firefox: Firefox is not on this machine\n";
-                // without this line the list of steps says it by not naming the step
-                let _ = std::fs::write(skipped.join("firefox.txt"), line);
-            }
-            None => {}
+            );
         }
         // gone or not, the tests have been run
         let _ = std::fs::remove_file(&requests);

@@ -66,14 +66,10 @@ pub fn for_page() -> Result<OsString> {
     path_with(&[wasm_bindgen()?, trunk()?, Some(node_modules.join(".bin"))])
 }
 
-/// The Firefox that the page's tests run in too, with the Vulkan driver that it computes on. On Debian both are
-/// installed; elsewhere the tests run where Firefox is there: `None` where it is not.
-pub fn for_firefox_tests() -> Result<Option<PathBuf>> {
-    if firefox().is_none() && !(is_debian() && is_root()) {
-        return Ok(None);
-    }
+/// The Firefox that the page's tests run in too, with the Vulkan driver that it computes on.
+pub fn for_firefox_tests() -> Result<PathBuf> {
     ensure(&[&FIREFOX, &VULKAN])?;
-    Ok(firefox())
+    firefox().context("Firefox is gone")
 }
 
 /// Python with pip, for the model's second source.
@@ -83,16 +79,18 @@ pub fn python_with_pip() -> Result<()> {
 
 /// The Chromium or Chrome on PATH, or the one that the environment variable CHROMIUM names.
 pub fn browser() -> Option<PathBuf> {
-    std::env::var_os("CHROMIUM")
-        .map(PathBuf::from)
-        .or_else(|| ["chromium", "chromium-browser", "google-chrome"].into_iter().find_map(on_path))
+    named("CHROMIUM", &["chromium", "chromium-browser", "google-chrome"])
 }
 
 /// The Firefox on PATH, or the one that the environment variable FIREFOX names.
 fn firefox() -> Option<PathBuf> {
-    std::env::var_os("FIREFOX")
-        .map(PathBuf::from)
-        .or_else(|| ["firefox-esr", "firefox"].into_iter().find_map(on_path))
+    named("FIREFOX", &["firefox-esr", "firefox"])
+}
+
+/// The program that an environment variable names, or the first of these on PATH.
+fn named(variable: &str, programs: &[&str]) -> Option<PathBuf> {
+    let named = std::env::var_os(variable).map(PathBuf::from);
+    named.or_else(|| programs.iter().copied().find_map(on_path))
 }
 
 fn is_debian() -> bool {

@@ -7,7 +7,7 @@
 use hearth_gpu::{Commands, Slice};
 use hearth_kernels::{
     attention_backward_dkv,
-    attention_backward_dkv::AttentionBackwardDkv,
+    attention_backward_dkv::{AttentionBackwardDkv, RowParts},
     attention_backward_dq,
     attention_backward_dq::AttentionBackwardDq,
     lora_dz::{self, LoraDz},
@@ -252,13 +252,7 @@ impl Model {
     }
 
     /// Records the gradients of attention's inputs, and says in which parts those of keys and values come.
-    fn d_attend(
-        &self,
-        c: &mut Commands,
-        ws: &Workspace,
-        g: &Gradients,
-        index: usize,
-    ) -> attention_backward_dkv::Parts {
+    fn d_attend(&self, c: &mut Commands, ws: &Workspace, g: &Gradients, index: usize) -> RowParts {
         let a = ws.layer(index);
         let shape = self.attention_shape(ws, index);
         let tokens_meta = &ws.meta;
@@ -268,7 +262,7 @@ impl Model {
             &self.variants,
             &AttentionBackwardDq { shape, q, k, v, tokens_meta, d_o, o: &a.o, rows, d_q: &g.d_q },
         );
-        let parts = attention_backward_dkv::Parts::of(&self.variants, &shape);
+        let parts = RowParts::of(&self.variants, &shape);
         let (d_k, d_qkv) = (&g.d_k, &g.d_qkv);
         attention_backward_dkv::record(
             c,

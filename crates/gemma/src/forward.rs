@@ -365,14 +365,14 @@ impl Model {
             // Not all factors can be bound at once: each projection is computed for itself.
             runs = lora.runs(layer, group, false);
         }
-        let parts: Vec<(Range<u32>, Option<&Run>)> = match &runs[..] {
+        let ranges: Vec<(Range<u32>, Option<&Run>)> = match &runs[..] {
             [] => vec![(0..w.rows, None)],
             [run] => vec![(0..w.rows, Some(run))],
             runs => self.rows_of_runs(group, runs),
         };
-        let whole = parts.len() == 1;
-        let mut in_parts = None;
-        for (rows, run) in parts {
+        let whole = ranges.len() == 1;
+        let mut made = None;
+        for (rows, run) in ranges {
             let targets: Vec<_> = run.map_or(Vec::new(), |run| self.target_rows(run, rows.start));
             let low_rank = pass.lora.zip(run);
             let b = low_rank.map(|(lora, run)| lora.b(run));
@@ -386,18 +386,18 @@ impl Model {
                 scale: lora.layout.config.scale(),
             });
             let y_first = rows.start;
-            let (add, geglu, allowed) = match end {
+            let (add, geglu, parts) = match end {
                 End::Store(parts) => (false, None, parts.filter(|_| whole)),
                 End::Add => (true, None, None),
                 End::Geglu(act) => (false, Some(act), None),
             };
-            let (y_stride, parts) = (w.rows, allowed);
+            let y_stride = w.rows;
             let op =
                 Matmul { x, w, y, tokens, rows, y_stride, y_first, low_rank, add, geglu, parts };
             let count = matmul::record(c, &self.variants, &op);
-            in_parts = allowed.and_then(|parts| parts.made(count));
+            made = parts.and_then(|parts| parts.made(count));
         }
-        in_parts
+        made
     }
 
     /// The rows of each projection of a group, with the run that it is the only target of.

@@ -36,10 +36,10 @@ pub struct AttentionBackwardDkv<'a> {
     pub d_o: &'a Slice,
     /// From [`attention_backward_dq`](crate::attention_backward_dq), pairs `(T, H)`.
     pub rows: &'a Slice,
-    /// Output, `(T, G, D)`, and behind it what [`Parts`] says.
+    /// Output, `(T, G, D)`, and behind it what [`RowParts`] says.
     pub d_k: &'a Slice,
     /// How the rows of the first keys are divided.
-    pub parts: Parts,
+    pub parts: RowParts,
     /// Output, the last G·D columns of `(T, (H + 2G)·D)`: as the matmul that computes queries, keys and values lays
     /// them out.
     pub d_qkv: &'a Slice,
@@ -53,7 +53,7 @@ const PART_ROWS: u32 = 256;
 /// How the rows of the prefix' keys are divided, each part with sums of its own. Those of the first go where other keys'
 /// sums go, those of the others behind the T rows of `d_k`: `(count - 1, keys, 2, G, D)`, keys' gradients and values'.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Parts {
+pub struct RowParts {
     /// How many; 1: they are not divided.
     pub count: u32,
     /// The keys at the beginning whose rows are divided: the prefix, and what shares a workgroup with it.
@@ -62,13 +62,33 @@ pub struct Parts {
     rows: u32,
 }
 
-impl Parts {
+impl RowParts {
     /// Not divided.
     pub const WHOLE: Self = Self { count: 1, keys: 0, rows: 0 };
 
     #[cfg(test)]
     pub(crate) fn new(count: u32, keys: u32) -> Self {
         Self { count, keys, rows: 0 }
+    }
+
+    /// Rows of `d_k` behind those of the tokens.
+    #[cfg(test)]
+    pub(crate) fn others(self) -> usize {
+        (2 * (self.count - 1) * self.keys) as usize
+    }
+
+    /// Adds what lies behind the tokens' rows of `d_k` to the gradients of the keys and values, in order; a row has `width`
+    /// elements.
+    #[cfg(test)]
+    pub(crate) fn add(self, others: &[f32], width: usize, [d_k, d_v]: [&mut [f32]; 2]) {
+        for (i, pair) in others.chunks_exact(2 * width).take(self.others() / 2).enumerate() {
+            let key = i % self.keys as usize;
+            for (sums, part) in [&mut *d_k, &mut *d_v].into_iter().zip(pair.chunks_exact(width)) {
+                // the workgroup of the last key may reach beyond the tokens
+                let sums = sums.chunks_exact_mut(width).nth(key).into_iter().flatten();
+                sums.zip(part).for_each(|(sum, part)| *sum += part);
+            }
+        }
     }
 
     /// On a GPU, one workgroup per key would visit all rows of the batch while others have nothing left to do.
@@ -98,7 +118,7 @@ pub const MOST_ROWS: usize = 3;
 pub fn record(commands: &mut Commands, variants: &Variants, op: &AttentionBackwardDkv) {
     let shape = &op.shape;
     let slices = variants.attention_slices();
-    let Parts { count: parts, keys, rows } = op.parts;
+    let RowParts { count: parts, keys, rows } = op.parts;
     let front = shape.pairs.prefix_keys.div_ceil(KEYS) * shape.kv_heads;
     let params = shape.params().in_parts(parts, keys, rows);
     let heads = shape.heads / shape.kv_heads;

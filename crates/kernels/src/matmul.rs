@@ -11,7 +11,7 @@ use hearth_gpu::{Commands, Kernel, Slice, Split};
 
 use crate::{
     matrix::{Matrix, Slab},
-    shader::{KernelByLayout, kernel_by_layout},
+    shader::{KernelByLayout, kernel_by_layout, wgsl},
     variants::{Tile, Variants, direct_workgroup},
 };
 
@@ -67,19 +67,33 @@ impl Epilogues {
     }
 }
 
+/// Where `shared/matmul_store.wgsl` stores a whole sum; `shared/matmul_parts.wgsl` is its counterpart.
+pub(crate) const WHOLE: &str = "
+fn store(at: u32, value: f32) {
+    put(at, value);
+}
+";
+
 /// Makes [`Epilogues`] from `shaders/NAME.wgsl`.
 macro_rules! epilogues {
     ($name:literal) => {
         $crate::matmul::Epilogues {
             store: $crate::shader::kernel_by_layout!(
                 $name,
-                ["shared/matmul", "shared/matmul_store"],
+                [
+                    $crate::shader::wgsl!("shared/matmul"),
+                    $crate::matmul::WHOLE,
+                    $crate::shader::wgsl!("shared/matmul_store")
+                ],
                 [Params, Read, Read, Read, Read, Read, Write]
             ),
             geglu: $crate::shader::kernel_by_layout!(
                 $name,
                 "_geglu",
-                ["shared/matmul", "shared/matmul_geglu"],
+                [
+                    $crate::shader::wgsl!("shared/matmul"),
+                    $crate::shader::wgsl!("shared/matmul_geglu")
+                ],
                 [Params, Read, Read, Read, Read, Read, Write, Write]
             ),
         }
@@ -95,7 +109,7 @@ pub(crate) static TILED: Epilogues = epilogues!("matmul_tiled");
 pub(crate) static TILED_PARTS: KernelByLayout = kernel_by_layout!(
     "matmul_tiled",
     "_parts",
-    ["shared/matmul", "shared/matmul_parts"],
+    [wgsl!("shared/matmul"), wgsl!("shared/matmul_parts"), wgsl!("shared/matmul_store")],
     [Params, Read, Read, Read, Read, Read, Write, Write]
 );
 

@@ -12,7 +12,7 @@ use bytemuck::{Pod, Zeroable};
 use hearth_gpu::{Commands, Slice, Split};
 
 use crate::{
-    attention_backward_dkv::Parts, grid::grid, rms_norm, rms_norm_backward, shader::kernel,
+    attention_backward_dkv::RowParts, grid::grid, rms_norm, rms_norm_backward, shader::kernel,
 };
 
 kernel!("qk_norm_rope", [], [Params, Read, Read, Read, Read, Read, Write, Write, Write]);
@@ -80,7 +80,7 @@ pub enum Direction<'a> {
         /// Gradients before norm and rotation, `(T, H + 2G, D)`. Those of the values are there already, in parts.
         d_qkv: &'a Slice,
         /// How the gradients of keys and values are divided.
-        parts: Parts,
+        parts: RowParts,
     },
 }
 
@@ -93,7 +93,7 @@ pub fn record(commands: &mut Commands, op: &QkNormRope) {
     // Without norms their bindings still need some buffer.
     let [q_gain, k_gain] = op.norm.map_or([op.angles; 2], |norm| [norm.q_gain, norm.k_gain]);
     let (backward, third, parts) = match op.direction {
-        Direction::Forward { v } => (false, v, Parts::WHOLE),
+        Direction::Forward { v } => (false, v, RowParts::WHOLE),
         Direction::Backward { d_qkv, parts } => (true, d_qkv, parts),
     };
     let params = Params {
@@ -196,7 +196,7 @@ mod tests {
     const POSITIONS: u32 = 50;
 
     async fn check(tokens: u32, dims: [u32; 3], norm: bool, backward: bool) {
-        check_parts(tokens, dims, norm, backward, Parts::WHOLE).await;
+        check_parts(tokens, dims, norm, backward, RowParts::WHOLE).await;
     }
 
     async fn check_parts(
@@ -204,7 +204,7 @@ mod tests {
         [heads, kv_heads, head_dim]: [u32; 3],
         norm: bool,
         backward: bool,
-        parts: Parts,
+        parts: RowParts,
     ) {
         for_each_profile(async |gpu| {
             let mut numbers = Numbers::new(tokens + head_dim);
@@ -235,16 +235,12 @@ mod tests {
             // The gradients of the values, beside others that are overwritten.
             let d_qkv = buffer(&stacked(&held));
             // What is behind the gradients of the keys: the other parts of theirs and of the values'.
-            let others = 2 * (parts.count - 1) * parts.keys;
-            let others = numbers.normal((others * kv_heads * head_dim) as usize, 1.0);
-            let k = if others.is_empty() { k } else { buffer(&[&held[1][..], &others].concat()) };
             let width = (kv_heads * head_dim) as usize;
+            let others = numbers.normal(parts.others() * width, 1.0);
+            let k = if others.is_empty() { k } else { buffer(&[&held[1][..], &others].concat()) };
             let mut whole = held.clone();
-            for (i, part) in others.chunks_exact(width).enumerate() {
-                let key = i / 2 % parts.keys as usize;
-                let sums = whole[1 + i % 2].chunks_exact_mut(width).nth(key).into_iter().flatten();
-                sums.zip(part).for_each(|(sum, part)| *sum += part);
-            }
+            let [_, d_k, d_v] = &mut whole;
+            parts.add(&others, width, [d_k, d_v]);
             let direction = match backward {
                 true => Direction::Backward { d_qkv: &d_qkv, parts },
                 false => Direction::Forward { v: &v },
@@ -309,7 +305,7 @@ mod tests {
         async fn gradients_in_parts_are_added_before_the_norm() {
             for (tokens, dims, count, keys) in [(9, [4, 2, 12], 2, 4), (70, [4, 1, 256], 5, 12), (7, [3, 3, 20], 2, 8)] {
                 for norm in [true, false] {
-                    check_parts(tokens, dims, norm, true, Parts::new(count, keys)).await;
+                    check_parts(tokens, dims, norm, true, RowParts::new(count, keys)).await;
                 }
             }
         }

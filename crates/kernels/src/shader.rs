@@ -34,15 +34,15 @@ macro_rules! kernel {
 }
 pub(crate) use kernel;
 
-/// Makes a [`KernelByLayout`] from `shaders/NAME.wgsl`, the pieces between the weight decoder and
+/// Makes a [`KernelByLayout`] from `shaders/NAME.wgsl`, the texts between the weight decoder and
 /// the kernel, and the bindings. A suffix tells labels apart where a file makes several kernels.
 macro_rules! kernel_by_layout {
-    ($name:literal $(, $suffix:literal)?, [$($piece:literal),*], [$($access:ident),*]) => {
+    ($name:literal $(, $suffix:literal)?, [$($piece:expr),*], [$($access:ident),*]) => {
         $crate::shader::KernelByLayout {
             name: $name,
             label: concat!($name, $($suffix)?),
             source: $crate::shader::wgsl!($name),
-            pieces: &[$($crate::shader::wgsl!($piece)),*],
+            pieces: &[$($piece),*],
             bindings: &[$(hearth_gpu::Access::$access),*],
             variants: std::sync::OnceLock::new(),
         }

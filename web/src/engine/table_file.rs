@@ -144,19 +144,18 @@ pub async fn classify_file(
     for (rows, texts) in table.rows.chunks(ROWS).zip(texts.chunks(ROWS)) {
         let done = parts.len() * ROWS;
         let of = table.rows.len();
-        request.tell_now_and_then(|| FromEngine::Scoring {
-            what: "predicting".to_owned(),
-            done,
-            of,
-        });
+        let tell = |done| {
+            request.tell_now_and_then(|| FromEngine::Scoring {
+                what: "predicting".to_owned(),
+                done,
+                of,
+            });
+        };
+        tell(done);
         let full: Vec<usize> = (0..texts.len()).filter(|&i| !texts[i].trim().is_empty()).collect();
         let asked: Vec<&str> = full.iter().map(|&i| texts[i].as_str()).collect();
         let logs = classifier.log_probabilities(&asked, |scored| {
-            request.tell_now_and_then(|| FromEngine::Scoring {
-                what: "predicting".to_owned(),
-                done: done + scored,
-                of,
-            });
+            tell(done + scored);
             !request.is_cancelled()
         });
         let logs = logs.await?;

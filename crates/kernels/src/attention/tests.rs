@@ -4,7 +4,7 @@ use super::*;
 use crate::testing::{Numbers, assert_close, for_each_profile, gpu_test, relative, wide};
 use crate::variants::Variants;
 use crate::{
-    attention_backward_dkv::{self, AttentionBackwardDkv, Parts},
+    attention_backward_dkv::{self, AttentionBackwardDkv, RowParts},
     attention_backward_dq::{self, AttentionBackwardDq},
 };
 
@@ -118,7 +118,7 @@ impl Case {
         let (shape, tokens_meta) = (self.shape, &tokens_meta);
         let (q, k, v, d_o, o, rows) = (&q, &k, &v, &d_o, &o, &rows);
         let variants = self.variants(gpu);
-        let parts = Parts::of(&variants, &shape);
+        let parts = RowParts::of(&variants, &shape);
         let mut c = Commands::new();
         attention_backward_dq::record(
             &mut c,
@@ -146,20 +146,11 @@ impl Case {
         let d_qkv: Vec<f32> = gpu.read(d_qkv).await.unwrap();
         let rows = d_qkv.chunks_exact(((heads + 2 * kv_heads) * head_dim) as usize);
         let d_v = rows.flat_map(|row| &row[((heads + kv_heads) * head_dim) as usize..]).copied();
-        let mut kv = [gpu.read(d_k).await.unwrap(), d_v.collect()];
+        let (mut d_k, mut d_v): (Vec<f32>, Vec<f32>) =
+            (gpu.read(d_k).await.unwrap(), d_v.collect());
         let width = (kv_heads * head_dim) as usize;
-        let own = shape.tokens as usize * width;
-        let others = kv[0].split_off(own);
-        for (i, part) in others
-            .chunks_exact(width)
-            .take(2 * ((parts.count - 1) * parts.keys) as usize)
-            .enumerate()
-        {
-            let key = i / 2 % parts.keys as usize;
-            let sums = kv[i % 2].chunks_exact_mut(width).nth(key).into_iter().flatten();
-            sums.zip(part).for_each(|(sum, part)| *sum += part);
-        }
-        let [d_k, d_v] = kv;
+        let others = d_k.split_off(shape.tokens as usize * width);
+        parts.add(&others, width, [&mut d_k, &mut d_v]);
         [gpu.read(d_q).await.unwrap(), d_k, d_v]
     }
 

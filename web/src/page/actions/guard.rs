@@ -17,8 +17,9 @@ pub fn refused_while_training(app: App, what: &str) -> bool {
     training
 }
 
-/// As [`refused_while_training`], also while a model is downloaded or loaded: one at a time.
-pub fn refused_while_loading(app: App, what: &str) -> bool {
+/// As [`refused_while_training`] for another model, also while one is downloaded or loaded: one at a time.
+pub fn refused_while_loading(app: App) -> bool {
+    let what = "Another model can be loaded";
     if refused_while_training(app, what) {
         return true;
     }

@@ -72,7 +72,7 @@ pub fn fetch_offers(app: App) {
 
 /// Fetches a model, or goes on fetching it, and loads it.
 pub fn fetch_model(app: App, model: RemoteModel) {
-    if refused_while_loading(app, "Another model can be loaded") {
+    if refused_while_loading(app) {
         return;
     }
     let there = app.stored.with_untracked(|stored| {
@@ -121,7 +121,7 @@ fn set_out(app: App) -> u64 {
 
 /// Loads a kept model.
 pub fn open_model(app: App, key: String) {
-    if refused_while_loading(app, "Another model can be loaded") {
+    if refused_while_loading(app) {
         return;
     }
     let weights = app.weights.get_untracked();
@@ -131,7 +131,7 @@ pub fn open_model(app: App, key: String) {
 /// Loads files that the user picked; `keep` stores a copy.
 pub fn open_files(app: App, files: Vec<File>, keep: bool) {
     let Some(first) = files.first() else { return };
-    if refused_while_loading(app, "Another model can be loaded") {
+    if refused_while_loading(app) {
         return;
     }
     let name = name_of(&first.name());
