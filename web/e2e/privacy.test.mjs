@@ -74,6 +74,33 @@ test("with the policy off they leave, and are counted", chromiumOnly("no other d
   await host.close();
 });
 
+test("no markup that runs anything is shown, and no script is started but the page's own", async () => {
+  const { context, page } = await open(browser);
+  await loadModel(page);
+  const tried = await page.evaluate(() => {
+    const box = document.createElement("div");
+    const attempt = (what) => {
+      try {
+        what();
+        return "let through";
+      } catch {
+        return "refused";
+      }
+    };
+    return {
+      picture: attempt(() => { box.innerHTML = "<svg><text>on &lt;script&gt;</text></svg>"; }),
+      handler: attempt(() => { box.innerHTML = "<img src='x' onerror='globalThis.ran = true'>"; }),
+      script: attempt(() => { document.createElement("script").text = "globalThis.ran = true"; }),
+      worker: attempt(() => new Worker("./icon.svg")),
+      policy: attempt(() => globalThis.trustedTypes.createPolicy("default", {})),
+    };
+  });
+  assert.deepEqual(tried, {
+    picture: "let through", handler: "refused", script: "refused", worker: "refused", policy: "refused",
+  });
+  await context.close();
+});
+
 test("where no policy comes with it the engine does not start", async () => {
   const { context, page } = await open(browser, { serviceWorkers: "block" }, openUrl);
   await part(page, "gpu-line").getByText(/does not start/).waitFor();

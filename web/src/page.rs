@@ -6,6 +6,7 @@
 //! offline  the page kept for times without a network
 //! state    what the page knows                shell    header, steps, notices
 //! notices  what it tells beside the screens   plot     paths of the pictures that it draws itself
+//! trusted  what may become markup or a script
 //! model, data, train, results, using          the five screens
 //! ```
 
@@ -22,6 +23,7 @@ mod results;
 mod shell;
 mod state;
 mod train;
+mod trusted;
 mod using;
 mod widgets;
 
@@ -30,6 +32,8 @@ use leptos::prelude::*;
 /// Starts the page.
 pub fn start() {
     console_error_panic_hook::set_once();
+    // a host's own policy may forbid it: what needs the types says so then
+    let _ = trusted::keep_types();
     mount_to_body(|| {
         let app = state::App::new();
         provide_context(app);

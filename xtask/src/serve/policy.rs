@@ -40,7 +40,8 @@ fn policy(html: &str, hosts: &str) -> String {
     format!(
         "default-src 'none'; script-src {scripts}; style-src 'self'; img-src 'self' data: blob:; \
          connect-src 'self'{hosts}; worker-src 'self'; manifest-src 'self'; object-src 'none'; \
-         base-uri 'none'; form-action 'none'; frame-src 'none'; frame-ancestors 'none'"
+         base-uri 'none'; form-action 'none'; frame-src 'none'; \
+         require-trusted-types-for 'script'; trusted-types default; frame-ancestors 'none'"
     )
 }
 
