@@ -3,6 +3,8 @@
 
 #[cfg(test)]
 mod document_rules;
+#[cfg(test)]
+mod error_rules;
 mod lavapipe;
 mod model;
 #[cfg(test)]

@@ -22,7 +22,7 @@ use crate::recipe::Recipe;
 #[derive(Debug, Error, Clone, PartialEq)]
 pub enum BundleError {
     /// Not a bundle.
-    #[error("not a Hearth classifier: {0}")]
+    #[error("not a Hearth classifier: {0}; choose a file that ends with .hearth")]
     NotABundle(String),
     /// A newer or unknown format.
     #[error("this classifier has format {found}; this program reads formats 1 and 2: update it")]
@@ -34,7 +34,7 @@ pub enum BundleError {
     #[error("this classifier is damaged: its checksum does not match; copy or download it again")]
     Damaged,
     /// A field has a value that cannot work.
-    #[error("classifier field {field}: {found}; expected {expected}")]
+    #[error("classifier field {field}: {found}; expected {expected}: export the classifier again")]
     Field {
         /// The field.
         field: &'static str,
@@ -44,7 +44,9 @@ pub enum BundleError {
         expected: &'static str,
     },
     /// Too large.
-    #[error("a classifier file of {bytes} bytes; at most {MAX_BYTES} are read")]
+    #[error(
+        "a classifier file of {bytes} bytes; at most {MAX_BYTES} are read: choose a file that ends with .hearth"
+    )]
     TooLarge {
         /// Its size.
         bytes: usize,

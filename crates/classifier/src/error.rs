@@ -65,7 +65,7 @@ pub enum ClassifierError {
     },
     /// The classifier and the model do not belong together.
     #[error(
-        "this classifier was trained on another model: {what} was {expected}, this model has {found}"
+        "this classifier was trained on another model: {what} was {expected}, this model has {found}: load that one"
     )]
     OtherModel {
         /// What differs.

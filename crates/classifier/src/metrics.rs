@@ -51,7 +51,7 @@ pub struct Interval {
 #[derive(Debug, Error, Clone, PartialEq)]
 pub enum MetricsError {
     /// No rows.
-    #[error("no rows to evaluate on")]
+    #[error("no rows to evaluate on; give it labeled rows")]
     NoRows,
     /// Sizes that do not match.
     #[error("{probabilities} probabilities for {rows} rows of {classes} classes; expected {}", .rows * .classes)]

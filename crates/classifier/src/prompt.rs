@@ -129,7 +129,9 @@ pub struct FewShot {
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 pub enum PromptError {
     /// A word or an example for a class that does not exist.
-    #[error("{what} for the class {class:?}, which is not among the labels {classes:?}")]
+    #[error(
+        "{what} for the class {class:?}, which is not among the labels {classes:?}; use one of these"
+    )]
     UnknownClass {
         /// A word or an example.
         what: &'static str,
@@ -151,11 +153,11 @@ pub enum PromptError {
         second: String,
     },
     /// An empty word.
-    #[error("the class {0:?} has an empty word")]
+    #[error("the class {0:?} has an empty word; give it one")]
     EmptyWord(String),
     /// No one-token code is left for a class.
     #[error(
-        "{classes} classes, but the tokenizer has only {codes} one-token codes for them after this prompt"
+        "{classes} classes, but the tokenizer has only {codes} one-token codes for them after this prompt: leave classes out, or change the separator"
     )]
     Codes {
         /// Classes.

@@ -113,7 +113,7 @@ pub enum LayoutError {
         columns: u64,
     },
     /// No shader reads such a layout.
-    #[error("there is no layout {0}: bits are {bits}, groups 16, 32, 64 or 128", bits = scaled_bits())]
+    #[error("there is no layout {0}: choose {bits} bits, and groups of 16, 32, 64 or 128", bits = scaled_bits())]
     Unknown(WeightLayout),
     /// Not one of the names that [`WeightLayout`] prints.
     #[error("'{0}' is not the name of a weight layout (like f32, q8-g32-f16 or q4-g32-f16-min)")]

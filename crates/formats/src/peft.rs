@@ -38,7 +38,9 @@ pub enum PeftError {
     Safetensors(#[from] SafetensorsError),
     #[error("{file}: damaged JSON: {message}; export the adapter again")]
     Json { file: String, message: String },
-    #[error("{file}: '{key}' is {found}, expected {expected}")]
+    #[error(
+        "{file}: '{key}' is {found}, expected {expected}; export the adapter with that setting"
+    )]
     Setting { file: String, key: &'static str, expected: &'static str, found: String },
     #[error(
         "{file}: tensor '{tensor}' is not a lora_A or lora_B of a q, k, v, o, gate, up or down projection; train a \
@@ -71,7 +73,7 @@ pub enum PeftError {
     )]
     Dtype { file: String, tensor: String, found: String },
     #[error(
-        "{file}: tensor '{tensor}' has {value} in row {row}; the training diverged or the file is damaged"
+        "{file}: tensor '{tensor}' has {value} in row {row}; the training diverged or the file is damaged: train it again, or take another adapter"
     )]
     NotFinite { file: String, tensor: String, row: usize, value: f32 },
     #[error(

@@ -11,7 +11,7 @@ use crate::layout::{PackedRows, SUPER_GROUP, ScaleForm, WeightLayout, push_bytes
 pub enum RowFault {
     /// NaN or an infinity among the weights.
     #[error(
-        "column {column} is {value}, weights must be finite; the file is damaged or its training diverged"
+        "column {column} is {value}, weights must be finite; the file is damaged or its training diverged: fetch it again, or take another model"
     )]
     Weight {
         /// The column.
@@ -21,7 +21,7 @@ pub enum RowFault {
     },
     /// NaN or an infinity among the scales or minima.
     #[error(
-        "the scale of the group at column {column} is {value}, scales must be finite; the file is damaged"
+        "the scale of the group at column {column} is {value}, scales must be finite; the file is damaged, fetch it again"
     )]
     Scale {
         /// First column of the group.

@@ -300,7 +300,12 @@ impl Data {
     ) -> Result<FilledPrompt, Problem> {
         let data = &self.prepared()?.data;
         let prompter = prompter(tokenizer, spec, &data.classes)?;
-        let none = || Problem::new(format!("There are {} rows.", data.examples.len()), "");
+        let none = || {
+            Problem::new(
+                format!("There are {} rows.", data.examples.len()),
+                "Choose a row of these.",
+            )
+        };
         let example = data.examples.get(row).ok_or_else(none)?;
         let filled = prompter.row(&example.text);
         Ok(FilledPrompt {

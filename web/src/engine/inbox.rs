@@ -77,7 +77,8 @@ impl Inbox {
                 post(request.id, &FromEngine::Done, &[]);
             }
             ToEngine::Pause | ToEngine::Stop if !state.training.get() => {
-                post(request.id, &FromEngine::Failed(Failure::new("No run is training.", "")), &[]);
+                let none = Failure::new("No run is training.", "Start one under Train.");
+                post(request.id, &FromEngine::Failed(none), &[]);
             }
             ToEngine::Pause => self.set_control(request.id, Control::Pause),
             ToEngine::Stop => self.set_control(request.id, Control::Stop),

@@ -59,7 +59,7 @@ pub async fn load(
     blobs: Vec<Blob>,
 ) -> Result<Loaded, Problem> {
     let ToEngine::LoadModel { name, files, weights } = body else {
-        return Err(Problem::new("This request does not load a model.", ""));
+        return Err(Problem::new("This request does not load a model.", "Reload the page."));
     };
     let bad = Rc::new(RefCell::new(None));
     let loaded = load_files(opened, request, name, &files, weights, blobs, &bad).await;

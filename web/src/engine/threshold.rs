@@ -18,6 +18,12 @@ use super::{
 };
 use crate::protocol::{Evaluated, InUse};
 
+/// The true classes of scored rows, and their probabilities one after the other.
+fn columns_of(test: &Evaluated) -> (Vec<usize>, Vec<f64>) {
+    let probabilities = test.rows.iter().flat_map(|row| row.probabilities.clone()).collect();
+    (test.rows.iter().map(|row| row.truth).collect(), probabilities)
+}
+
 /// Figures of scored rows at a threshold.
 async fn figures_at(
     request: &Request,
@@ -25,8 +31,7 @@ async fn figures_at(
     threshold: f64,
 ) -> Result<Evaluation, Problem> {
     let (names, positive) = (&test.evaluation.classes, test.evaluation.positive);
-    let probabilities: Vec<f64> = test.rows.iter().flat_map(|r| r.probabilities.clone()).collect();
-    let truth: Vec<usize> = test.rows.iter().map(|row| row.truth).collect();
+    let (truth, probabilities) = columns_of(test);
     let scored = Scored {
         classes: names.len(),
         truth: &truth,
@@ -79,8 +84,7 @@ async fn move_to(
 }
 
 fn mistakes(test: &Evaluated) -> Vec<Mistake> {
-    let probabilities: Vec<f64> = test.rows.iter().flat_map(|r| r.probabilities.clone()).collect();
-    let truth: Vec<usize> = test.rows.iter().map(|row| row.truth).collect();
+    let (truth, probabilities) = columns_of(test);
     let evaluation = &test.evaluation;
     let scored = Scored {
         classes: evaluation.classes.len(),
@@ -102,7 +106,10 @@ pub async fn set_threshold(
     classifier: u64,
 ) -> Result<InUse, Problem> {
     if !(0.0..=1.0).contains(&threshold) {
-        return Err(Problem::new(format!("The threshold {threshold} is not within 0 to 1."), ""));
+        return Err(Problem::new(
+            format!("The threshold {threshold} is not within 0 to 1."),
+            "Choose one that is.",
+        ));
     }
     if using.id != classifier {
         return Err(Problem::new(

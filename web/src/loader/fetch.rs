@@ -137,7 +137,10 @@ fn refusal(file: &RemoteFile, status: u16) -> Stop {
             "Choose another model, or open a file from your disk.",
         )),
         500..=599 | 429 | 408 => Stop::Broken(format!("the host answered {status}")),
-        _ => Stop::Failed(Failure::new(format!("{name}: the host answered {status}."), "")),
+        _ => Stop::Failed(Failure::new(
+            format!("{name}: the host answered {status}."),
+            "Try again later, choose another model, or open a file from your disk.",
+        )),
     }
 }
 

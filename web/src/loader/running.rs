@@ -38,7 +38,10 @@ impl Running {
         // what was paused or given up a moment ago
         self.ended(key).await;
         if self.0.borrow().contains_key(key) {
-            return Err(Stop::Failed(Failure::new("This model is already being downloaded.", "")));
+            return Err(Stop::Failed(Failure::new(
+                "This model is already being downloaded.",
+                "Wait for that, or cancel it under Model.",
+            )));
         }
         let request = Request { control: Control::Continue, connection: None };
         self.0.borrow_mut().insert(key.to_owned(), request);

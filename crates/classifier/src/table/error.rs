@@ -15,7 +15,7 @@ pub enum TableError {
     },
     /// Bytes that are no text.
     #[error(
-        "{}this file is binary{}, not text: expected CSV, TSV or JSON Lines",
+        "{}this file is binary{}, not text: choose a table as CSV, TSV or JSON Lines",
         line.map(|l| format!("line {l}: NUL characters: ")).unwrap_or_default(),
         kind.map(|k| format!(" ({k})")).unwrap_or_default()
     )]
@@ -34,10 +34,12 @@ pub enum TableError {
         todo: &'static str,
     },
     /// Nothing but blank lines.
-    #[error("the file is empty: expected a header line and at least one row")]
+    #[error("the file is empty: choose one with a header line and at least one row")]
     Empty,
     /// A header and nothing below.
-    #[error("the file has a header line but no rows")]
+    #[error(
+        "the file has a header line but no rows; add some, or read its first line as a row (--no-header)"
+    )]
     NoRows,
     /// Bytes that the encoding does not allow.
     #[error(
@@ -125,7 +127,7 @@ pub enum TableError {
     },
     /// A row that never seems to end.
     #[error(
-        "line {line}: a row of more than {limit} bytes starts here: probably a quote that is not closed"
+        "line {line}: a row of more than {limit} bytes starts here: probably a quote that is not closed; close it, or read quotes as plain characters (--quote none, or \"Quote character\" on the page)"
     )]
     RowTooLong {
         /// First line of the row, from 1.

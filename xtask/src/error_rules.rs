@@ -1,0 +1,140 @@
+//! What users read when something fails says what to do about it.
+
+use crate::source_rules::files;
+use std::path::Path;
+
+/// Crates whose error types reach users.
+const CRATES: [&str; 4] =
+    ["crates/classifier/src/", "crates/formats/src/", "crates/gemma/src/", "crates/gpu/src/"];
+
+/// What a user is told to do, or what is accepted.
+const DIRECTIONS: [&str; 31] = [
+    "add",
+    "again",
+    "allow",
+    "change",
+    "check",
+    "choose",
+    "close",
+    "convert",
+    "correct",
+    "enable",
+    "expected",
+    "export",
+    "fetch",
+    "free",
+    "give",
+    "install",
+    "keep",
+    "leave",
+    "load",
+    "lower",
+    "make",
+    "raise",
+    "save",
+    "set",
+    "shorten",
+    "supported",
+    "take",
+    "train",
+    "try",
+    "use",
+    "which",
+];
+
+/// Texts that only a mistake in this program could show, or an asked-for end.
+const INTERNAL: [&str; 14] = [
+    "stopped",
+    "needs a number of columns that is a multiple of",
+    "is not the name of a weight layout",
+    "rows {begin} to {end} were asked for",
+    "the row has {found} bytes or weights",
+    "class {label} of {classes}",
+    "class {found} of {classes}",
+    "cells and {probabilities} probabilities",
+    "cannot draw the plot",
+    "writing the tensors",
+    "the GPU refused a command",
+    "workgroups in one dimension",
+    "bindings recorded",
+    "matches {wanted:?}; available: {available}",
+];
+
+/// The text of a string literal that begins behind its quote, and what follows it.
+fn literal(rest: &str) -> Option<(String, &str)> {
+    let mut backslash = false;
+    let end = rest.find(|c| {
+        let ends = c == '"' && !backslash;
+        backslash = c == '\\' && !backslash;
+        ends
+    })?;
+    let text = rest[..end].replace("\\\n", " ").split_whitespace().collect::<Vec<_>>().join(" ");
+    Some((text, &rest[end + 1..]))
+}
+
+/// Whether a text has words of its own, beside what is put into it.
+fn has_words(text: &str) -> bool {
+    let mut depth = 0;
+    text.chars().any(|c| {
+        depth += i32::from(c == '{') - i32::from(c == '}');
+        depth == 0 && c.is_alphabetic()
+    })
+}
+
+fn directs(text: &str) -> bool {
+    let told = ["{advice}", "{hint}", "{todo}", "{fault}", "{source}", "{message}", "{0}"];
+    let words = text.split(|c: char| !c.is_alphanumeric()).map(str::to_lowercase);
+    let ends_with_another = told.iter().any(|other| text.ends_with(other));
+    ends_with_another || words.into_iter().any(|word| DIRECTIONS.contains(&word.as_str()))
+}
+
+/// The texts of `#[error("…")]` that say nothing of what to do.
+fn without_direction(source: &str) -> Vec<String> {
+    let errors = source.split("#[error(").skip(1);
+    let texts = errors.filter_map(|rest| literal(rest.trim_start().strip_prefix('"')?));
+    let texts = texts.map(|(text, _)| text).filter(|text| has_words(text));
+    texts
+        .filter(|text| !directs(text) && !INTERNAL.iter().any(|known| text.contains(known)))
+        .collect()
+}
+
+/// What `Failure::new` and `Problem::new` of the page are given, where that is a text without an advice.
+fn without_advice(source: &str) -> Vec<String> {
+    let source = &source[..source.find("#[cfg(test)]").unwrap_or(source.len())];
+    let calls =
+        ["Failure::new(", "Problem::new("].into_iter().flat_map(|call| source.split(call).skip(1));
+    let texts = calls.filter_map(|rest| {
+        let rest = rest.trim_start();
+        let (text, behind) =
+            literal(rest.strip_prefix("format!(").unwrap_or(rest).trim_start().strip_prefix('"')?)?;
+        // up to the end of the call: the first `;` is behind it, as no advice holds one that matters here
+        let call = &behind[..behind.find(';').unwrap_or(behind.len())];
+        (has_words(&text) && call.contains("\"\"")).then_some(text)
+    });
+    texts.collect()
+}
+
+#[test]
+fn errors_say_what_to_do() {
+    let mut found = Vec::new();
+    for (path, text) in files(&["rs"]) {
+        let within = |folder: &&str| path.starts_with(Path::new(folder));
+        let texts = match &path {
+            _ if CRATES.iter().any(within.clone()) => without_direction(&text),
+            _ if within(&"web/src") && !path.ends_with("tests.rs") => without_advice(&text),
+            _ => continue,
+        };
+        found.extend(texts.into_iter().map(|text| format!("{}: {text}", path.display())));
+    }
+    assert!(found.is_empty(), "\n{}", found.join("\n"));
+}
+
+#[test]
+fn errors_that_do_not_are_found() {
+    let told = r##"#[error("{file}: damaged; fetch it again")] A, #[error(transparent)] B, #[error("{file}: {source}")] C"##;
+    assert!(without_direction(told).is_empty());
+    let silent = "#[error(\n    \"{file}: \\\n damaged\"\n)]";
+    assert_eq!(without_direction(silent), ["{file}: damaged"]);
+    let calls = "Problem::new(format!(\"no {row}\"), \"\"); Failure::new(\"no\", \"Try again.\"); Failure::new(what, \"\");";
+    assert_eq!(without_advice(calls), ["no {row}"]);
+}
