@@ -8,7 +8,7 @@ const CRATES: [&str; 4] =
     ["crates/classifier/src/", "crates/formats/src/", "crates/gemma/src/", "crates/gpu/src/"];
 
 /// What a user is told to do, or what is accepted.
-const DIRECTIONS: [&str; 31] = [
+const DIRECTIONS: [&str; 35] = [
     "add",
     "again",
     "allow",
@@ -30,7 +30,9 @@ const DIRECTIONS: [&str; 31] = [
     "load",
     "lower",
     "make",
+    "name",
     "raise",
+    "rename",
     "save",
     "set",
     "shorten",
@@ -38,8 +40,10 @@ const DIRECTIONS: [&str; 31] = [
     "take",
     "train",
     "try",
+    "update",
     "use",
     "which",
+    "write",
 ];
 
 /// Texts that only a mistake in this program could show, or an asked-for end.
@@ -83,9 +87,12 @@ fn has_words(text: &str) -> bool {
 
 fn directs(text: &str) -> bool {
     let told = ["{advice}", "{hint}", "{todo}", "{fault}", "{source}", "{message}", "{0}"];
-    let words = text.split(|c: char| !c.is_alphanumeric()).map(str::to_lowercase);
-    let ends_with_another = told.iter().any(|other| text.ends_with(other));
-    ends_with_another || words.into_iter().any(|word| DIRECTIONS.contains(&word.as_str()))
+    // what is put into it is not its own
+    let own: Vec<&str> =
+        text.split('{').map(|part| part.split_once('}').map_or(part, |p| p.1)).collect();
+    let mut words = own.iter().flat_map(|part| part.split(|c: char| !c.is_alphanumeric()));
+    let directs = words.any(|word| DIRECTIONS.contains(&word.to_lowercase().as_str()));
+    directs || told.iter().any(|other| text.ends_with(other))
 }
 
 /// The texts of `#[error("…")]` that say nothing of what to do.

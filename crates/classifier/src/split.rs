@@ -53,7 +53,7 @@ pub enum SplitError {
     },
     /// A limit below the number of classes.
     #[error(
-        "the limit on training rows is {limit}, but {classes} classes need at least {classes}, one of each"
+        "the limit on training rows is {limit}, but {classes} classes need at least {classes}, one of each: raise it"
     )]
     Limit {
         /// The limit.
@@ -66,7 +66,7 @@ pub enum SplitError {
     Folds(usize),
     /// Not the file that the codelab split.
     #[error(
-        "the codelab's split belongs to Ethos_Dataset_Binary.csv (998 rows, isHate at or above its median is 'Negative'); this data has {rows} rows{}",
+        "the codelab's split belongs to Ethos_Dataset_Binary.csv (998 rows, isHate at or above its median is 'Negative'); this data has {rows} rows{}: choose another split",
         if *.rows == 998 { ", but other labels" } else { "" }
     )]
     NotEthos {

@@ -36,7 +36,7 @@ pub enum ConvertError {
     #[error("{0}")]
     Sink(String),
     /// No tensor has this part in its name.
-    #[error("{0}: no tensor has that in its name")]
+    #[error("{0}: no tensor has that in its name; give a part of one")]
     Unknown(String),
     /// A tensor that the copy would not contain.
     #[error(

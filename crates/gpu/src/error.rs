@@ -21,7 +21,9 @@ pub enum GpuError {
         available: String,
     },
     /// The adapter refused to make a device with the limits asked for.
-    #[error("the adapter {adapter} cannot open a device: {reason}")]
+    #[error(
+        "the adapter {adapter} cannot open a device: {reason}; update its driver, or choose another adapter"
+    )]
     NoDevice {
         /// Adapter name.
         adapter: String,

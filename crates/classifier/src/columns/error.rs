@@ -8,7 +8,7 @@ use super::BadLines;
 #[derive(Debug, Error, Clone, PartialEq)]
 pub enum ColumnsError {
     /// No such column.
-    #[error("there is no column {name:?}; the columns are {}", list(.columns))]
+    #[error("there is no column {name:?}; choose one: the columns are {}", list(.columns))]
     NoColumn {
         /// The name asked for.
         name: String,
@@ -60,7 +60,7 @@ pub enum ColumnsError {
     BadRows(BadLines),
     /// A label that is no number where a number is needed.
     #[error(
-        "line {line}: label {found:?} is not a number; a threshold or the median needs numbers in every row"
+        "line {line}: label {found:?} is not a number; a threshold or the median needs numbers in every row: correct it, or leave the threshold and the median out"
     )]
     NotANumber {
         /// Line in the file, from 1.
@@ -79,7 +79,7 @@ pub enum ColumnsError {
         class: String,
     },
     /// No usable row.
-    #[error("no row has a text{}", if *.labelled { " and a label" } else { "" })]
+    #[error("no row has a text{}; choose other columns", if *.labelled { " and a label" } else { "" })]
     NoRows {
         /// Were labels asked for?
         labelled: bool,
@@ -117,7 +117,7 @@ pub enum ColumnsError {
         like: Option<String>,
     },
     /// A class to leave out that there is not.
-    #[error("the class {name:?} to leave out is not among the labels {}", list(.classes))]
+    #[error("the class {name:?} to leave out is not among the labels; choose one of {}", list(.classes))]
     UnknownDropped {
         /// The name given.
         name: String,
@@ -126,7 +126,7 @@ pub enum ColumnsError {
     },
     /// The positive class is not among the labels.
     #[error(
-        "the positive class {name:?} is not among the labels {}{}",
+        "the positive class {name:?} is not among the labels; choose one of {}{}",
         list(.classes),
         like.as_ref().map(|c| format!("; is {c:?} meant?")).unwrap_or_default()
     )]

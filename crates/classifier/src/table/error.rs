@@ -149,7 +149,7 @@ pub enum TableError {
     },
     /// A line of a JSON lines file that is no JSON object.
     #[error(
-        "line {line}: not a JSON object ({why}); JSON Lines has one object per line, such as {{\"text\": \"…\", \"label\": \"…\"}}"
+        "line {line}: not a JSON object ({why}); write one object per line, such as {{\"text\": \"…\", \"label\": \"…\"}}"
     )]
     Json {
         /// Line, from 1.
