@@ -37,10 +37,11 @@ function part(range, length) {
  *
  * `bytes` is the file, `name` its name; `breakAfter` the bytes before a connection breaks; `bytesPerSecond`
  * slows the answers down. After `holdAfter` bytes the first answer waits for `release()`, so that a test can do
- * something in the middle of it however fast the machine is. `behaviour` may be changed with `become`.
+ * something in the middle of it however fast the machine is; `holding` tells when it waits. `behaviour` may be changed
+ * with `become`.
  *
  * Gives `url` (of the file), `requests` (of both origins, in order: {origin, method, url, range, ifRange,
- * cookie, authorization, status}), `become(behaviour)`, `release()` and `close()`.
+ * cookie, authorization, status}), `become(behaviour)`, `holding`, `release()` and `close()`.
  */
 export async function start({
   behaviour = "plain", bytes, name = "model.gguf", breakAfter = 1_000_000, bytesPerSecond = Infinity,
@@ -52,6 +53,8 @@ export async function start({
   const other = Buffer.from(bytes).map((byte) => byte ^ 0xff);
   let asked = 0; // for bytes
   let release;
+  let holds;
+  const holding = new Promise((resolve) => { holds = resolve; });
   const released = new Promise((resolve) => { release = resolve; });
 
   const note = (origin, request, status) => requests.push({
@@ -93,6 +96,7 @@ export async function start({
     const held = asked === 1 ? Math.min(holdAfter, due.length) : due.length;
     await send(response, due.slice(0, held), bytesPerSecond);
     if (held < due.length) {
+      holds();
       await Promise.race([released, once(response, "close")]);
       await send(response, due.slice(held), bytesPerSecond);
     }
@@ -121,6 +125,7 @@ export async function start({
   return {
     url: `${front.origin}/resolve/main/${name}`,
     requests,
+    holding,
     release,
     become(next) {
       if (!(next in behaviours)) throw new Error(`no behaviour '${next}'`);

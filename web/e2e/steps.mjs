@@ -55,7 +55,9 @@ export async function fillRecipe(page, { epochs = 8, seed = 3 } = {}) {
 export async function setField(page, name, value) {
   const field = part(page, name === "epochs" ? "epochs" : `field-${name}`);
   if (!(await field.isVisible())) await page.getByText("Advanced: the whole recipe").click();
-  await field.fill(String(value));
+  // typed, as a user does: what Firefox' driver fills in is no change to a field
+  await field.selectText();
+  await field.pressSequentially(String(value));
   await field.blur();
 }
 

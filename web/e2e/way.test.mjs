@@ -21,9 +21,12 @@ async function tasksOf(page, work) {
   const { traceEvents } = JSON.parse(await browser.stopTracing());
   const threads = traceEvents.filter(({ name, args }) => name === "thread_name" && args.name === "CrRendererMain");
   const onPage = ({ pid, tid }) => threads.some((thread) => thread.pid === pid && thread.tid === tid);
-  const tasks = traceEvents.filter((event) => event.name === "ThreadControllerImpl::RunTask" && onPage(event));
-  assert.ok(tasks.length > 0);
-  return tasks.map(({ tdur }) => Math.round(tdur / 1000));
+  // the one that ends the trace has no end in it
+  const isWhole = ({ name, ph }) => name === "ThreadControllerImpl::RunTask" && ph === "X";
+  const tasks = traceEvents.filter((event) => isWhole(event) && onPage(event));
+  const times = tasks.map(({ tdur, dur }) => Math.round((tdur ?? dur) / 1000));
+  assert.ok(times.length > 0 && times.every(Number.isFinite), `${times}`);
+  return times;
 }
 
 /** How much slower than there this thread is just now: the same work, many times. */
