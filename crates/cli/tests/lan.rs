@@ -1,7 +1,7 @@
 //! A room: thirty visitors fetch a model at once over TLS, some of them slowly, and one goes away.
 //!
 //! `HEARTH_REAL=1 cargo test -p hearth-cli --test lan -- --nocapture` does so with a model of 253 MB.
-#![allow(clippy::unwrap_used, reason = "tests and what they call")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests and what they call")]
 
 mod serving;
 
