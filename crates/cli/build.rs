@@ -23,7 +23,7 @@ fn main() {
 }
 
 /// The page as a Rust expression: its files and the time of this build.
-fn embedded(page: &Path) -> io::Result<String> {
+pub fn embedded(page: &Path) -> io::Result<String> {
     let mut files = Vec::new();
     collect(page, "", &mut files)?;
     files.sort();

@@ -1,6 +1,9 @@
 //! `hearth serve`: what it offers, what it says, and what it refuses.
 #![allow(clippy::unwrap_used, reason = "tests and what they call")]
 
+#[path = "../build.rs"]
+#[allow(dead_code, clippy::print_stdout, reason = "its main is for cargo")]
+mod build_script;
 mod command;
 mod serving;
 
@@ -76,6 +79,26 @@ fn what_cannot_be_served_is_refused_in_words() {
     serve(&[&lan[..], &pem].concat(), &["a.pem", "expected a certificate in PEM form"]);
     serve(&[&["--page", &page], &pem[..]].concat(), &["--lan"]);
     serve(&["--page", &page, "--host", "192.0.2.1"], &["cannot listen on 192.0.2.1"]);
+    fs::remove_dir_all(&folder).unwrap();
+}
+
+/// What `cargo xtask dist` has the build script do: a build with a page takes too long for a test.
+#[test]
+fn the_build_puts_in_every_file_once_and_packed_where_it_can() {
+    let folder = folder("embedded");
+    let page = serving::page(&folder);
+    fs::create_dir_all(page.join("samples")).unwrap();
+    for name in ["app.js", "app.js.gz", "app.js.br", "samples/a.csv"] {
+        fs::write(page.join(name), name).unwrap();
+    }
+    let text = build_script::embedded(&page).unwrap();
+    let names: Vec<&str> =
+        text.split("name: \"").skip(1).filter_map(|t| t.split('"').next()).collect();
+    assert_eq!(names, ["app.js.gz", "index.html", "samples/a.csv"]);
+    assert!(text.contains("include_bytes!(\"") && text.starts_with("Some((&["), "{text}");
+    fs::remove_file(page.join("index.html")).unwrap();
+    let error = build_script::embedded(&page).unwrap_err().to_string();
+    assert!(error.contains("no index.html"), "{error}");
     fs::remove_dir_all(&folder).unwrap();
 }
 
