@@ -61,15 +61,16 @@ fn test_programs_and_examples_that_are_named_are_there() {
 }
 
 /// The layers of ARCHITECTURE.md, each with the crates of the workspace that it may use.
-const LAYERS: [(&str, &[&str]); 9] = [
+const LAYERS: [(&str, &[&str]); 10] = [
     ("crates/rng", &[]),
+    ("crates/serve", &[]),
     ("crates/testing", &[]),
     ("crates/gpu", &[]),
     ("crates/formats", &[]),
     ("crates/kernels", &["gpu", "formats"]),
     ("crates/gemma", &["rng", "gpu", "formats", "kernels"]),
     ("crates/classifier", &["rng", "formats", "gemma"]),
-    ("crates/cli", &["rng", "gpu", "formats", "kernels", "gemma", "classifier"]),
+    ("crates/cli", &["rng", "serve", "gpu", "formats", "kernels", "gemma", "classifier"]),
     ("web", &["rng", "gpu", "formats", "kernels", "gemma", "classifier"]),
 ];
 

@@ -1,6 +1,7 @@
 //! The two commands of the README, `serve` and `test`, and what they need.
 #![allow(clippy::print_stdout, reason = "a command for people")]
 
+mod dist;
 #[cfg(test)]
 mod document_rules;
 #[cfg(test)]
@@ -10,9 +11,11 @@ mod model;
 #[cfg(test)]
 mod module_circles;
 mod offline;
+mod page;
 mod pictures;
 mod runner_output;
 mod serve;
+mod site;
 #[cfg(test)]
 mod source_rules;
 mod steps;
@@ -30,7 +33,7 @@ use std::sync::OnceLock;
 #[derive(Parser)]
 #[command(
     name = "cargo xtask",
-    about = "Hearth's own commands: serve, test, bench, golden, pictures"
+    about = "Hearth's own commands: serve, test, site, dist, bench, golden, pictures"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -43,6 +46,10 @@ enum Task {
     Serve(serve::Options),
     /// Install what is missing and run every test, native and in the browser
     Test(test::Options),
+    /// Build the page into a folder for any static host, or for a stick
+    Site(site::Options),
+    /// Build the program `hearth` with the page inside, for `hearth serve`
+    Dist(dist::Options),
     /// Build in release and run `hearth bench`; everything after `bench` goes to it
     Bench {
         /// Arguments of `hearth bench`
@@ -64,6 +71,8 @@ fn main() -> Result<ExitCode> {
     match Cli::parse().task {
         Task::Serve(options) => serve::serve(&options).map(|()| ExitCode::SUCCESS),
         Task::Test(options) => test::test(&options),
+        Task::Site(options) => site::site(&options).map(|()| ExitCode::SUCCESS),
+        Task::Dist(options) => dist::dist(&options).map(|()| ExitCode::SUCCESS),
         Task::Offline(options) => offline::offline(&options).map(|()| ExitCode::SUCCESS),
         Task::Pictures(options) => pictures::pictures(&options).map(|()| ExitCode::SUCCESS),
         Task::Bench { args } => {

@@ -1,20 +1,16 @@
 //! The last step of a build: the page gets its policy, and its service worker the list of all files.
 
-use super::{
-    root,
-    serve::policy::{Policies, with_policy},
-};
+use crate::{page, root};
 use anyhow::{Context, Result};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use clap::Args;
+use hearth_serve::SERVICE_WORKER;
+use hearth_serve::policy::{Policies, with_policy};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-
-/// Its name, at the root of the page: it sees what lies beside and below it.
-pub const SERVICE_WORKER: &str = "service-worker.js";
 
 #[derive(Args)]
 pub struct Options {
@@ -43,9 +39,8 @@ fn service_worker(page: &Path, source: &str) -> Result<String> {
     let start = page.join("index.html");
     let html = fs::read_to_string(&start).with_context(|| format!("no {}", start.display()))?;
     let policies = Policies::of(&html, &[]);
-    let mut files = Vec::new();
-    collect(page, "", &mut files)?;
-    files.sort();
+    let mut files = page::files(page)?;
+    files.retain(|name| name != SERVICE_WORKER && !name.ends_with(".br") && !name.ends_with(".gz"));
     let (mut build, mut hashes) = (Sha256::new(), BTreeMap::new());
     build.update(source);
     for name in &files {
@@ -66,21 +61,6 @@ fn service_worker(page: &Path, source: &str) -> Result<String> {
     ];
     let constants = constants.map(|(name, value)| format!("const {name} = {value};\n")).concat();
     Ok(constants + source)
-}
-
-/// The names of all files below, with `/` between folders.
-fn collect(folder: &Path, above: &str, files: &mut Vec<String>) -> Result<()> {
-    let entries = fs::read_dir(folder).with_context(|| format!("no {}", folder.display()))?;
-    for entry in entries {
-        let entry = entry?;
-        let name = format!("{above}{}", entry.file_name().to_string_lossy());
-        if entry.file_type()?.is_dir() {
-            collect(&entry.path(), &format!("{name}/"), files)?;
-        } else if name != SERVICE_WORKER && !name.ends_with(".br") && !name.ends_with(".gz") {
-            files.push(name);
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

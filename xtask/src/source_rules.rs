@@ -123,17 +123,19 @@ fn folders_and_files_say_what_is_inside() {
 }
 
 #[test]
-fn the_readmes_xtask_commands_exist() {
+fn the_documents_xtask_commands_exist() {
     Cli::command().debug_assert();
     let readme = fs::read_to_string(root().join("README.md")).expect("there is a README");
     let commands = hearth_testing::commands_in(&readme);
     for wanted in ["cargo xtask serve", "cargo xtask test"] {
         assert!(commands.iter().any(|line| line == wanted), "the README does not say `{wanted}`");
     }
-    for line in commands.iter().filter(|line| line.starts_with("cargo xtask ")) {
+    let serving = fs::read_to_string(root().join("docs/serve.md")).expect("there is docs/serve.md");
+    let all = commands.into_iter().chain(hearth_testing::commands_in(&serving));
+    for line in all.filter(|line| line.starts_with("cargo xtask ")) {
         let words = line.split_whitespace().skip(1);
         if let Err(error) = Cli::try_parse_from(words) {
-            panic!("README: `{line}`: {error}");
+            panic!("`{line}`: {error}");
         }
     }
 }

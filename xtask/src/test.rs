@@ -1,8 +1,9 @@
 //! `cargo xtask test`: from a fresh clone to every test passed, the browser's included.
 
 use crate::steps::Steps;
-use crate::{cargo, lavapipe, model, root, serve, tools};
+use crate::{cargo, lavapipe, model, page, root, serve, site, tools};
 use anyhow::{Context, Result, bail};
+use hearth_serve::{Plan, Served};
 use serde_json::Value;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -10,6 +11,10 @@ use std::process::{Command, ExitCode, Stdio};
 
 const WASM: [&str; 2] = ["--target", "wasm32-unknown-unknown"];
 const WEB: &str = "hearth-web";
+/// Libraries that no browser runs.
+const NATIVE_ONLY: [&str; 2] = ["xtask", "hearth-serve"];
+/// Where the page is in the site of the tests.
+const SITE_BASE: &str = "some/where/";
 /// Browsers at a time: one waits for its GPU process, or compiles, while another computes.
 const BROWSERS: usize = 2;
 /// The page's tests that run in Firefox too: the shortest way through the page, resuming, what leaves the tab, what
@@ -151,8 +156,8 @@ fn native(steps: &mut Steps, packages: &[Package], real: bool, skipped: &Path) {
 }
 
 fn in_browser(steps: &mut Steps, packages: &[Package]) {
-    // the two front ends beside the page are native programs
-    let compiled = flags(packages.iter().filter(|p| p.has_library && p.name != "xtask"));
+    let in_browser = |name: &str| !NATIVE_ONLY.contains(&name);
+    let compiled = flags(packages.iter().filter(|p| p.has_library && in_browser(&p.name)));
     let tested = flags(packages.iter().filter(|package| package.tests_in_browser));
     if compiled.is_empty() {
         return;
@@ -229,29 +234,32 @@ fn browser_test(program: &Path, path: &OsStr) -> Command {
 /// Builds the page as it is released and walks through it in headless Chromium, and in Firefox.
 fn page(steps: &mut Steps, native_packages: &[String], options: &Options) {
     let requests = std::env::temp_dir().join(format!("hearth-requests-{}", std::process::id()));
-    let mut addresses = Vec::new();
+    let folder = std::env::temp_dir().join(format!("hearth-site-{}", std::process::id()));
+    let mut servers: Vec<Served> = Vec::new();
     let ready = steps.attempt("the page, built and served", || {
         tools::for_browser_tests()?;
         let path = tools::for_page()?;
-        let page = if options.built { serve::dist() } else { serve::build(&path)? };
+        let page = if options.built { page::dist() } else { page::build(&path)? };
         // one for all tests; one whose requests are counted, for the test that does so alone; and one like a host of
         // plain files
         for (without_policy, log) in [(false, None), (false, Some(&requests)), (true, None)] {
-            let mut models = vec![serve::Offer::fixture()?];
+            let mut models = vec![serve::fixture_model()?];
             if options.real {
-                models.push(serve::Offer::real()?);
+                models.push(serve::real_model()?);
             }
-            let plan = serve::Plan {
+            let plan = Plan {
                 models,
                 // where the tests' own hub of models is
                 weight_hosts: vec!["http://localhost:*".to_owned()],
                 without_policy,
                 log: log.cloned(),
             };
-            addresses.push(serve::start(&page, plan, "127.0.0.1", 0)?);
+            servers.push(serve::start(&page, plan, "127.0.0.1", 0)?);
         }
-        Ok(())
+        // and one that is a folder
+        site::write(&page, &folder, SITE_BASE, &[serve::fixture_model()?])
     });
+    let addresses: Vec<String> = servers.iter().map(serve::address).collect();
     let mut firefox = None;
     if options.firefox {
         steps.attempt("Firefox", || {
@@ -275,6 +283,8 @@ fn page(steps: &mut Steps, native_packages: &[String], options: &Options) {
             .env("HEARTH_URL_COUNTED", &addresses[1])
             .env("HEARTH_URL_WITHOUT_POLICY", &addresses[2])
             .env("HEARTH_REQUESTS", &requests)
+            .env("HEARTH_SITE", &folder)
+            .env("HEARTH_SITE_BASE", SITE_BASE)
             .env("HEARTH_REAL", if options.real { "1" } else { "0" })
             .env("HEARTH_BIN", hearth())
             .envs(hearth_testing::find_real_model().map(|model| ("HEARTH_MODEL", model)))
@@ -290,9 +300,10 @@ fn page(steps: &mut Steps, native_packages: &[String], options: &Options) {
                 tests(&both).env("HEARTH_BROWSER", "firefox").env("FIREFOX", firefox),
             );
         }
-        // gone or not, the tests have been run
-        let _ = std::fs::remove_file(&requests);
     }
+    // gone or not, the tests have been run
+    let _ = std::fs::remove_file(&requests);
+    let _ = std::fs::remove_dir_all(&folder);
 }
 
 /// The built command line.

@@ -24,6 +24,7 @@ mod reading;
 mod reading_args;
 mod run_folder;
 mod score;
+mod serve;
 mod session;
 mod sweep;
 mod synth;
@@ -58,6 +59,7 @@ enum Command {
     Inspect(inspect::Inspect),
     Generate(generate::Generate),
     Score(score::Score),
+    Serve(serve::Serve),
     Verify(verify::Verify),
     Bench(bench::Bench),
     Quantize(quantize::Quantize),
@@ -96,6 +98,7 @@ fn main() -> ExitCode {
             Command::Inspect(args) => inspect::run(&options, &args).await,
             Command::Generate(args) => generate::run(&options, &args).await,
             Command::Score(args) => score::run(&options, &args).await,
+            Command::Serve(args) => serve::run(&options, &args).await,
             Command::Verify(args) => verify::run(&options, &args).await,
             Command::Bench(args) => bench::run(&options, &args).await,
             Command::Quantize(args) => quantize::run(&options, &args).await,

@@ -1,4 +1,4 @@
-//! The commands that the README shows are commands that there are.
+//! The commands that the README and docs/serve.md show are commands that there are.
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod command;
@@ -8,8 +8,14 @@ use command::{fixture, hearth};
 /// With `--help` after them the commands run nothing, but an unknown option is still an error.
 #[test]
 fn the_readmes_hearth_commands_exist() {
-    let readme = std::fs::read_to_string(fixture("../README.md")).unwrap();
-    let commands = hearth_testing::commands_in(&readme);
+    for document in ["README.md", "docs/serve.md"] {
+        check_commands(document);
+    }
+}
+
+fn check_commands(document: &str) {
+    let text = std::fs::read_to_string(fixture(&format!("../{document}"))).unwrap();
+    let commands = hearth_testing::commands_in(&text);
     let mut found = 0;
     for line in commands.iter().filter_map(|line| line.strip_prefix("hearth ")) {
         found += 1;
@@ -17,11 +23,11 @@ fn the_readmes_hearth_commands_exist() {
         let said = String::from_utf8_lossy(&output.stdout);
         assert!(
             output.status.success() && said.contains("Usage: hearth "),
-            "README: `hearth {line}`: {said}{}",
+            "{document}: `hearth {line}`: {said}{}",
             String::from_utf8_lossy(&output.stderr)
         );
     }
-    assert!(found > 0, "the README shows no `hearth` command");
+    assert!(found > 0, "{document} shows no `hearth` command");
 }
 
 /// The words of a command line; those in double quotes stay together.

@@ -13,6 +13,8 @@ const WEIGHT_HOSTS: [&str; 3] =
 /// The loader's scripts: what starts the worker, and the worker.
 const LOADER: [&str; 2] = ["loader_loader.js", "loader.js"];
 
+/// The policies of a page and its workers, each the value of a Content-Security-Policy header.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policies {
     page: String,
     loader: String,
@@ -26,6 +28,7 @@ impl Policies {
         Self { page: policy(html, ""), loader: policy("", &hosts) }
     }
 
+    /// The policy of a file, by its path below the page.
     pub fn for_file(&self, name: &str) -> &str {
         if LOADER.contains(&name) { &self.loader } else { &self.page }
     }
@@ -55,6 +58,13 @@ pub fn with_policy(html: &str) -> String {
     html.replacen(PLACEHOLDER, &format!("content=\"{policy}\""), 1)
 }
 
+/// Whether this may stand in a policy as a host: `https://example.org`, `http://localhost:*`.
+pub(crate) fn is_origin(host: &str) -> bool {
+    let name = host.strip_prefix("https://").or_else(|| host.strip_prefix("http://"));
+    let plain = |c: char| c.is_ascii_alphanumeric() || ".-_:*[]".contains(c);
+    name.is_some_and(|name| !name.is_empty() && name.chars().all(plain))
+}
+
 fn inline_scripts(html: &str) -> impl Iterator<Item = &str> {
     html.split("<script").skip(1).filter_map(|rest| {
         let (attributes, rest) = rest.split_once('>')?;
@@ -66,6 +76,21 @@ fn inline_scripts(html: &str) -> impl Iterator<Item = &str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn source(path: &str) -> String {
+        let package = std::path::PathBuf::from(std::env::var("CARGO_MANIFEST_DIR").unwrap());
+        std::fs::read_to_string(package.join("../..").join(path)).unwrap()
+    }
+
+    #[test]
+    fn origins_are_told_from_what_would_end_a_policy() {
+        for host in ["https://example.org", "http://localhost:*", "http://[::1]:80"] {
+            assert!(is_origin(host), "{host}");
+        }
+        for host in ["", "https://", "*", "example.org", "https://a; img-src *", "https://a b"] {
+            assert!(!is_origin(host), "{host}");
+        }
+    }
 
     #[test]
     fn only_the_pages_own_inline_script_is_allowed() {
@@ -83,8 +108,7 @@ mod tests {
 
     #[test]
     fn the_page_carries_its_policy() {
-        let html = std::fs::read_to_string(crate::root().join("index.html")).unwrap();
-        let html = html + "<script>1</script>";
+        let html = source("index.html") + "<script>1</script>";
         let built = with_policy(&html);
         let (before, rest) = built.split_once("http-equiv=\"Content-Security-Policy\"").unwrap();
         // nothing that is fetched comes first
@@ -108,8 +132,7 @@ mod tests {
 
     #[test]
     fn the_page_names_the_same_weight_hosts() {
-        let source = crate::root().join("web/src/protocol/loader.rs");
-        let source = std::fs::read_to_string(source).unwrap();
+        let source = source("web/src/protocol/loader.rs");
         let (_, rest) = source.split_once("pub const WEIGHT_HOSTS").unwrap();
         let (list, _) = rest.split_once("];\n").unwrap();
         let named: Vec<&str> = list.split('"').skip(1).step_by(2).collect();
