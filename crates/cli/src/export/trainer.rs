@@ -105,7 +105,10 @@ pub async fn run(
     let json = json!({
         "format": VERSION,
         "command": command(),
-        "model": { "file": file, "sha256": checkpoint.identity().await?, "vocabulary": config.vocab },
+        "model": {
+            "file": file, "sha256": checkpoint.identity().await?, "vocabulary": config.vocab,
+            "query_pre_attn_scalar": f64::from(config.attention_scale).powi(-2),
+        },
         "classes": classes,
         "class_tokens": prompter.class_tokens(),
         "answers": prompter.answers(),

@@ -36,6 +36,11 @@ pub fn transformers_config(checkpoint: &Checkpoint, dtype: &str) -> Result<Strin
     };
     map.insert("architectures".to_owned(), json!([class]));
     map.insert("dtype".to_owned(), json!(dtype));
+    // transformers refuses a float here
+    const SCALAR: &str = "query_pre_attn_scalar";
+    if let Some(scalar) = map.get(SCALAR).and_then(Value::as_f64).filter(|s| s.fract() == 0.0) {
+        map.insert(SCALAR.to_owned(), json!(scalar as i64));
+    }
     // the tensors decide
     map.insert("tie_word_embeddings".to_owned(), json!(config.tied_head));
     Ok(format!("{:#}\n", Value::Object(map)))

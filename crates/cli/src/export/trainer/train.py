@@ -31,6 +31,7 @@ def arguments():
     parser.add_argument("--micro", type=int, default=8, help="rows that a process computes at once")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--attention", default="eager", help="transformers' attn_implementation")
+    parser.add_argument("--cpu", action="store_true", help="train on CPUs")
     parser.add_argument("--fresh", action="store_true", help="a new adapter instead of start/")
     parser.add_argument("--no-scores", action="store_true", help="score no validation and test rows")
     return parser.parse_args()
@@ -69,9 +70,21 @@ def check_tokenizer(args, rows):
             )
 
 
+def check_scale(args, model, task):
+    """transformers does not read the scale of attention from GGUF: it takes that of the published models."""
+    scalar = getattr(model.config.get_text_config(), "query_pre_attn_scalar", None)
+    expected = task["model"]["query_pre_attn_scalar"]
+    if scalar is not None and not args.fresh and abs(scalar - expected) > 1e-3 * expected:
+        raise SystemExit(
+            f"{args.model}: transformers takes query_pre_attn_scalar for {scalar}, but it is {expected:g}: "
+            "give the model in safetensors, with its config.json"
+        )
+
+
 def load_model(args, task):
     model = transformers.AutoModelForCausalLM.from_pretrained(
         **where(args.model), dtype=getattr(torch, args.dtype), attn_implementation=args.attention)
+    check_scale(args, model, task)
     if args.fresh:
         recipe = task["recipe"]
         names = {"q": "q_proj", "k": "k_proj", "v": "v_proj", "o": "o_proj",
@@ -190,7 +203,7 @@ def better(new, old):
 
 def main():
     args = arguments()
-    accelerator = Accelerator()
+    accelerator = Accelerator(cpu=args.cpu)
     task, parts = load_task()
     recipe = task["recipe"]
     set_seed(recipe["seed"])
