@@ -2,6 +2,7 @@
 
 mod identity;
 mod order;
+mod outline;
 mod results;
 mod run;
 mod setup;
@@ -19,6 +20,7 @@ use crate::{
     recipe::{CHOOSING_ROWS, Recipe},
 };
 pub use identity::{Identity, differences, not_resumed, of_machine};
+pub use outline::{Outline, outline};
 pub use snapshots::{MemoryStore, SnapshotStore};
 
 /// A prompt and its class.

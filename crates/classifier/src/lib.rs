@@ -3,6 +3,7 @@
 pub mod bootstrap;
 pub mod bundle;
 pub mod calibration;
+pub mod card;
 pub mod columns;
 pub mod curves;
 pub mod error;

@@ -238,6 +238,11 @@ impl SeenTexts {
         Self { key: hex::encode(key), train, validation }
     }
 
+    /// How many different texts were for training, and how many for validation.
+    pub fn counts(&self) -> (usize, usize) {
+        (self.train.len() / (2 * HASH), self.validation.len() / (2 * HASH))
+    }
+
     /// Ready to be asked.
     pub fn lookup(&self) -> SeenLookup {
         let mut parts = HashMap::new();

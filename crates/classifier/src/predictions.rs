@@ -61,9 +61,26 @@ impl<W: Write> PredictionsWriter<W> {
         classes: &[String],
         for_spreadsheets: bool,
     ) -> Result<Self, PredictionsError> {
+        let mut writer = Self::continued(out, columns, classes, for_spreadsheets);
+        writer.header(columns)?;
+        Ok(writer)
+    }
+
+    /// As [`new`](Self::new), without the header: for rows behind others of the same file.
+    pub fn continued(
+        out: W,
+        columns: &[String],
+        classes: &[String],
+        for_spreadsheets: bool,
+    ) -> Self {
         // a byte-order mark would help one spreadsheet and break many scripts: none is written
-        let mut csv =
+        let csv =
             csv::WriterBuilder::new().quote_style(csv::QuoteStyle::NonNumeric).from_writer(out);
+        Self { csv, columns: columns.len(), classes: classes.to_vec(), for_spreadsheets, row: 0 }
+    }
+
+    fn header(&mut self, columns: &[String]) -> Result<(), PredictionsError> {
+        let (classes, for_spreadsheets) = (&self.classes, self.for_spreadsheets);
         let mut header: Vec<Cow<'_, str>> =
             columns.iter().map(|c| guarded(c, for_spreadsheets)).collect();
         for added in std::iter::once("prediction".to_string())
@@ -71,14 +88,7 @@ impl<W: Write> PredictionsWriter<W> {
         {
             header.push(unused(&header, guarded(&added, for_spreadsheets).into_owned()).into());
         }
-        csv.write_record(header.iter().map(|c| c.as_bytes()))?;
-        Ok(Self {
-            csv,
-            columns: columns.len(),
-            classes: classes.to_vec(),
-            for_spreadsheets,
-            row: 0,
-        })
+        Ok(self.csv.write_record(header.iter().map(|c| c.as_bytes()))?)
     }
 
     /// Writes a row: its cells, the predicted class (none for a row without text) and the probabilities `[C]`.
@@ -233,6 +243,27 @@ mod tests {
         let back: Vec<&str> = table.rows.iter().map(|r| r.fields[0].as_str()).collect();
         assert_eq!(back, texts);
         assert!(table.rows.iter().all(|r| r.fields[2] == "=no"));
+    }
+
+    #[test]
+    fn a_continued_file_is_the_same_file() {
+        let (columns, classes) = (["text".to_owned()], ["no", "yes"].map(str::to_owned));
+        let row = ["a".to_owned()];
+        let (mut whole, mut parts) = (Vec::new(), Vec::new());
+        let mut writer = PredictionsWriter::new(&mut whole, &columns, &classes, false).unwrap();
+        writer.write(&row, Some(0), &[0.75, 0.25]).unwrap();
+        writer.write(&row, None, &[]).unwrap();
+        writer.flush().unwrap();
+        drop(writer);
+        let mut writer = PredictionsWriter::new(&mut parts, &columns, &classes, false).unwrap();
+        writer.write(&row, Some(0), &[0.75, 0.25]).unwrap();
+        writer.flush().unwrap();
+        drop(writer);
+        let mut writer = PredictionsWriter::continued(&mut parts, &columns, &classes, false);
+        writer.write(&row, None, &[]).unwrap();
+        writer.flush().unwrap();
+        drop(writer);
+        assert_eq!(parts, whole);
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod ragged;
 mod reading;
 mod records;
 mod refuse;
+mod row_reader;
 mod survey;
 mod words;
 
@@ -28,6 +29,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 pub use detect::{Dialect, Format, Why};
 pub use encoding::{ENCODINGS, EncodingChoice, EncodingKnown, TextEncoding};
 pub use error::TableError;
+pub use row_reader::RowReader;
 pub use survey::Survey;
 
 use decode::Decoder;

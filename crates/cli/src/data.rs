@@ -24,6 +24,13 @@ pub struct TableArgs {
     /// A CSV, TSV, JSON Lines or JSON file; - reads standard input
     #[arg(value_name = "DATA")]
     pub data: PathBuf,
+    #[command(flatten)]
+    pub columns: ColumnArgs,
+}
+
+/// How a file is read, and which of its columns is the text.
+#[derive(Args, Clone)]
+pub struct ColumnArgs {
     /// The text column, or a template such as '{title}: {body}' [default: guessed]
     #[arg(long, value_name = "COL")]
     pub text: Option<String>,
@@ -103,7 +110,7 @@ pub struct SplitArgs {
 impl TableArgs {
     /// Reads the file.
     pub fn read(&self) -> Result<Table> {
-        self.read_as(self.reading.options(false)?)
+        self.read_as(self.columns.reading.options(false)?)
     }
 
     /// Reads the file as the options say.
@@ -121,9 +128,20 @@ impl TableArgs {
     /// Reads the file for a classifier: as its training table was written, where its columns are found so, else by
     /// the file's own look. What the user says counts more; standard input is read once, by its own look.
     pub fn read_for(&self, trained: Option<&TextReading>) -> Result<Table> {
-        let given = self.reading.options(false)?;
-        let Some(trained) = trained.filter(|_| self.text.is_none() && self.name() != "-") else {
-            return self.read_as(given);
+        self.find_for(trained, |options| self.read_as(options), |table| table)
+    }
+
+    /// As [`Self::read_for`], with any way to read the file; `table` gives the columns of what was read.
+    pub fn find_for<T>(
+        &self,
+        trained: Option<&TextReading>,
+        mut read: impl FnMut(TableOptions) -> Result<T>,
+        table: impl Fn(&T) -> &Table,
+    ) -> Result<T> {
+        let given = self.columns.reading.options(false)?;
+        let Some(trained) = trained.filter(|_| self.columns.text.is_none() && self.name() != "-")
+        else {
+            return read(given);
         };
         for attempt in trained.attempts() {
             let options = TableOptions {
@@ -132,17 +150,15 @@ impl TableArgs {
                 header: given.header.or(attempt.header),
                 ..given.clone()
             };
-            let Ok(table) = self.read_as(options.clone()) else { continue };
-            if trained.find(&table).is_ok() {
-                return match trained.encoding_for(&table) {
-                    Some(encoding) => {
-                        self.read_as(TableOptions { encoding: Some(encoding), ..options })
-                    }
-                    None => Ok(table),
+            let Ok(found) = read(options.clone()) else { continue };
+            if trained.find(table(&found)).is_ok() {
+                return match trained.encoding_for(table(&found)) {
+                    Some(encoding) => read(TableOptions { encoding: Some(encoding), ..options }),
+                    None => Ok(found),
                 };
             }
         }
-        self.read_as(given)
+        read(given)
     }
 
     /// As [`Self::roles`], with the text where a classifier's was, unless the user says otherwise.
@@ -152,7 +168,7 @@ impl TableArgs {
         label: Option<&str>,
         trained: Option<&TextReading>,
     ) -> Result<(Roles, Reading)> {
-        let Some(trained) = trained.filter(|_| self.text.is_none()) else {
+        let Some(trained) = trained.filter(|_| self.columns.text.is_none()) else {
             return self.roles(table, label);
         };
         let text = trained.find(table).map_err(|missing| {
@@ -174,7 +190,7 @@ impl TableArgs {
 
     /// The columns that matter, and what was read; `label` may be guessed.
     pub fn roles(&self, table: &Table, label: Option<&str>) -> Result<(Roles, Reading)> {
-        let text = match &self.text {
+        let text = match &self.columns.text {
             Some(text) if text.contains('{') && !table.columns.contains(text) => {
                 Some(parse_template(text, table)?)
             }
@@ -304,7 +320,7 @@ pub fn prepare(file: &TableArgs, labels: &LabelArgs, split: &SplitArgs) -> Resul
     let how = Preparing {
         rule: labels.rule()?,
         positive: labels.positive.clone(),
-        drop_bad: file.drop_bad,
+        drop_bad: file.columns.drop_bad,
         labels: labels.set.choices(&table, roles.label),
         split: choice,
         limit: split.limit,

@@ -104,7 +104,7 @@ pub async fn run(options: &Options, args: &Eval) -> Result<Outcome> {
     }
     // the classifier knows the classes and their order; the file may lack some
     let wanted = DatasetOptions {
-        drop_bad: args.table.drop_bad,
+        drop_bad: args.table.columns.drop_bad,
         labels: args.labels.choices(&table, roles.label),
         ..DatasetOptions::default()
     };

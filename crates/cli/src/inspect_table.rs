@@ -6,7 +6,11 @@ use anyhow::{Context, Result};
 use hearth_classifier::table;
 
 use crate::{
-    data::TableArgs, options::Options, output, reading::Reading, reading_args::ReadingArgs,
+    data::{ColumnArgs, TableArgs},
+    options::Options,
+    output,
+    reading::Reading,
+    reading_args::ReadingArgs,
 };
 
 /// Endings of tables.
@@ -41,8 +45,8 @@ pub fn run(options: &Options, path: &Path, reading: &ReadingArgs) -> Result<Read
     let file = std::fs::File::open(path).with_context(|| name.clone())?;
     let table =
         table::read(file, reading.options(false)?, &mut |_| {}).with_context(|| name.clone())?;
-    let args =
-        TableArgs { data: path.to_owned(), text: None, reading: reading.clone(), drop_bad: false };
+    let columns = ColumnArgs { text: None, reading: reading.clone(), drop_bad: false };
+    let args = TableArgs { data: path.to_owned(), columns };
     let (_, reading) = args.roles(&table, None)?;
     if !options.json {
         output::line(&format!("{:<10} {name}", "table"))?;

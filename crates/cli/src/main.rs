@@ -9,6 +9,7 @@ mod classifier_file;
 mod clock;
 mod data;
 mod eval;
+mod export;
 mod files;
 mod generate;
 mod heap;
@@ -16,6 +17,7 @@ mod inspect;
 mod inspect_table;
 mod interrupt;
 mod measure;
+mod merge_predictions;
 mod options;
 mod output;
 mod predict;
@@ -55,6 +57,8 @@ enum Command {
     Train(train::Train),
     Eval(eval::Eval),
     Predict(predict::Predict),
+    MergePredictions(merge_predictions::MergePredictions),
+    Export(export::Export),
     Sweep(sweep::Sweep),
     Inspect(inspect::Inspect),
     Generate(generate::Generate),
@@ -94,6 +98,8 @@ fn main() -> ExitCode {
             Command::Train(args) => train::run(&options, &args).await,
             Command::Eval(args) => eval::run(&options, &args).await,
             Command::Predict(args) => predict::run(&options, &args).await,
+            Command::MergePredictions(args) => merge_predictions::run(&options, &args),
+            Command::Export(args) => export::run(&options, &args).await,
             Command::Sweep(args) => sweep::run(&options, &args).await,
             Command::Inspect(args) => inspect::run(&options, &args).await,
             Command::Generate(args) => generate::run(&options, &args).await,

@@ -165,9 +165,9 @@ async fn sha256(options: &Options, checkpoint: &Checkpoint) -> Result<String> {
 }
 
 /// The file that is written.
-struct Out<'a> {
-    file: File,
-    path: &'a Path,
+pub struct Out<'a> {
+    pub file: File,
+    pub path: &'a Path,
 }
 
 impl ByteSink for Out<'_> {

@@ -53,6 +53,12 @@ impl Reading {
         }
     }
 
+    /// Of a table of which only the first rows are held.
+    pub fn with_rows(mut self, rows: usize) -> Self {
+        self.rows = rows;
+        self
+    }
+
     /// Where labels are not looked at.
     pub fn without_label(mut self) -> Self {
         self.label = None;

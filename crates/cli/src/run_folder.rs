@@ -93,7 +93,7 @@ impl SnapshotStore for FileStore {
 }
 
 /// Written under another name, then renamed: a reader sees the old file or the new one.
-fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+pub fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".part");
     let mut file = std::fs::File::create(&beside)?;

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use hearth_formats::{
-    gguf::{header::TensorType, mixture::q4_k_m},
+    gguf::{header::TensorType, mixture::q4_k_m, write::ALIGNMENT},
     hearth::{NewTensor, Origin, plan},
     layout::WeightLayout,
     safetensors::{Dtype, plan_file},
@@ -138,7 +138,7 @@ pub async fn run(options: &Options, args: &Synth) -> Result<Outcome> {
             let file_type = if args.form == Form::GgufQ8_0 { 7 } else { 15 };
             let header = gguf::header(&config, &tensors, kind, &vocabulary, file_type);
             let pieces: Vec<Piece> = tensors.iter().map(|t| Piece::of_gguf(t, kind(t))).collect();
-            out.file(&args.out, &header, &pieces, gguf::ALIGNMENT)?;
+            out.file(&args.out, &header, &pieces, ALIGNMENT)?;
         }
         Form::Bf16Sharded => shards(&mut out, &args.out, &tensors, &text)?,
         Form::Mlx4 => mlx(&mut out, &args.out, &tensors, &text)?,

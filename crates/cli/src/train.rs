@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use clap::Args;
 use hearth_classifier::{
+    card::model_card,
     error::ClassifierError,
     estimator::TextClassifier,
     fit::{FitOptions, Fitted},
@@ -207,6 +208,8 @@ pub async fn run(options: &Options, args: &Train) -> Result<Outcome> {
     folder.write(CLASSIFIER, &bundle.to_bytes()?)?;
     folder.write("adapter/adapter_model.safetensors", &bundle.adapter)?;
     folder.write("adapter/adapter_config.json", bundle.adapter_config.as_bytes())?;
+    let card = model_card(&bundle.classifier, Some(&prepared.summary), "");
+    folder.write("adapter/README.md", card.as_bytes())?;
     folder.write("metrics.json", serde_json::to_string_pretty(&metrics)?.as_bytes())?;
     let predicted = predictions(&prepared, &measured, classifier.classes(), args.for_spreadsheets)?;
     folder.write("predictions.csv", &predicted)?;

@@ -105,7 +105,7 @@ pub async fn losing(
 }
 
 /// Whether a Gemma text model has such a tensor.
-fn is_kept(tensor: &Tensor) -> bool {
+pub(crate) fn is_kept(tensor: &Tensor) -> bool {
     let known = ["model.layers.", "model.embed_tokens.", "model.norm.", "lm_head."];
     let known = known.iter().any(|start| tensor.name.starts_with(start));
     known && tensor.layout.is_some() && !tensor.name.ends_with("inv_freq")
@@ -113,7 +113,7 @@ fn is_kept(tensor: &Tensor) -> bool {
 
 /// Whether a text model gives the same answers without a tensor: parts for vision or audio, and RoPE's frequencies,
 /// which older programs saved.
-fn may_be_left_out(name: &str) -> bool {
+pub(crate) fn may_be_left_out(name: &str) -> bool {
     let buffers = ["rotary_emb.inv_freq", "rope_freqs.weight"];
     is_not_text(name) || buffers.iter().any(|buffer| name.ends_with(buffer))
 }

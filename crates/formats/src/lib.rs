@@ -5,6 +5,7 @@ pub mod convert;
 pub mod gguf;
 pub mod hearth;
 pub mod layout;
+pub mod merge;
 pub mod mlx;
 pub mod names;
 pub mod peft;

@@ -51,6 +51,23 @@ pub fn matrix_to_gguf(name: &str) -> Option<String> {
     Some(format!("blk.{layer}.{gguf}"))
 }
 
+/// The GGUF name of any uniform tensor name of a Gemma, the inverse of [`from_gguf`]; `None` for other tensors.
+pub fn to_gguf(name: &str, architecture: &str) -> Option<String> {
+    match name {
+        "model.embed_tokens.weight" => return Some("token_embd.weight".to_owned()),
+        "model.norm.weight" => return Some("output_norm.weight".to_owned()),
+        "lm_head.weight" => return Some("output.weight".to_owned()),
+        _ => {}
+    }
+    let (layer, part) = name.strip_prefix("model.layers.")?.split_once('.')?;
+    let (layer, part) = (layer.parse::<u32>().ok()?, part.strip_suffix(".weight")?);
+    let (gguf, _) = match (part, architecture) {
+        ("post_attention_layernorm", "gemma") => ("ffn_norm", ""),
+        _ => *BLOCK.iter().find(|(_, uniform)| *uniform == part)?,
+    };
+    Some(format!("blk.{layer}.{gguf}.weight"))
+}
+
 /// Prefixes that programs put before the text model's own names: `module` (data-parallel training), `base_model`
 /// (PEFT), `language_model` and `text_model` (models with vision).
 const WRAPPINGS: [&str; 8] = [
@@ -126,11 +143,17 @@ mod tests {
             ("blk.x.attn_q.weight", "blk.x.attn_q.weight"),
         ] {
             assert_eq!(from_gguf(gguf, "gemma3"), uniform);
+            if gguf != uniform {
+                assert_eq!(to_gguf(uniform, "gemma3").as_deref(), Some(gguf));
+            }
         }
         assert_eq!(
             from_gguf("blk.3.ffn_norm.weight", "gemma"),
             "model.layers.3.post_attention_layernorm.weight"
         );
+        let norm = to_gguf("model.layers.3.post_attention_layernorm.weight", "gemma");
+        assert_eq!(norm.as_deref(), Some("blk.3.ffn_norm.weight"));
+        assert_eq!(to_gguf("rope_freqs.weight", "gemma3"), None);
         for name in [
             "layers.0.mlp.up_proj.weight",
             "_orig_mod.model.layers.0.mlp.up_proj.weight",

@@ -86,14 +86,14 @@ fn encode_f16(values: &[f32], quants: &mut Vec<u32>) -> Result<(), RowFault> {
 
 /// Rounds of fitting. On normal weights six take the error of q4 from 0.0782 (none) to 0.0724,
 /// and a round without improvement ends the search.
-const ROUNDS: usize = 6;
+pub(crate) const ROUNDS: usize = 6;
 
 /// Adding and subtracting 1.5·2²³ rounds a small f32 to an integer (ties to even), on every
 /// target without a function call: baseline x86-64 has no rounding instruction.
-const ROUND: f32 = 12_582_912.0;
+pub(crate) const ROUND: f32 = 12_582_912.0;
 
 /// Integers −127..=127 and a scale. The codes are the bytes of `i8`.
-fn fit_q8(x: &[f32], codes: &mut [u8]) -> (f16, f16) {
+pub(crate) fn fit_q8(x: &[f32], codes: &mut [u8]) -> (f16, f16) {
     let largest = x.iter().fold(0.0, |a: f32, v| a.max(v.abs()));
     let mut scale = largest / 127.0;
     let mut best = (f32::INFINITY, f16_scale(scale));
@@ -167,7 +167,7 @@ fn fit_q4(x: &[f32], codes: &mut [u8]) -> (f16, f16) {
 
 /// The nearest f16; among subnormals, whose steps of 2⁻²⁴ are coarse, the next one above, so that
 /// the largest weights are not clipped and a positive scale never becomes 0.
-fn f16_scale(scale: f32) -> f16 {
+pub(crate) fn f16_scale(scale: f32) -> f16 {
     let rounded = f16::from_f32(scale);
     if rounded < f16::MIN_POSITIVE && rounded.to_f32() < scale {
         f16::from_bits(rounded.to_bits() + 1)

@@ -15,6 +15,7 @@ mod added;
 mod error;
 mod json;
 mod scores;
+pub mod to_gguf;
 mod vocabulary;
 
 use tokenizers::Model;

@@ -1,4 +1,4 @@
-//! The heap while a model streams through: at most 64 MiB, however large the file.
+//! The heap while a model streams through: at most 64 MiB, however large the file; less while one is merged.
 
 // Clippy recognizes only the marked test functions, not what they call.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
@@ -11,7 +11,12 @@ use std::sync::{
 };
 
 use hearth_formats::checkpoint::Checkpoint;
+use hearth_formats::convert::{ByteSink, WriteFuture};
+use hearth_formats::gguf::header::TensorType;
+use hearth_formats::gguf::write::Metadata;
 use hearth_formats::layout::WeightLayout;
+use hearth_formats::merge::{Form, Merge};
+use hearth_formats::peft::{Adapter, Base, LoraPair};
 use hearth_formats::source::{ByteSource, FileSource, ReadFuture, check_range};
 use pollster::block_on;
 
@@ -134,6 +139,47 @@ fn the_heap_stays_small_whatever_the_file() {
     assert_eq!(total, 3 * 60_000 * 3_072 * 4);
     assert!(large < small + (1 << 20), "{small} grew to {large}");
     measure("to q4", Rc::new(Endless::new(2_000, 3_072)), Some(WeightLayout::Q4));
+}
+
+/// Takes every byte and keeps none.
+struct Nowhere;
+
+impl ByteSink for Nowhere {
+    fn write_at<'a>(&'a mut self, _offset: u64, _bytes: &'a [u8]) -> WriteFuture<'a> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
+/// Peak of the heap while an adapter is merged into matrices of this many rows.
+fn merge_into(rows: u64) -> usize {
+    let model = block_on(Checkpoint::open(vec![Rc::new(Endless::new(rows, 3_072))])).unwrap();
+    let outputs = rows as usize;
+    let pair = LoraPair { inputs: 3_072, outputs, a: vec![0.01; 3_072], b: vec![0.01; outputs] };
+    let adapter = Adapter {
+        rank: 1,
+        alpha: 1.0,
+        rslora: false,
+        dropout: 0.0,
+        base: Base::text(),
+        targets: ["up_proj".to_owned()].into(),
+        tensors: [("model.layers.0.mlp.up_proj".to_owned(), pair)].into(),
+    };
+    let metadata = Metadata::default();
+    let form = Form::Gguf { architecture: "gemma3", metadata: &metadata };
+    let merge = Merge::plan(&model, &adapter, TensorType::Q8_0, &form, "out").unwrap();
+    let before = IN_USE.load(Ordering::Relaxed);
+    PEAK.store(before, Ordering::Relaxed);
+    let merged = block_on(merge.run(&mut Nowhere, |_| true)).unwrap();
+    assert_eq!(merged.iter().filter(|tensor| tensor.change > 0.0).count(), 1);
+    PEAK.load(Ordering::Relaxed) - before
+}
+
+#[test]
+fn the_heap_does_not_grow_with_a_merged_model() {
+    let _one_at_a_time = MEASURING.lock();
+    let (small, large) = (merge_into(1_000), merge_into(8_000));
+    println!("merging: peak heap {small} and {large}");
+    assert!(large < small + (1 << 20) && large < 16 << 20, "{small} grew to {large}");
 }
 
 #[test]

@@ -3,8 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)] // clippy exempts only the test functions
 
 use hearth_formats::gguf::header::Header;
+use hearth_formats::gguf::write::{Metadata, plan_file};
 use hearth_formats::source::MemorySource;
-use hearth_formats::tokenizer::{Special, TextStream, Tokenizer, TokenizerError};
+use hearth_formats::tokenizer::{Special, TextStream, Tokenizer, TokenizerError, to_gguf};
 use pollster::block_on;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -69,6 +70,46 @@ fn hard_strings_get_the_ids_of_the_reference() {
     for (name, tokenizer) in tiny() {
         assert_eq!(check_hard_strings(name, &tokenizer, HARD_TINY), 0);
     }
+}
+
+/// The tokenizer of a GGUF file that holds nothing but what is written from a `tokenizer.json`.
+fn through_gguf(json: &[u8], rows: usize) -> Result<Tokenizer, TokenizerError> {
+    let mut metadata = Metadata::default();
+    metadata.text("general.architecture", "gemma3");
+    to_gguf::write(json, rows, &mut metadata)?;
+    from_gguf(&plan_file(&metadata, []).unwrap().bytes)
+}
+
+#[test]
+fn a_vocabulary_written_as_gguf_gives_the_same_ids() {
+    let written = through_gguf(TINY_JSON.as_bytes(), 600).unwrap();
+    assert_eq!(check_hard_strings("written as GGUF", &written, HARD_TINY), 0);
+    let [(_, json), _] = tiny();
+    assert_eq!((written.bos(), written.eos()), (json.bos(), json.eos()));
+    assert_eq!(written.end_of_turn(), json.end_of_turn());
+    // the embedding has more rows than the vocabulary has tokens
+    assert_eq!((written.vocab_size(), written.token(599)), (600, Some("[PAD599]")));
+}
+
+#[test]
+fn a_vocabulary_that_gguf_cannot_hold_is_refused() {
+    let error = through_gguf(TINY_JSON.as_bytes(), 100).unwrap_err().to_string();
+    assert!(error.contains("at most 100 tokens"), "{error}");
+    let mut file: Value = serde_json::from_str(TINY_JSON).unwrap();
+    // a piece that can be made in two ways, with one of them missing
+    let merges = file["model"]["merges"].as_array_mut().unwrap();
+    let piece = |m: &Value| format!("{}{}", m[0].as_str().unwrap(), m[1].as_str().unwrap());
+    let pieces: Vec<String> = merges.iter().map(piece).collect();
+    let twice = |i: &usize| pieces.iter().filter(|other| **other == pieces[*i]).count() > 1;
+    let removed = (0..pieces.len()).find(twice).unwrap();
+    merges.remove(removed);
+    let error = through_gguf(file.to_string().as_bytes(), 600).unwrap_err().to_string();
+    assert!(error.contains("of the ways to make"), "{error}");
+    let mut file: Value = serde_json::from_str(TINY_JSON).unwrap();
+    let merges = file["model"]["merges"].as_array_mut().unwrap();
+    merges.reverse();
+    let error = through_gguf(file.to_string().as_bytes(), 600).unwrap_err().to_string();
+    assert!(error.contains("merges") && error.contains("--tokenizer"), "{error}");
 }
 
 /// Texts in which merges, runs, added tokens and bytes occur together.

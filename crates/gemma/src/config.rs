@@ -7,6 +7,7 @@
 //! `gemma/config.py`.
 
 mod complete;
+mod export;
 mod gguf;
 mod json;
 #[cfg(all(test, not(target_arch = "wasm32")))]
@@ -14,6 +15,7 @@ mod tests;
 mod write;
 
 pub use complete::check_complete;
+pub use export::transformers_config;
 use hearth_formats::gguf::header::HeaderError;
 use hearth_formats::recognize::WrongFile;
 pub use json::is_multimodal;

@@ -164,6 +164,11 @@ impl Checkpoint {
         Ok(gain)
     }
 
+    /// Whether norms are stored as gains 1 + w: in GGUF and in Hearth's own files.
+    pub fn stores_gains(&self) -> bool {
+        self.norms_are_gains
+    }
+
     /// Checks a range of rows and that the tensor is readable; returns K.
     fn check_rows(&self, tensor: &Tensor, rows: &Range<u64>) -> Result<usize, CheckpointError> {
         let file = self.file_of(tensor);
@@ -238,7 +243,8 @@ impl Checkpoint {
         self.sources[part.source].name().to_owned()
     }
 
-    fn at_row(&self, tensor: &Tensor, row: u64, fault: RowFault) -> CheckpointError {
+    /// The error for a row of a tensor.
+    pub(crate) fn at_row(&self, tensor: &Tensor, row: u64, fault: RowFault) -> CheckpointError {
         CheckpointError::Row { file: self.file_of(tensor), tensor: tensor.name.clone(), row, fault }
     }
 }

@@ -14,6 +14,7 @@
 //! file.
 
 mod error;
+mod raw;
 mod reader;
 mod tensor_type;
 #[cfg(test)]
@@ -24,6 +25,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::source::ByteSource;
 pub use error::HeaderError;
+pub use raw::raw_metadata;
 use reader::Reader;
 pub use tensor_type::TensorType;
 pub use value::{FromValue, Strings, Value};

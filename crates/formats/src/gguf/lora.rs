@@ -5,6 +5,7 @@
 //! `[out, r]`, f32. llama.cpp scales by alpha / r and does not support rsLoRA, so alpha is
 //! chosen such that alpha / r is the adapter's scale.
 
+use super::write::push_text;
 use crate::names::matrix_to_gguf;
 use crate::peft::{Adapter, PeftError};
 
@@ -63,9 +64,4 @@ pub fn write(adapter: &Adapter, architecture: &str) -> Result<Vec<u8>, PeftError
     }
     out.resize(out.len().next_multiple_of(ALIGNMENT), 0);
     Ok(out)
-}
-
-fn push_text(out: &mut Vec<u8>, text: &str) {
-    out.extend((text.len() as u64).to_le_bytes());
-    out.extend(text.as_bytes());
 }

@@ -22,7 +22,7 @@ pub fn config_json(checkpoint: &Checkpoint) -> Result<String, ModelError> {
     }
 }
 
-fn write(config: &Config) -> Result<String, ModelError> {
+pub(super) fn write(config: &Config) -> Result<String, ModelError> {
     let windowed = |layer: &&LayerAttention| layer.window.is_some();
     let local = config.layers.iter().find(windowed);
     let global = config.layers.iter().find(|layer| layer.window.is_none()).or(local);
