@@ -15,8 +15,11 @@ use crate::{
 const TERMS: &str = "https://ai.google.dev/gemma/terms";
 const PROHIBITED: &str = "https://ai.google.dev/gemma/prohibited_use_policy";
 
+/// Takes a figure out of an evaluation.
+type Take = fn(&Evaluation) -> &Figure;
+
 /// The figures of the card: name for people, field of [`Evaluation`], and its value.
-const FIGURES: [(&str, &str, fn(&Evaluation) -> &Figure); 8] = [
+const FIGURES: [(&str, &str, Take); 8] = [
     ("F1", "f1", |e| &e.f1),
     ("ROC-AUC", "roc_auc", |e| &e.roc_auc),
     ("average precision", "average_precision", |e| &e.average_precision),
