@@ -96,8 +96,11 @@ pub async fn run(options: &Options, args: &Predict) -> Result<Outcome> {
             path.display()
         );
     }
-    if options.json && args.data.len() > 1 {
-        bail!("--json takes one table; for several give --out, which writes CSV");
+    if options.json && (args.data.len() > 1 || args.shard.is_some() || args.resume) {
+        bail!(
+            "--json prints the answers for one table, all at once; for several tables, --shard and --resume leave it out: \
+             --out writes CSV"
+        );
     }
     let inputs = args.data.iter().map(|data| Input::open(data)).collect::<Result<Vec<_>>>()?;
     if args.resume && inputs.iter().any(Input::is_standard) {

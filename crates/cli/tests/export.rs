@@ -192,7 +192,10 @@ fn twin(name: &str, scalar: u64) -> PathBuf {
 fn a_safetensors_model_becomes_gguf_with_its_tokenizer() {
     let dir = folder("export-to-gguf");
     let rows: String = (0..40)
-        .map(|i| format!("it was {},{}\n", ["good", "bad"][i % 2], ["Positive", "Negative"][i % 2]))
+        .map(|i| {
+            let [word, label] = [["good", "Positive"], ["bad", "Negative"]][i % 2];
+            format!("it was {word} on day {i},{label}\n")
+        })
         .collect();
     std::fs::write(dir.join("data.csv"), "text,label\n".to_owned() + &rows).unwrap();
     for (scalar, fits) in [(32, true), (24, false)] {

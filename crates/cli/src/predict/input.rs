@@ -40,7 +40,7 @@ impl Drop for Input {
 
 /// What a pass over a file found.
 pub struct Scanned {
-    /// Columns, dialect, warnings, and the first rows.
+    /// Columns, dialect and warnings, without rows.
     pub head: Table,
     /// All rows.
     pub rows: u64,
@@ -100,7 +100,7 @@ impl Input {
         trained: Option<&TextReading>,
     ) -> Result<Scanned> {
         let table = TableArgs { data: PathBuf::from(&self.name), columns: columns.clone() };
-        let Pass { head, rows, sha256, options } = match lines {
+        let Pass { mut head, rows, sha256, options } = match lines {
             true => self.pass(columns.reading.options(true)?)?,
             false => table.find_for(trained, |options| self.pass(options), |pass| &pass.head)?,
         };
@@ -112,6 +112,8 @@ impl Input {
         if !has_text && rows == head.rows.len() as u64 {
             bail!("{}: no row has any text", self.name);
         }
+        // of many files only one is held at a time
+        head.rows = Vec::new();
         Ok(Scanned { head, rows, sha256, reading, options, roles })
     }
 
