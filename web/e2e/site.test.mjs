@@ -62,7 +62,8 @@ test("a folder works under a path of a plain server, and without a network after
   await loadModel(page);
   await openTable(page, fixture("moods.csv"), "happy");
   assert.match(await part(page, "data-facts").textContent(), /200 rows/);
-  assert.deepEqual(foreign, []);
+  // the engine tries whether its policy blocks this one; before the service worker is there, no policy does
+  assert.deepEqual(foreign.filter((address) => address !== "https://hearth.invalid/"), []);
   // without a network a browser complains of the one list that is asked for again
   assert.deepEqual(errors.filter((error) => !error.includes("ERR_CONNECTION_REFUSED")), []);
   await context.close();
