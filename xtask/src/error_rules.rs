@@ -127,7 +127,7 @@ fn errors_say_what_to_do() {
     for (path, text) in files(&["rs"]) {
         let within = |folder: &&str| path.starts_with(Path::new(folder));
         let texts = match &path {
-            _ if CRATES.iter().any(within.clone()) => without_direction(&text),
+            _ if CRATES.iter().any(within) => without_direction(&text),
             _ if within(&"web/src") && !path.ends_with("tests.rs") => without_advice(&text),
             _ => continue,
         };
