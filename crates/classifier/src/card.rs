@@ -87,7 +87,8 @@ fn cell(text: &str) -> String {
 /// Text without Markdown of its own.
 fn plain(text: &str) -> String {
     let kept = |c: char| if c.is_alphanumeric() || " -_.".contains(c) { c } else { ' ' };
-    text.chars().map(kept).collect()
+    let text: String = text.chars().map(kept).collect();
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 fn front_matter(kept: &Classifier, data: Option<&DataSummary>, base_model: &str) -> String {
@@ -289,7 +290,7 @@ mod tests {
         assert!(front.contains("base_model: \"google/gemma-3-270m\"\nlibrary_name: peft"));
         assert!(front.contains("license: gemma") && !front.contains("model-index"));
         for part in [
-            "# my  run   x\n",
+            "# my run x\n",
             "| `a\\|b` | `Yes` | 7 |",
             "| `` `c` `` |",
             "| `rank` | `8` |",

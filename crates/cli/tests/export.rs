@@ -287,23 +287,11 @@ fn a_task_for_a_cluster_holds_the_steps_of_hearth() {
     refused(&with(&["export"], &flags(), &["--trainer", &task]), &["exists", "--force"]);
 }
 
-/// The Python that has the packages of the exported requirements: the one that HEARTH_PYTHON names, or the system's.
-fn python() -> Option<String> {
-    let python = std::env::var("HEARTH_PYTHON").unwrap_or_else(|_| "python3".to_owned());
-    let imports = "import torch, transformers, peft, accelerate, gguf, safetensors";
-    let ran = Command::new(&python).args(["-c", imports]).output();
-    if ran.is_ok_and(|output| output.status.success()) {
-        return Some(python);
-    }
-    hearth_testing::skipped(
-        "torch, transformers, peft, accelerate and gguf are not on this machine; HEARTH_PYTHON names a Python that has them",
-    );
-    None
-}
-
 #[test]
 fn other_programs_give_the_same_numbers() {
-    let Some(python) = python() else { return };
+    // those of the exported requirements
+    let packages = ["torch", "transformers", "peft", "accelerate", "gguf", "safetensors"];
+    let Some(python) = hearth_testing::python_with(&packages) else { return };
     let dir = folder("export-check");
     let script = fixture("../tools/export_check.py");
     // the script starts the program itself, so its driver has to be the system's

@@ -50,7 +50,7 @@ pub enum MergeError {
         expected[1]
     )]
     Shape { file: String, module: String, expected: [usize; 2], found: Vec<u64> },
-    #[error("the merged model has sizes that no {0} file can hold")]
+    #[error("the merged model has sizes that no {0} file can hold; take a smaller model")]
     TooLarge(&'static str),
     #[error("stopped")]
     Stopped,

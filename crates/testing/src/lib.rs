@@ -69,6 +69,22 @@ pub fn variable(name: &str) -> Option<String> {
     value
 }
 
+/// A Python that has these packages, for a test: the program that `HEARTH_PYTHON` names, otherwise `python3`. With `None`
+/// the test is recorded as skipped and returns at once.
+pub fn python_with(packages: &[&str]) -> Option<String> {
+    let python = env::var("HEARTH_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let imports = format!("import {}", packages.join(", "));
+    let ran = Command::new(&python).args(["-c", &imports]).output();
+    let found = ran.is_ok_and(|output| output.status.success());
+    if !found {
+        skipped(&format!(
+            "{python} has not all of {}; HEARTH_PYTHON names another one",
+            packages.join(", ")
+        ));
+    }
+    found.then_some(python)
+}
+
 /// Whether tests that take minutes run: true under `cargo xtask test --real`, which sets
 /// `HEARTH_REAL=1`. With `false` the test is recorded as skipped and returns at once.
 pub fn slow() -> bool {

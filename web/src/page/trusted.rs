@@ -123,7 +123,6 @@ mod tests {
             "<a title='a' href=' JavaScript:go()'>a</a>",
             "<iframe srcdoc=\"\">",
             "<svg><foreignObject></foreignObject></svg>",
-            "<b title=a/onclick=go()>",
         ] {
             assert!(!is_inert(html), "{html}");
         }
@@ -137,6 +136,8 @@ mod tests {
             "<svg viewBox=\"0 0 1 1\"><text x=\"1\">on &lt;script&gt; onload=go()</text></svg>",
             "<b class='a' title=\"turn on=1 > off\">a</b>",
             "<br/><input disabled value=javascript>",
+            // a value without quotes ends at a space
+            "<b title=a/onclick=go()>",
         ] {
             assert!(is_inert(html), "{html}");
         }

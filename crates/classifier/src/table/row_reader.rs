@@ -118,9 +118,12 @@ mod tests {
         let long: String = (0..40_000).map(|i| format!("{i},\"a text, {i}\"\n")).collect();
         let lines: String =
             (0..50).map(|i| format!("{{\"text\": \"t{i}\", \"k{}\": 1}}\n", i / 40)).collect();
-        for text in
-            ["text,label\n\"a\nb\",x\nc,y\n", "only\n\n", &("nr,text\n".to_owned() + &long), &lines]
-        {
+        for text in [
+            "text,label\n\"a\nb\",x\nc,y\n",
+            "only\na\nb\n",
+            &("nr,text\n".to_owned() + &long),
+            &lines,
+        ] {
             let whole = read(text.as_bytes(), TableOptions::default(), &mut |_| {}).unwrap();
             let mut seen = 0;
             let open = || Ok(Slow(text.as_bytes()));
