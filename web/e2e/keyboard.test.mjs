@@ -40,12 +40,13 @@ async function type(page, name, text) {
 
 test("a classifier is trained, tried and exported by keyboard alone", async () => {
   const { context, page, errors } = await open(browser);
+  // asked for long before: the browser catches choosers only once the driver's request has come, which nothing tells
+  const chooser = page.waitForEvent("filechooser", { timeout: PATIENCE });
   await press(page, "load-tiny-gemma3");
   await part(page, "model-ready").waitFor();
   await press(page, "step-data");
   await part(page, "screen-data").waitFor();
   await reach(page, "#data-drop");
-  const chooser = page.waitForEvent("filechooser", { timeout: PATIENCE });
   await page.keyboard.press("Enter");
   await (await chooser).setFiles(fixture("moods.csv"));
   await part(page, "preview").waitFor();
