@@ -40,7 +40,7 @@ pub fn dist(options: &Options) -> Result<()> {
 }
 
 /// Where cargo puts the program.
-fn program_of(profile: &str) -> PathBuf {
+pub fn program_of(profile: &str) -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
     let target = target.unwrap_or_else(|| crate::root().join("target"));
     let folder = if profile == "dev" { "debug" } else { profile };

@@ -1,6 +1,7 @@
 //! What users read when something fails says what to do about it.
 
 use crate::source_rules::files;
+use crate::word_rules::{joined, quoted};
 use std::path::Path;
 
 /// Crates whose error types reach users.
@@ -65,15 +66,9 @@ const INTERNAL: [&str; 14] = [
 ];
 
 /// The text of a string literal that begins behind its quote, and what follows it.
-fn literal(rest: &str) -> Option<(String, &str)> {
-    let mut backslash = false;
-    let end = rest.find(|c| {
-        let ends = c == '"' && !backslash;
-        backslash = c == '\\' && !backslash;
-        ends
-    })?;
-    let text = rest[..end].replace("\\\n", " ").split_whitespace().collect::<Vec<_>>().join(" ");
-    Some((text, &rest[end + 1..]))
+fn literal(rest: &str) -> (String, &str) {
+    let (text, behind) = rest.split_at(quoted(rest));
+    (joined(text.strip_suffix('"').unwrap_or(text)), behind)
 }
 
 /// Whether a text has words of its own, beside what is put into it.
@@ -98,7 +93,7 @@ fn directs(text: &str) -> bool {
 /// The texts of `#[error("…")]` that say nothing of what to do.
 fn without_direction(source: &str) -> Vec<String> {
     let errors = source.split("#[error(").skip(1);
-    let texts = errors.filter_map(|rest| literal(rest.trim_start().strip_prefix('"')?));
+    let texts = errors.filter_map(|rest| Some(literal(rest.trim_start().strip_prefix('"')?)));
     let texts = texts.map(|(text, _)| text).filter(|text| has_words(text));
     texts
         .filter(|text| !directs(text) && !INTERNAL.iter().any(|known| text.contains(known)))
@@ -113,7 +108,7 @@ fn without_advice(source: &str) -> Vec<String> {
     let texts = calls.filter_map(|rest| {
         let rest = rest.trim_start();
         let (text, behind) =
-            literal(rest.strip_prefix("format!(").unwrap_or(rest).trim_start().strip_prefix('"')?)?;
+            literal(rest.strip_prefix("format!(").unwrap_or(rest).trim_start().strip_prefix('"')?);
         // up to the end of the call: the first `;` is behind it, as no advice holds one that matters here
         let call = &behind[..behind.find(';').unwrap_or(behind.len())];
         (has_words(&text) && call.contains("\"\"")).then_some(text)

@@ -2,7 +2,7 @@
 
 use crate::{model, page, root, tools};
 use anyhow::Result;
-use hearth_serve::{Listen, Offer, Page, Plan, Served};
+use hearth_serve::{Listen, Offer, Page, Plan, Served, is_loopback};
 use std::path::{Path, PathBuf};
 use std::thread;
 
@@ -55,7 +55,7 @@ pub fn serve(options: &Options) -> Result<()> {
         ..Plan::default()
     };
     let served = start(&page, plan, &options.host, options.port)?;
-    if !["127.0.0.1", "localhost", "::1"].contains(&options.host.as_str()) {
+    if !is_loopback(&options.host) {
         println!("browsers on other machines offer WebGPU over https only: see docs/serve.md");
     }
     println!("Hearth is at {} (Ctrl-C ends it)", address(&served));

@@ -1,7 +1,7 @@
 //! `cargo xtask test`: from a fresh clone to every test passed, the browser's included.
 
 use crate::steps::Steps;
-use crate::{cargo, lavapipe, model, page, root, serve, site, tools};
+use crate::{cargo, dist, lavapipe, model, page, root, serve, site, tools};
 use anyhow::{Context, Result, bail};
 use hearth_serve::{Plan, Served};
 use serde_json::Value;
@@ -286,7 +286,7 @@ fn page(steps: &mut Steps, native_packages: &[String], options: &Options) {
             .env("HEARTH_SITE", &folder)
             .env("HEARTH_SITE_BASE", SITE_BASE)
             .env("HEARTH_REAL", if options.real { "1" } else { "0" })
-            .env("HEARTH_BIN", hearth())
+            .env("HEARTH_BIN", dist::program_of("dev"))
             .envs(hearth_testing::find_real_model().map(|model| ("HEARTH_MODEL", model)))
             .env("CHROMIUM", tools::browser().unwrap_or_default());
         node
@@ -304,13 +304,6 @@ fn page(steps: &mut Steps, native_packages: &[String], options: &Options) {
     // gone or not, the tests have been run
     let _ = std::fs::remove_file(&requests);
     let _ = std::fs::remove_dir_all(&folder);
-}
-
-/// The built command line.
-fn hearth() -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
-    let target = target.unwrap_or_else(|| root().join("target"));
-    target.join("debug/hearth").with_extension(std::env::consts::EXE_EXTENSION)
 }
 
 /// Named one by one: what `node --test` finds by itself differs between its versions.

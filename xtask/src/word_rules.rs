@@ -50,17 +50,20 @@ fn literals(source: &str) -> Vec<Text> {
         };
         if rest.starts_with('"') && !UNSEEN.iter().any(|name| source[..at].ends_with(name)) {
             let line = source[..at].matches('\n').count() + 1;
-            // long literals are broken by a backslash
-            let text = rest[1..length.max(2) - 1].replace("\\\n", " ");
-            texts.push((line, text.split_whitespace().collect::<Vec<_>>().join(" ")));
+            texts.push((line, joined(&rest[1..length.max(2) - 1])));
         }
         at += length;
     }
     texts
 }
 
+/// A literal on one line: long ones are broken by a backslash.
+pub(crate) fn joined(literal: &str) -> String {
+    literal.replace("\\\n", " ").split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 /// Bytes of a string literal behind its opening quote, the closing one included.
-fn quoted(rest: &str) -> usize {
+pub(crate) fn quoted(rest: &str) -> usize {
     let mut escaped = false;
     for (at, c) in rest.char_indices() {
         match c {

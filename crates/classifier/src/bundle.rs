@@ -7,6 +7,8 @@
 
 use std::collections::HashMap;
 
+use hearth_formats::peft::{Adapter, CONFIG_FILE, PeftError, WEIGHTS_FILE};
+use hearth_formats::source::MemorySource;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -241,6 +243,16 @@ impl Classifier {
 }
 
 impl Bundle {
+    /// The adapter.
+    ///
+    /// # Errors
+    /// One that is damaged or of another kind.
+    pub async fn read_adapter(&self) -> Result<Adapter, PeftError> {
+        let config = MemorySource::new(CONFIG_FILE, self.adapter_config.as_bytes());
+        let weights = MemorySource::new(WEIGHTS_FILE, self.adapter.as_slice());
+        Adapter::read(&config, &weights).await
+    }
+
     /// The file's bytes.
     pub fn to_bytes(&self) -> Result<Vec<u8>, BundleError> {
         self.classifier.check()?;

@@ -33,7 +33,6 @@
 
 use hearth_formats::{
     peft::{Adapter, Base},
-    source::MemorySource,
     tokenizer::{Special, Tokenizer},
 };
 use hearth_gemma::{Lora, LoraLayout, Model, ModelError, adapter_file};
@@ -45,7 +44,7 @@ use crate::{
     fit::{self, Choice, FitOptions, Fitted, OnProgress, Row, SnapshotStore, Task},
     metrics::{Evaluation, predict},
     origin::Origin,
-    prompt::{Encode, PromptError, PromptSpec, Prompter},
+    prompt::{Encode, PromptSpec, Prompter},
     recipe::Recipe,
     scoring::Scoring,
     split::hold_out,
@@ -86,10 +85,7 @@ impl<'m> TextClassifier<'m> {
         positive: Option<usize>,
         spec: &PromptSpec,
     ) -> Result<Self, ClassifierError> {
-        let (limit, positions) = (spec.max_tokens, model.config.max_positions);
-        if limit > positions {
-            return Err(PromptError::BeyondModel { limit, positions }.into());
-        }
+        spec.check_limit(model.config.max_positions)?;
         let prompter = Prompter::new(spec, classes, tokenizer, Some(tokenizer.bos()))?;
         let vocab = model.config.vocab;
         if tokenizer.vocab_size() > vocab {
@@ -142,9 +138,7 @@ impl<'m> TextClassifier<'m> {
             &tokens(&kept.class_tokens),
             &tokens(own.prompter.class_tokens()),
         )?;
-        let config = MemorySource::new("adapter_config.json", bundle.adapter_config.as_bytes());
-        let weights = MemorySource::new("adapter_model.safetensors", bundle.adapter.as_slice());
-        own.set_adapter(&Adapter::read(&config, &weights).await?)?;
+        own.set_adapter(&bundle.read_adapter().await?)?;
         own.choice =
             Choice { temperature: kept.temperature, threshold: kept.threshold, fitted: None };
         let same = kept.base.sha256.is_none() || kept.base.sha256 == here.sha256;

@@ -130,8 +130,8 @@ impl<W: Write> PredictionsWriter<W> {
 }
 
 /// A column name that is not in use.
-fn unused(taken: &[Cow<'_, str>], name: String) -> String {
-    let free = |candidate: &String| !taken.iter().any(|t| t == candidate);
+pub fn unused(taken: &[impl AsRef<str>], name: String) -> String {
+    let free = |candidate: &String| !taken.iter().any(|t| t.as_ref() == candidate);
     if free(&name) {
         return name;
     }

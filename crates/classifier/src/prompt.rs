@@ -71,6 +71,14 @@ impl PromptSpec {
         Self { max_tokens: 128, ..Self::default() }
     }
 
+    /// Refuses a limit of tokens beyond what the model reads.
+    pub fn check_limit(&self, positions: usize) -> Result<(), PromptError> {
+        match self.max_tokens {
+            limit if limit > positions => Err(PromptError::BeyondModel { limit, positions }),
+            _ => Ok(()),
+        }
+    }
+
     /// The limit that these classes need: this prompt's own, or a longer one where the list of classes would
     /// leave hardly any room for a text. Never more than the `positions` that the model has.
     ///

@@ -12,6 +12,7 @@ use crate::{
     options::Options,
     output,
     predict::{Progress, record_of},
+    run_folder::{PART, beside, keep_whole},
 };
 
 /// Join the parts that `hearth predict --shard` wrote
@@ -40,18 +41,8 @@ pub fn run(options: &Options, args: &MergePredictions) -> Result<Outcome> {
         bail!("{}: the file exists already; overwrite it with --force", out.display());
     }
     let parts = in_order(&args.parts)?;
-    let mut beside = out.as_os_str().to_owned();
-    beside.push(".part");
-    let beside = PathBuf::from(beside);
-    let joined = join(&parts, &beside);
-    let bytes = match joined {
-        Ok(bytes) => bytes,
-        Err(error) => {
-            let _ = std::fs::remove_file(&beside);
-            return Err(error);
-        }
-    };
-    std::fs::rename(&beside, out).with_context(|| format!("{}: renaming to it", out.display()))?;
+    let part = beside(out, PART);
+    let bytes = keep_whole(&part, out, join(&parts, &part))?;
     let rows: u64 = parts.iter().map(|(_, progress)| progress.rows).sum();
     if options.json {
         let path = out.display().to_string();

@@ -10,8 +10,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use hearth_classifier::{
-    bundle::Bundle, calibration::softmax, estimator::TextClassifier, metrics::predict,
-    predictions::PredictionsWriter,
+    bundle::Bundle,
+    calibration::softmax,
+    estimator::TextClassifier,
+    metrics::predict,
+    predictions::{PredictionsWriter, unused},
 };
 use hearth_gemma::Embedding;
 use serde::Serialize;
@@ -138,7 +141,7 @@ pub async fn run(options: &Options, args: &Predict) -> Result<Outcome> {
     }
     let mut columns = scanned[0].head.columns.clone();
     if inputs.len() > 1 {
-        columns.insert(0, unused(&columns, "file"));
+        columns.insert(0, unused(&columns, "file".to_owned()));
     }
     let task = Task::new(&bundle, &session.model.identity, &inputs, &scanned, args.shard, &columns)
         .for_spreadsheets(args.for_spreadsheets);
@@ -357,16 +360,6 @@ impl Sink {
     }
 }
 
-/// A column name that is not in use.
-fn unused(taken: &[String], name: &str) -> String {
-    let free = |candidate: &String| !taken.contains(candidate);
-    let first = name.to_owned();
-    if free(&first) {
-        return first;
-    }
-    (2..).map(|n| format!("{name} ({n})")).find(free).unwrap_or(first)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -382,7 +375,7 @@ mod tests {
 
     #[test]
     fn the_file_column_has_a_name_of_its_own() {
-        assert_eq!(unused(&["text".to_owned()], "file"), "file");
-        assert_eq!(unused(&["file".to_owned()], "file"), "file (2)");
+        assert_eq!(unused(&["text"], "file".to_owned()), "file");
+        assert_eq!(unused(&["file"], "file".to_owned()), "file (2)");
     }
 }

@@ -24,6 +24,7 @@ use crate::{
     interrupt,
     options::Options,
     output::{self, Bar},
+    run_folder::{PART, beside, keep_whole},
 };
 
 /// Write a model as one safetensors file in a layout of the GPU
@@ -108,18 +109,9 @@ pub async fn run(options: &Options, args: &Quantize) -> Result<Outcome> {
         keep_q8.extend(losing(&checkpoint, layout, limit).await?);
     }
     let conversion = Conversion::plan(&checkpoint, layout, &keep_q8, &origin, &out)?;
-    // Whoever sees OUT sees all of it: it gets its name at the end.
-    let part = with_ending(&args.out, ".part");
+    let part = beside(&args.out, PART);
     let written = write(options, &conversion, &part).await;
-    let errors = match written {
-        Ok(errors) => errors,
-        Err(error) => {
-            let _ = std::fs::remove_file(&part);
-            return Err(error);
-        }
-    };
-    std::fs::rename(&part, &args.out)
-        .with_context(|| format!("{}: renaming to it", args.out.display()))?;
+    let errors = keep_whole(&part, &args.out, written)?;
     let report = Report {
         out,
         bytes: conversion.bytes(),
@@ -190,12 +182,6 @@ async fn write(options: &Options, conversion: &Conversion<'_>, path: &Path) -> R
     let errors = conversion.run(&mut out, progress).await?;
     out.file.sync_all().with_context(|| format!("{}: writing", path.display()))?;
     Ok(errors.into_iter().map(Error::from).collect())
-}
-
-fn with_ending(path: &Path, ending: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(ending);
-    name.into()
 }
 
 fn file_name(path: &str) -> &str {

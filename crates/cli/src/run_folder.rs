@@ -94,12 +94,32 @@ impl SnapshotStore for FileStore {
 
 /// Written under another name, then renamed: a reader sees the old file or the new one.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".part");
-    let mut file = std::fs::File::create(&beside)?;
+    let part = beside(path, PART);
+    let mut file = std::fs::File::create(&part)?;
     file.write_all(bytes)?;
     file.sync_all()?;
-    std::fs::rename(&beside, path)
+    std::fs::rename(&part, path)
+}
+
+/// Ends the name of a file that is still being written.
+pub const PART: &str = ".part";
+
+/// The path with an ending more.
+pub fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    name.into()
+}
+
+/// Gives a long file its name once all of it is written, so that whoever sees it sees the whole; of one that failed
+/// nothing stays.
+pub fn keep_whole<T>(part: &Path, path: &Path, written: Result<T>) -> Result<T> {
+    if written.is_err() {
+        let _ = std::fs::remove_file(part);
+    }
+    let written = written?;
+    std::fs::rename(part, path).with_context(|| format!("{}: renaming to it", path.display()))?;
+    Ok(written)
 }
 
 #[cfg(test)]

@@ -9,7 +9,9 @@ use std::{env, io, thread};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use hearth_formats::checkpoint::Checkpoint;
-use hearth_serve::{EmbeddedFile, Listen, Offer, OfferedFile, Page, Plan, key_of, lan};
+use hearth_serve::{
+    EmbeddedFile, Listen, Offer, OfferedFile, Page, Plan, is_loopback, key_of, lan,
+};
 use serde::Serialize;
 
 use crate::{Outcome, files::ModelFiles, interrupt, options::Options, output};
@@ -121,7 +123,7 @@ fn page(args: &Serve) -> Result<Page> {
 fn hosts(args: &Serve) -> Result<Vec<String>> {
     match &args.host {
         Some(host) => {
-            if !args.lan && !["127.0.0.1", "localhost", "::1"].contains(&host.as_str()) {
+            if !args.lan && !is_loopback(host) {
                 output::note("browsers on other computers offer WebGPU over https only: use --lan");
             }
             Ok(vec![host.clone()])

@@ -215,15 +215,19 @@ pub async fn tokenizer_of(
     let Some(path) = named.or(files.tokenizer.as_deref()) else { return Ok(None) };
     let at = || format!("{}: reading the tokenizer", path.display());
     let files = if path.is_dir() { path.join("tokenizer.json") } else { path.to_owned() };
-    let mut magic = [0; 4];
-    let read = std::fs::File::open(&files)
-        .and_then(|mut file| std::io::Read::read_exact(&mut file, &mut magic));
-    // A file of less than four bytes is no GGUF; the JSON reader says what is wrong with it.
-    if read.is_ok() && magic == *b"GGUF" {
+    if is_gguf(&files) {
         // It may hold nothing but the vocabulary.
         let header = Header::read(&FileSource::open(&files)?).await?;
         return Ok(Some(Tokenizer::from_gguf(&header)?));
     }
     let bytes = std::fs::read(&files).with_context(at)?;
     Ok(Some(Tokenizer::from_json(&bytes).with_context(at)?))
+}
+
+/// Whether a file begins as GGUF does. One of less than four bytes does not; its reader says what is wrong with it.
+pub fn is_gguf(path: &Path) -> bool {
+    let mut magic = [0; 4];
+    let read = std::fs::File::open(path)
+        .and_then(|mut file| std::io::Read::read_exact(&mut file, &mut magic));
+    read.is_ok() && magic == *b"GGUF"
 }

@@ -86,26 +86,41 @@ fn encode_f16(values: &[f32], quants: &mut Vec<u32>) -> Result<(), RowFault> {
 
 /// Rounds of fitting. On normal weights six take the error of q4 from 0.0782 (none) to 0.0724,
 /// and a round without improvement ends the search.
-pub(crate) const ROUNDS: usize = 6;
+const ROUNDS: usize = 6;
 
 /// Adding and subtracting 1.5·2²³ rounds a small f32 to an integer (ties to even), on every
 /// target without a function call: baseline x86-64 has no rounding instruction.
-pub(crate) const ROUND: f32 = 12_582_912.0;
+const ROUND: f32 = 12_582_912.0;
 
 /// Integers −127..=127 and a scale. The codes are the bytes of `i8`.
 pub(crate) fn fit_q8(x: &[f32], codes: &mut [u8]) -> (f16, f16) {
     let largest = x.iter().fold(0.0, |a: f32, v| a.max(v.abs()));
-    let mut scale = largest / 127.0;
-    let mut best = (f32::INFINITY, f16_scale(scale));
+    (fit_integers(x, codes, largest / 127.0, [-127.0, 127.0], 0.0), f16::ZERO)
+}
+
+/// Integers between two limits and a scale, which may be negative, fitted by least squares; `scale` is the first one. A
+/// code is the integer plus `zero`, as a byte.
+pub(crate) fn fit_integers(
+    x: &[f32],
+    codes: &mut [u8],
+    mut scale: f32,
+    [low, high]: [f32; 2],
+    zero: f32,
+) -> f16 {
+    let nearest = |scale: f32| match scale < 0.0 {
+        true => -f16_scale(-scale),
+        false => f16_scale(scale),
+    };
+    let mut best = (f32::INFINITY, nearest(scale));
     let mut trial = [0; LARGEST_GROUP];
     for _ in 0..ROUNDS {
-        let rounded = f16_scale(scale);
+        let rounded = nearest(scale);
         let s = rounded.to_f32();
-        let inverse = if s > 0.0 { 1.0 / s } else { 0.0 };
+        let inverse = if s == 0.0 { 0.0 } else { 1.0 / s };
         let (mut error, mut xq, mut qq) = (0.0, 0.0, 0.0);
         for (x, code) in x.iter().zip(&mut trial) {
-            let q = (x * inverse).clamp(-127.0, 127.0) + ROUND - ROUND;
-            *code = q as i8 as u8;
+            let q = (x * inverse).clamp(low, high) + ROUND - ROUND;
+            *code = (q + zero) as i32 as u8;
             let residual = s * q - x;
             error += residual * residual;
             xq += x * q;
@@ -122,7 +137,7 @@ pub(crate) fn fit_q8(x: &[f32], codes: &mut [u8]) -> (f16, f16) {
         }
         scale = xq / qq;
     }
-    (best.1, f16::ZERO)
+    best.1
 }
 
 /// Integers 0..=15, a scale and a minimum.
@@ -167,7 +182,7 @@ fn fit_q4(x: &[f32], codes: &mut [u8]) -> (f16, f16) {
 
 /// The nearest f16; among subnormals, whose steps of 2⁻²⁴ are coarse, the next one above, so that
 /// the largest weights are not clipped and a positive scale never becomes 0.
-pub(crate) fn f16_scale(scale: f32) -> f16 {
+fn f16_scale(scale: f32) -> f16 {
     let rounded = f16::from_f32(scale);
     if rounded < f16::MIN_POSITIVE && rounded.to_f32() < scale {
         f16::from_bits(rounded.to_bits() + 1)

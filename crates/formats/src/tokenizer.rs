@@ -14,6 +14,7 @@
 mod added;
 mod error;
 mod json;
+pub mod kind;
 mod scores;
 pub mod to_gguf;
 mod vocabulary;

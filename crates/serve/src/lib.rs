@@ -17,7 +17,7 @@ mod site;
 
 pub use error::ServeError;
 pub use headers::{SERVICE_WORKER, headers_of};
-pub use listen::{Listen, Served, Timeouts, start};
+pub use listen::{Listen, Served, Timeouts, is_loopback, start};
 pub use memory::EmbeddedFile;
 pub use offer::{Offer, OfferedFile, index, key_of};
 pub use site::{Page, Plan};

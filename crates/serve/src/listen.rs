@@ -52,6 +52,11 @@ pub struct Listen {
     pub timeouts: Timeouts,
 }
 
+/// Whether only this machine reaches this address or name.
+pub fn is_loopback(host: &str) -> bool {
+    ["127.0.0.1", "localhost", "::1"].contains(&host)
+}
+
 impl Listen {
     /// HTTP on this address and port.
     pub fn http(host: &str, port: u16) -> Self {

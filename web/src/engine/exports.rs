@@ -9,7 +9,7 @@ use web_sys::Blob;
 
 use super::{
     active::ActiveClassifier,
-    model::{Loaded, family},
+    model::Loaded,
     outbox::Reply,
     problem::{Problem, first},
     state::EngineState,
@@ -38,7 +38,7 @@ pub fn export_peft(using: &ActiveClassifier<'_>, base_model: &str) -> Result<Rep
 
 /// The adapter as llama.cpp reads it.
 pub fn export_gguf(using: &ActiveClassifier<'_>, model: &Loaded) -> Result<Reply, Problem> {
-    let architecture = family(&model.model);
+    let architecture = model.model.config.gguf_architecture();
     let adapter = adapter(using, "")?;
     let bytes = gguf::lora::write(&adapter, architecture)?;
     file(vec![("adapter.gguf".to_owned(), blob(&bytes, BINARY)?)], "for llama.cpp's --lora")

@@ -7,7 +7,7 @@ use hearth_formats::{
     source::{ByteSource, read_vec},
     tokenizer::Tokenizer,
 };
-use hearth_gemma::{Embedding, LoadOptions, Model, config::Family, config_and_notes};
+use hearth_gemma::{Embedding, LoadOptions, Model, config_and_notes};
 use hearth_gpu::{Gpu, GpuOptions};
 use web_sys::Blob;
 use web_time::Instant;
@@ -126,7 +126,7 @@ async fn load_files(
     }
     let lower = name.to_lowercase();
     let summary = ModelSummary {
-        family: family(&model).to_owned(),
+        family: model.config.gguf_architecture().to_owned(),
         layers: model.config.layers.len(),
         hidden: model.config.hidden,
         vocabulary,
@@ -140,15 +140,6 @@ async fn load_files(
         name,
     };
     Ok(Loaded { model, tokenizer, summary })
-}
-
-/// The architecture as GGUF files call it.
-pub fn family(model: &Model) -> &'static str {
-    match model.config.family {
-        Family::Gemma1 => "gemma",
-        Family::Gemma2 => "gemma2",
-        Family::Gemma3 => "gemma3",
-    }
 }
 
 async fn tokenizer(

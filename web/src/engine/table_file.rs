@@ -167,17 +167,16 @@ pub async fn classify_file(
         }
         let mut bytes = Vec::new();
         let columns = &table.columns;
-        let mut writer = PredictionsWriter::new(&mut bytes, columns, &names, for_spreadsheets)?;
-        let skipped = match parts.is_empty() {
-            true => 0,
-            false => header_bytes(columns, &names, for_spreadsheets)?,
+        let mut writer = match parts.is_empty() {
+            true => PredictionsWriter::new(&mut bytes, columns, &names, for_spreadsheets)?,
+            false => PredictionsWriter::continued(&mut bytes, columns, &names, for_spreadsheets),
         };
         for (row, (class, probabilities)) in rows.iter().zip(scored) {
             writer.write(&row.fields, class, probabilities)?;
         }
         writer.flush()?;
         drop(writer);
-        parts.push(blob(&bytes[skipped..], "text/csv")?);
+        parts.push(blob(&bytes, "text/csv")?);
         request.poll().await?;
     }
     let stem = name.rsplit_once('.').map_or(name.as_str(), |(stem, _)| stem);
@@ -188,15 +187,4 @@ pub async fn classify_file(
     };
     let names = vec![format!("{stem}-classified.csv")];
     Ok((FromEngine::File { names, note }, vec![join(&parts)?]))
-}
-
-/// Bytes of the header line: every part is written with it, and the first one keeps it.
-fn header_bytes(
-    columns: &[String],
-    classes: &[String],
-    for_spreadsheets: bool,
-) -> Result<usize, Problem> {
-    let mut bytes = Vec::new();
-    PredictionsWriter::new(&mut bytes, columns, classes, for_spreadsheets)?.flush()?;
-    Ok(bytes.len())
 }

@@ -22,7 +22,7 @@ use super::{
 /// Set while the page reloads itself to get its policy, so that it does so once.
 const RELOADED: &str = "hearth-reloaded";
 
-const SCRIPT: &str = "./service-worker.js";
+pub const SCRIPT: &str = "./service-worker.js";
 
 /// Has the page's files kept, and looks for a newer build.
 pub fn keep(app: App) {

@@ -8,8 +8,13 @@ use leptos::prelude::window;
 use wasm_bindgen::{JsCast, JsValue, closure::Closure};
 use web_sys::Url;
 
+use super::{
+    client::{EngineWorker, LoaderWorker, WorkerKind},
+    offline,
+};
+
 /// The scripts that the page starts, beside its own.
-const SCRIPTS: [&str; 3] = ["worker_loader.js", "loader_loader.js", "service-worker.js"];
+const SCRIPTS: [&str; 3] = [EngineWorker::SCRIPT, LoaderWorker::SCRIPT, offline::SCRIPT];
 
 /// Elements that run or fetch something, or change what others mean.
 const ACTIVE: [&str; 12] = [

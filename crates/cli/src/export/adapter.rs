@@ -3,11 +3,10 @@
 use std::path::Path;
 
 use anyhow::Result;
-use hearth_classifier::{bundle::Bundle, card::model_card};
+use hearth_classifier::card::model_card;
 use hearth_formats::{
     gguf::lora,
-    peft::{Adapter, Base, CONFIG_FILE, WEIGHTS_FILE},
-    source::MemorySource,
+    peft::{Base, CONFIG_FILE, WEIGHTS_FILE},
 };
 
 use super::{check_free, open_folder, write};
@@ -15,13 +14,6 @@ use crate::{Outcome, classifier_file, options::Options, output};
 
 /// Name of a model card.
 const CARD: &str = "README.md";
-
-/// The adapter in a classifier's file.
-pub async fn of(bundle: &Bundle) -> Result<Adapter> {
-    let config = MemorySource::new(CONFIG_FILE, bundle.adapter_config.as_bytes());
-    let weights = MemorySource::new(WEIGHTS_FILE, bundle.adapter.as_slice());
-    Ok(Adapter::read(&config, &weights).await?)
-}
 
 /// Writes a PEFT folder.
 pub async fn peft(
@@ -35,7 +27,7 @@ pub async fn peft(
     open_folder(out, &[WEIGHTS_FILE, CONFIG_FILE, CARD], force)?;
     let mut config = bundle.adapter_config.clone();
     if !base_model.is_empty() {
-        let mut adapter = of(&bundle).await?;
+        let mut adapter = bundle.read_adapter().await?;
         adapter.base = Base { name: base_model.to_owned(), ..adapter.base };
         config = adapter.config_json();
     }
@@ -61,7 +53,7 @@ pub async fn gguf(
         "gemma1" => "gemma",
         other => other,
     };
-    write(out, &lora::write(&of(&bundle).await?, architecture)?)?;
+    write(out, &lora::write(&bundle.read_adapter().await?, architecture)?)?;
     say(options, out, &[])
 }
 

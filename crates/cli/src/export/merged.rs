@@ -1,7 +1,7 @@
 //! A whole model with the adapter added to its weights.
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use hearth_classifier::bundle::Bundle;
@@ -19,7 +19,7 @@ use hearth_gemma::config::{config_json, transformers_config};
 use hearth_gemma::config_of;
 use serde::Serialize;
 
-use super::{Export, Form, adapter, check_free, open_folder, write};
+use super::{Export, Form, check_free, open_folder, write};
 use crate::{
     Outcome, classifier_file,
     files::ModelFiles,
@@ -28,6 +28,8 @@ use crate::{
     options::Options,
     output::{self, Bar},
     quantize::Out,
+    run_folder::{PART, beside, keep_whole},
+    session::is_gguf,
 };
 
 /// The weights' file in a folder for transformers.
@@ -95,7 +97,7 @@ pub async fn run(options: &Options, args: &Export, job: Job<'_>) -> Result<Outco
     // says what is missing, before anything is written
     config_json(&checkpoint)?;
     note_other_base(&checkpoint, &bundle).await?;
-    let adapter = adapter::of(&bundle).await?;
+    let adapter = bundle.read_adapter().await?;
     let out = job.out.display().to_string();
     let mut others = vec![];
     let (target, merge) = match job.form {
@@ -121,22 +123,13 @@ pub async fn run(options: &Options, args: &Export, job: Job<'_>) -> Result<Outco
             (job.out.join(WEIGHTS), merge)
         }
     };
-    // Whoever sees the file sees all of it: it gets its name at the end.
-    let mut part = target.clone().into_os_string();
-    part.push(".part");
-    let part = PathBuf::from(part);
-    let tensors = match stream(options, &merge, &part).await {
-        Ok(tensors) => tensors,
-        Err(error) => {
-            let _ = std::fs::remove_file(&part);
-            return Err(error);
-        }
-    };
-    for (name, bytes) in &others {
-        write(&job.out.join(name), bytes)?;
-    }
-    std::fs::rename(&part, &target)
-        .with_context(|| format!("{}: renaming to it", target.display()))?;
+    let part = beside(&target, PART);
+    let written = stream(options, &merge, &part).await.and_then(|tensors| {
+        // the weights get their name last
+        others.iter().try_for_each(|(name, bytes)| write(&job.out.join(name), bytes))?;
+        Ok(tensors)
+    });
+    let tensors = keep_whole(&part, &target, written)?;
     let report = Report {
         out,
         bytes: merge.bytes(),
@@ -256,12 +249,6 @@ async fn gguf_metadata(
     );
     metadata.number("general.quantization_version", 2);
     Ok(metadata)
-}
-
-fn is_gguf(path: &Path) -> bool {
-    let mut magic = [0; 4];
-    let read = File::open(path).and_then(|mut f| std::io::Read::read_exact(&mut f, &mut magic));
-    read.is_ok() && magic == *b"GGUF"
 }
 
 /// The tokenizer's files that are beside the model, or the one that was named, with their contents.

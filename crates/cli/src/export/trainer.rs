@@ -9,7 +9,7 @@ use hearth_classifier::{
     error::ClassifierError,
     estimator::Labelled,
     fit::{Outline, Row, Task, outline},
-    prompt::{PromptError, Prompter},
+    prompt::Prompter,
     recipe::Recipe,
     split::Part,
 };
@@ -70,10 +70,7 @@ pub async fn run(
     let classes = prepared.data.classes.clone();
     let (positions, codelab) = (config.max_positions, args.recipe.is_codelab());
     let spec = args.prompt.fit(spec, &classes, &tokenizer, positions, codelab)?;
-    if spec.max_tokens > positions {
-        let limit = spec.max_tokens;
-        return Err(ClassifierError::from(PromptError::BeyondModel { limit, positions }).into());
-    }
+    spec.check_limit(positions).map_err(ClassifierError::from)?;
     let prompter = Prompter::new(&spec, &classes, &tokenizer, Some(tokenizer.bos()))?;
     let parts = [Part::Train, Part::Validation, Part::Test].map(|part| prepared.rows(part));
     let rows = |part: &[Labelled<'_>]| -> Vec<Row> {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::input::{Input, Scanned};
-use crate::run_folder::write_whole;
+use crate::run_folder::{beside, write_whole};
 
 /// Version of the record.
 const VERSION: u32 = 1;
@@ -111,9 +111,7 @@ pub struct Progress {
 
 /// The record's path beside a file of predictions.
 pub fn record_of(path: &Path) -> PathBuf {
-    let mut record = path.as_os_str().to_owned();
-    record.push(".progress");
-    record.into()
+    beside(path, ".progress")
 }
 
 impl Progress {

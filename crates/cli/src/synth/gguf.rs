@@ -25,26 +25,14 @@ pub fn header(
     let mut m = Metadata::default();
     m.text("general.architecture", ARCHITECTURE);
     m.text("general.name", "synthesized by hearth synth");
-    for (key, value) in [
-        ("context_length", config.max_positions),
-        ("embedding_length", config.hidden),
-        ("block_count", config.layers.len()),
-        ("feed_forward_length", config.intermediate),
-        ("attention.head_count", config.heads),
-        ("attention.head_count_kv", config.kv_heads),
-        ("attention.key_length", config.head_dim),
-        ("attention.value_length", config.head_dim),
-    ] {
-        m.number(&format!("gemma.{key}"), value as u32);
-    }
-    m.float("gemma.attention.layer_norm_rms_epsilon", config.norm_eps);
+    config.add_gguf_sizes(&mut m);
     m.number("general.file_type", file_type);
     m.number("general.quantization_version", 2);
     m.text("tokenizer.ggml.model", "llama");
     let Vocabulary(pieces) = vocabulary;
     m.texts("tokenizer.ggml.tokens", pieces.iter().map(|(piece, _)| piece.as_str()));
     m.floats("tokenizer.ggml.scores", (0..pieces.len()).map(|id| -(id as f32)));
-    m.integers("tokenizer.ggml.token_type", pieces.iter().map(|(_, kind)| *kind));
+    m.integers("tokenizer.ggml.token_type", pieces.iter().map(|(_, kind)| *kind as i32));
     for (key, value) in [("bos", 2), ("eos", 1), ("unknown", 3), ("padding", 0)] {
         m.number(&format!("tokenizer.ggml.{key}_token_id"), value);
     }

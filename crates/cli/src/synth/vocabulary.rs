@@ -3,18 +3,12 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use hearth_formats::tokenizer::kind::{BYTE, CONTROL, NORMAL, UNKNOWN, USER_DEFINED, is_byte};
 use serde_json::Value;
-
-/// llama.cpp's kinds of tokens.
-const NORMAL: i32 = 1;
-const UNKNOWN: i32 = 2;
-const CONTROL: i32 = 3;
-const USER_DEFINED: i32 = 4;
-const BYTE: i32 = 6;
 
 /// Piece and kind of every id. The score of a piece is minus its id: in Gemma's vocabularies the
 /// pieces stand in the order of their merges.
-pub struct Vocabulary(pub Vec<(String, i32)>);
+pub struct Vocabulary(pub Vec<(String, i64)>);
 
 /// The vocabulary of a tokenizer.json, or a synthetic one.
 pub fn of(size: usize, json: Option<&[u8]>, path: Option<&Path>) -> Result<Vocabulary> {
@@ -26,7 +20,7 @@ pub fn of(size: usize, json: Option<&[u8]>, path: Option<&Path>) -> Result<Vocab
         bail!("{name}: 'model.vocab' with pieces and their ids was expected");
     };
     let mut all = vec![(String::new(), NORMAL); size];
-    let mut put = |piece: &str, id: &Value, kind: i32| {
+    let mut put = |piece: &str, id: &Value, kind: i64| {
         let Some(slot) = id.as_u64().and_then(|id| all.get_mut(id as usize)) else {
             bail!("{name}: piece {piece:?} has id {id}, but the model has {size} tokens");
         };
@@ -52,13 +46,9 @@ pub fn of(size: usize, json: Option<&[u8]>, path: Option<&Path>) -> Result<Vocab
     Ok(Vocabulary(all))
 }
 
-fn is_byte(piece: &str) -> bool {
-    piece.len() == 6 && piece.starts_with("<0x") && piece.ends_with('>')
-}
-
 /// Special tokens, bytes, letters, and then words as a counter would spell them.
 fn made_up(size: usize) -> Vocabulary {
-    let mut all: Vec<(String, i32)> =
+    let mut all: Vec<(String, i64)> =
         [("<pad>", CONTROL), ("<eos>", CONTROL), ("<bos>", CONTROL), ("<unk>", UNKNOWN)]
             .map(|(piece, kind)| (piece.to_owned(), kind))
             .to_vec();

@@ -8,7 +8,7 @@
 use half::f16;
 
 use super::header::TensorType;
-use crate::quantize::{ROUND, ROUNDS, f16_scale, fit_q8};
+use crate::quantize::{fit_integers, fit_q8};
 use crate::row::RowFault;
 
 /// Weights of a Q8_0 or Q4_0 block.
@@ -70,37 +70,7 @@ pub fn encode_row(kind: TensorType, values: &[f32], out: &mut Vec<u8>) -> Result
 /// Codes 0..=15 for integers −8..=7, and a scale, which may be negative: the weight farthest from zero gets −8.
 fn fit_q4_0(x: &[f32], codes: &mut [u8; BLOCK]) -> f16 {
     let farthest = x.iter().fold(0.0, |far: f32, &v| if v.abs() > far.abs() { v } else { far });
-    let rounded = |scale: f32| match scale < 0.0 {
-        true => -f16_scale(-scale),
-        false => f16_scale(scale),
-    };
-    let mut scale = farthest / -8.0;
-    let mut best = (f32::INFINITY, rounded(scale));
-    codes.fill(8);
-    for _ in 0..ROUNDS {
-        let half = rounded(scale);
-        let s = half.to_f32();
-        let inverse = if s == 0.0 { 0.0 } else { 1.0 / s };
-        let (mut trial, mut error, mut xq, mut qq) = ([0; BLOCK], 0.0, 0.0, 0.0);
-        for (x, code) in x.iter().zip(&mut trial) {
-            let q = (x * inverse).clamp(-8.0, 7.0) + ROUND - ROUND;
-            *code = (q + 8.0) as u8;
-            let residual = s * q - x;
-            error += residual * residual;
-            xq += x * q;
-            qq += q * q;
-        }
-        if error.partial_cmp(&best.0) != Some(std::cmp::Ordering::Less) {
-            break;
-        }
-        best = (error, half);
-        *codes = trial;
-        if qq == 0.0 {
-            break;
-        }
-        scale = xq / qq;
-    }
-    best.1
+    fit_integers(x, codes, farthest / -8.0, [-8.0, 7.0], 8.0)
 }
 
 #[cfg(test)]

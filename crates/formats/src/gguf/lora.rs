@@ -5,13 +5,10 @@
 //! `[out, r]`, f32. llama.cpp scales by alpha / r and does not support rsLoRA, so alpha is
 //! chosen such that alpha / r is the adapter's scale.
 
-use super::write::push_text;
+use super::header::TensorType;
+use super::write::{ALIGNMENT, Metadata, plan_file};
 use crate::names::matrix_to_gguf;
 use crate::peft::{Adapter, PeftError};
-
-const ALIGNMENT: usize = 32;
-const TYPE_F32: u32 = 6;
-const TYPE_TEXT: u32 = 8;
 
 /// The bytes of a GGUF adapter for a base model of `architecture` (`gemma`, `gemma2`, `gemma3`).
 ///
@@ -27,41 +24,23 @@ pub fn write(adapter: &Adapter, architecture: &str) -> Result<Vec<u8>, PeftError
         tensors.push((format!("{base}.weight.lora_b"), [outputs, rank], &pair.b));
     }
 
-    let mut out = b"GGUF".to_vec();
-    out.extend(3u32.to_le_bytes());
-    out.extend((tensors.len() as u64).to_le_bytes());
-    out.extend(4u64.to_le_bytes());
-    for (key, value) in [
-        ("general.architecture", architecture),
-        ("general.type", "adapter"),
-        ("adapter.type", "lora"),
-    ] {
-        push_text(&mut out, key);
-        out.extend(TYPE_TEXT.to_le_bytes());
-        push_text(&mut out, value);
-    }
-    push_text(&mut out, "adapter.lora.alpha");
-    out.extend(TYPE_F32.to_le_bytes());
+    let mut metadata = Metadata::default();
+    metadata.text("general.architecture", architecture);
+    metadata.text("general.type", "adapter");
+    metadata.text("adapter.type", "lora");
     let alpha =
         if adapter.rslora { adapter.scaling() * adapter.rank as f32 } else { adapter.alpha };
-    out.extend(alpha.to_le_bytes());
-
-    let mut offset = 0;
-    for (name, [rows, columns], values) in &tensors {
-        push_text(&mut out, name);
-        out.extend(2u32.to_le_bytes());
-        // The fastest dimension first.
-        out.extend((*columns as u64).to_le_bytes());
-        out.extend((*rows as u64).to_le_bytes());
-        // Tensor type F32 has number 0.
-        out.extend(0u32.to_le_bytes());
-        out.extend((offset as u64).to_le_bytes());
-        offset += (4 * values.len()).next_multiple_of(ALIGNMENT);
-    }
-    for (_, _, values) in &tensors {
-        out.resize(out.len().next_multiple_of(ALIGNMENT), 0);
+    metadata.float("adapter.lora.alpha", alpha);
+    let entries = tensors.iter().map(|(name, sizes, _)| {
+        (name.clone(), TensorType::F32, sizes.map(|size| size as u64).to_vec())
+    });
+    let too_large = || PeftError::Write("their sizes fit no file".to_owned());
+    let planned = plan_file(&metadata, entries).ok_or_else(too_large)?;
+    let mut out = planned.bytes;
+    for (tensor, (_, _, values)) in planned.tensors.iter().zip(&tensors) {
+        out.resize(tensor.offset as usize, 0);
         out.extend(bytemuck::cast_slice::<f32, u8>(values));
     }
-    out.resize(out.len().next_multiple_of(ALIGNMENT), 0);
+    out.resize(out.len().next_multiple_of(ALIGNMENT as usize), 0);
     Ok(out)
 }

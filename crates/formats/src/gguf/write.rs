@@ -134,7 +134,7 @@ pub fn plan_file(
 }
 
 /// Appends a string: its length in bytes as u64, then UTF-8.
-pub(super) fn push_text(out: &mut Vec<u8>, text: &str) {
+fn push_text(out: &mut Vec<u8>, text: &str) {
     out.extend((text.len() as u64).to_le_bytes());
     out.extend(text.as_bytes());
 }

@@ -16,17 +16,11 @@ use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use super::kind::{CONTROL, NORMAL, UNKNOWN, USER_DEFINED};
 use super::{
     AddedTokens, Header, MARKERS, Pairs, Parts, SPACE, Strings, TokenizerError, Vocabulary,
     is_control_name, untyped_note,
 };
-
-/// Kinds of tokens: llama.cpp, `enum llama_token_type`; in Gemma's vocabularies:
-const NORMAL: i64 = 1;
-const UNKNOWN: i64 = 2;
-const CONTROL: i64 = 3;
-/// `<b>`, runs of newlines, tabs and spaces.
-const USER_DEFINED: i64 = 4;
 
 const MODEL: &str = "tokenizer.ggml.model";
 const TOKENS: &str = "tokenizer.ggml.tokens";

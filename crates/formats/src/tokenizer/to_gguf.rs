@@ -8,17 +8,11 @@ use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
 
+use super::kind::{BYTE, CONTROL, NORMAL, UNKNOWN, UNUSED, USER_DEFINED, is_byte};
 use super::{MARKERS, SPACE, TokenizerError, is_control_name};
 use crate::gguf::write::Metadata;
 
 const FILE: &str = "tokenizer.json";
-/// llama.cpp, `enum llama_token_type`.
-const NORMAL: i32 = 1;
-const UNKNOWN: i32 = 2;
-const CONTROL: i32 = 3;
-const USER_DEFINED: i32 = 4;
-const UNUSED: i32 = 5;
-const BYTE: i32 = 6;
 
 /// Adds the vocabulary of a `tokenizer.json` to the metadata of a GGUF file. `rows` is the number of rows of the
 /// embedding: a longer one is filled with unused pieces, as llama.cpp's converter does.
@@ -72,7 +66,7 @@ pub fn write(json: &[u8], rows: usize, out: &mut Metadata) -> Result<(), Tokeniz
     out.text("tokenizer.ggml.model", "llama");
     out.texts("tokenizer.ggml.tokens", pieces.iter().map(String::as_str));
     out.floats("tokenizer.ggml.scores", pieces.iter().map(score));
-    out.integers("tokenizer.ggml.token_type", kinds.iter().copied());
+    out.integers("tokenizer.ggml.token_type", kinds.iter().map(|&kind| kind as i32));
     out.number("tokenizer.ggml.bos_token_id", tokenizer.bos());
     out.number("tokenizer.ggml.eos_token_id", tokenizer.eos());
     for (key, piece) in [("unknown", unknown.as_str()), ("padding", "<pad>")] {
@@ -171,8 +165,4 @@ fn ways(piece: &str, tokenizer: &super::Tokenizer) -> usize {
         tokenizer.id_of(left).is_some() && tokenizer.id_of(right).is_some()
     };
     cuts.iter().filter(|at| both(at)).count()
-}
-
-fn is_byte(piece: &str) -> bool {
-    piece.len() == 6 && piece.starts_with("<0x") && piece.ends_with('>')
 }

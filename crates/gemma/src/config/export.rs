@@ -67,6 +67,24 @@ impl Config {
         out.text("general.type", "model");
         out.text("general.name", name);
         let key = |key: &str| format!("{architecture}.{key}");
+        self.add_gguf_sizes(&mut out);
+        let softcaps = [
+            ("attn_logit_softcapping", self.attention_softcap),
+            ("final_logit_softcapping", self.final_softcap),
+        ];
+        for (name, cap) in softcaps {
+            if let Some(cap) = cap {
+                out.float(&key(name), cap);
+            }
+        }
+        self.add_layers(&key, &mut out);
+        self.check_expressed(&out).await?;
+        Ok(out)
+    }
+
+    /// The keys that every Gemma has: sizes, and the epsilon of its norms.
+    pub fn add_gguf_sizes(&self, out: &mut Metadata) {
+        let key = |key: &str| format!("{}.{key}", self.gguf_architecture());
         for (name, value) in [
             ("context_length", self.max_positions),
             ("embedding_length", self.hidden),
@@ -80,18 +98,6 @@ impl Config {
             out.number(&key(name), u32::try_from(value).unwrap_or(u32::MAX));
         }
         out.float(&key("attention.layer_norm_rms_epsilon"), self.norm_eps);
-        let softcaps = [
-            ("attn_logit_softcapping", self.attention_softcap),
-            ("final_logit_softcapping", self.final_softcap),
-        ];
-        for (name, cap) in softcaps {
-            if let Some(cap) = cap {
-                out.float(&key(name), cap);
-            }
-        }
-        self.add_layers(&key, &mut out);
-        self.check_expressed(&out).await?;
-        Ok(out)
     }
 
     /// Windows and rotations.
