@@ -25,7 +25,7 @@ pub enum Control {
     Continue,
     /// Keep a snapshot and stand still.
     Pause,
-    /// End now, keep the best.
+    /// End now, keep the best; while test rows are scored: do without their results.
     Stop,
 }
 
@@ -156,7 +156,8 @@ impl Inbox {
         self.0.cancelled.borrow_mut().remove(&id);
     }
 
-    /// A training was asked for, or its steps are over: only in between it can be paused.
+    /// A training was asked for, its steps are over, or it is: only in between it can be paused or stopped. What was
+    /// asked before is void.
     pub fn training(&self, on: bool) {
         self.0.training.set(on);
         self.0.control.set(Control::Continue);

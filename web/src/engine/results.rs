@@ -17,15 +17,16 @@ const RESULTS: &str = "results";
 /// A finished run's results without any text of the table: those are not kept.
 #[derive(Serialize, Deserialize)]
 pub struct KeptResults {
-    pub test: Evaluated,
+    /// None where the test rows were not evaluated.
+    pub test: Option<Evaluated>,
     pub report: Report,
 }
 
 impl KeptResults {
     /// Of a run; the texts are left out.
-    fn of(test: &Evaluated, report: &Report) -> Self {
-        let (mut test, mut report) = (test.clone(), report.clone());
-        test.rows.iter_mut().for_each(|row| row.text.clear());
+    fn of(test: Option<&Evaluated>, report: &Report) -> Self {
+        let (mut test, mut report) = (test.cloned(), report.clone());
+        test.iter_mut().flat_map(|test| &mut test.rows).for_each(|row| row.text.clear());
         report.mistakes.iter_mut().for_each(|mistake| mistake.text.clear());
         // these quote cells
         report.data.warnings.clear();
@@ -42,7 +43,7 @@ impl KeptResults {
 pub async fn keep(
     state: &EngineState,
     run: &KeptRun,
-    test: &Evaluated,
+    test: Option<&Evaluated>,
     report: &Report,
 ) -> Result<(), Problem> {
     let kept = KeptResults::of(test, report);

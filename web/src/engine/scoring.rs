@@ -1,6 +1,7 @@
 //! Rows scored and measured.
 
 use hearth_classifier::{
+    error::ClassifierError,
     estimator::{Labelled, TextClassifier},
     fit::Row,
     measure::{self, Measured},
@@ -9,7 +10,7 @@ use hearth_classifier::{
 };
 use web_time::Instant;
 
-use super::{model::Loaded, problem::Problem, request::Request};
+use super::{inbox::Control, model::Loaded, problem::Problem, request::Request};
 use crate::protocol::{Evaluated, FromEngine, ScoredRow};
 
 /// A classifier that knows the question and nothing else.
@@ -54,20 +55,38 @@ pub async fn measure(
     classifier: &mut TextClassifier<'_>,
     rows: &[Labelled<'_>],
 ) -> Result<(Measured, f64), Problem> {
+    let measured = measure_unless_stopped(request, what, classifier, rows).await?;
+    // nothing but a training can be stopped
+    measured.ok_or(Problem::Cancelled)
+}
+
+/// As [`measure`]; none where the training that it belongs to was stopped meanwhile.
+pub async fn measure_unless_stopped(
+    request: &Request,
+    what: &str,
+    classifier: &mut TextClassifier<'_>,
+    rows: &[Labelled<'_>],
+) -> Result<Option<(Measured, f64)>, Problem> {
     if rows.is_empty() {
         return Err(Problem::new("There are no test rows.", "Choose another split under Data."));
     }
     let start = Instant::now();
+    // at once: from here on it can be stopped, and nothing can be paused
+    request.tell(&FromEngine::Scoring { what: what.to_owned(), done: 0, of: rows.len() });
+    let stopped = || request.inbox().control() == Control::Stop;
     let prompts = tokenized(request, classifier, rows).await?;
     let logs = classifier.score_rows(&prompts, |done| {
         let (what, of) = (what.to_owned(), prompts.len());
         request.tell_now_and_then(|| FromEngine::Scoring { what, done, of });
-        !request.is_cancelled()
+        !request.is_cancelled() && !stopped()
     });
-    let logs = logs.await?;
+    let logs = match logs.await {
+        Err(ClassifierError::Stopped) if !request.is_cancelled() && stopped() => return Ok(None),
+        logs => logs?,
+    };
     let rate = rows.len() as f64 / start.elapsed().as_secs_f64().max(1e-9);
     let truth: Vec<usize> = rows.iter().map(|row| row.1).collect();
-    Ok((figures(request, classifier, &logs, &truth).await?, rate))
+    Ok(Some((figures(request, classifier, &logs, &truth).await?, rate)))
 }
 
 /// Measured rows with their scores, for the page: `places` among the examples.

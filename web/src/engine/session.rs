@@ -261,7 +261,7 @@ impl<'m> Session<'m> {
         let mut using = exports::open_bundle(self.state, model, &bundle, Some(name)).await?;
         using.run = Some(run);
         if let Some(results) = results {
-            (using.own, using.report) = (Some(results.test), Some(results.report));
+            (using.own, using.report) = (results.test, Some(results.report));
         }
         Ok(self.active.insert(using).with_results())
     }

@@ -13,8 +13,8 @@ use super::{
 };
 use crate::{
     protocol::{
-        DataChoices, Evaluated, FromEngine, ModelFile, RunRecord, RunState, SplitChoice, ToEngine,
-        UNASKED, WeightsAs, Writing,
+        DataChoices, Evaluated, FromEngine, InUse, ModelFile, RunRecord, RunState, SplitChoice,
+        ToEngine, UNASKED, WeightsAs, Writing,
     },
     storage::read_blob,
     wire::blob,
@@ -148,7 +148,7 @@ impl Page {
 
     async fn trained(&self, id: u64) -> (RunRecord, Evaluated) {
         match self.hear_of(id, FromEngine::ends).await.0 {
-            FromEngine::Trained { run, test, .. } => (run, test),
+            FromEngine::Trained { run, test: Some(test), .. } => (run, test),
             other => panic!("{other:?}"),
         }
     }
@@ -338,6 +338,42 @@ async fn a_run_can_be_stopped_with_its_best_or_given_up() {
     assert!(runs.iter().all(|r| r.key != progress.key));
     tab.hear_of(UNASKED, |m| *m == FromEngine::RunsChanged).await;
     assert_eq!(state().await, None);
+}
+
+#[wasm_bindgen_test]
+async fn the_evaluation_after_training_can_be_skipped() {
+    let page = Page::with_model().await;
+    page.with_data().await;
+    let scoring = |wanted: &'static str| move |m: &FromEngine| matches!(m, FromEngine::Scoring { what, .. } if what == wanted);
+    let id = page.train();
+    page.hear_of(id, scoring("zero-shot")).await;
+    page.post(ToEngine::Stop, Vec::new());
+    let (run, test) = page.trained(id).await;
+    assert_eq!((run.test, run.zero_shot_test), (Some(test.evaluation), None));
+    page.ask(ToEngine::DeleteRun { key: run.key }).await;
+
+    let id = page.train();
+    page.hear_of(id, scoring("testing")).await;
+    page.post(ToEngine::Stop, Vec::new());
+    let (answer, _) = page.hear_of(id, FromEngine::ends).await;
+    let FromEngine::Trained { run, test: None, .. } = answer else { panic!("{answer:?}") };
+    assert_eq!((run.state, &run.test, &run.zero_shot_test), (RunState::Finished, &None, &None));
+    assert_eq!((run.history.epochs.len(), run.validation.is_some()), (5, true));
+    let own = page.probabilities(" this day is nice").await;
+    let (_, report) = page.ask_with(ToEngine::ExportReport { created: "now".into() }, vec![]).await;
+    assert!(bytes(&report[0]).await.starts_with(b"<!DOCTYPE html>"));
+    // the run is kept without results, and can be evaluated later
+    let other = Page::with_model().await;
+    let answer = other.ask(ToEngine::OpenRun { key: run.key.clone() }).await;
+    assert!(matches!(&answer, FromEngine::InUse(now) if now.test.is_none()), "{answer:?}");
+    assert_eq!(other.probabilities(" this day is nice").await, own);
+    other.with_data().await;
+    let answer = other.ask(ToEngine::Evaluate).await;
+    let FromEngine::Evaluated(InUse { test: Some(test), .. }) = answer else {
+        panic!("{answer:?}")
+    };
+    assert_eq!(test.rows.len(), 56);
+    other.ask(ToEngine::DeleteRun { key: run.key }).await;
 }
 
 #[wasm_bindgen_test]

@@ -147,7 +147,7 @@ async fn keep_threshold(state: &EngineState, using: &ActiveClassifier<'_>) -> Re
     let (run, test, report) = (run.clone(), test.clone(), report.clone());
     let bundle = using.to_blob(&run.record.name)?;
     keep_classifier(state, &run, &bundle).await?;
-    keep(state, &run, &test, &report).await?;
+    keep(state, &run, Some(&test), &report).await?;
     run.save(state).await
 }
 

@@ -25,12 +25,12 @@ use super::{
     request::Request,
     results::{self, MISTAKES},
     runs::{CLASSIFIER, KeptRun, move_to_memory},
-    scoring::{evaluated, figures, measure, tokenized, untrained},
+    scoring::{evaluated, figures, measure_unless_stopped, tokenized, untrained},
     state::EngineState,
     stored,
 };
 use crate::{
-    protocol::{Evaluated, FromEngine, RunState, TrainProgress},
+    protocol::{Evaluated, FromEngine, RunRecord, RunState, TrainProgress},
     storage::{StorageError, run_lock::RunLock, run_store::Slots},
     wire::{BINARY, blob},
 };
@@ -117,7 +117,8 @@ pub async fn train<'m>(
     stored::tell(request, state, Some(model)).await?;
     let from = StartPoint { resume, finish, at_once: false };
     let ended = fit(request, model, &run, &mut classifier, &prepared, &mut slots, from).await;
-    request.inbox().training(false);
+    // what was asked of the training is over; from here on `Stop` ends the scoring of the test rows
+    request.inbox().training(matches!(ended, Ok(Outcome::Fitted(_))));
     let fitted = match ended {
         Ok(Outcome::Fitted(fitted)) => fitted,
         Ok(Outcome::Paused) => {
@@ -143,13 +144,11 @@ pub async fn train<'m>(
     if effort.seconds > 1.0 {
         state.speed = Some(effort.tokens as f64 / effort.seconds);
     }
-    let using = conclude(request, state, run, model, &prepared, classifier, &fitted).await?;
+    let concluded = conclude(request, state, run, model, &prepared, classifier, &fitted).await;
+    request.inbox().training(false);
+    let (using, run) = concluded?;
     let using = active.insert(using);
-    let (Some(run), Some(test)) = (&using.run, &using.own) else {
-        return Err(Problem::new("The finished run has no results.", "Start it again."));
-    };
-    let (run, test) = (run.record.clone(), test.clone());
-    Ok(FromEngine::Trained { run, test, classifier: using.summary() })
+    Ok(FromEngine::Trained { run, test: using.own.clone(), classifier: using.summary() })
 }
 
 /// Notes that a run waits to be resumed: in the storage, or in memory where the storage is full.
@@ -253,7 +252,7 @@ async fn fit(
     }
 }
 
-/// Measures a run that has ended, and stores it.
+/// Measures a run that has ended, and stores it. Gives its record too.
 async fn conclude<'m>(
     request: &Request,
     state: &mut EngineState,
@@ -262,9 +261,12 @@ async fn conclude<'m>(
     prepared: &Rc<Prepared>,
     mut classifier: TextClassifier<'m>,
     fitted: &Fitted,
-) -> Result<ActiveClassifier<'m>, Problem> {
+) -> Result<(ActiveClassifier<'m>, RunRecord), Problem> {
     let test = prepared.rows(Part::Test);
-    let (measured, rate) = measure(request, "testing", &mut classifier, &test).await?;
+    let tested = measure_unless_stopped(request, "testing", &mut classifier, &test).await?;
+    if tested.is_none() {
+        request.warn("The test rows were not evaluated, so this run has no test results.");
+    }
     let truth: Vec<usize> = prepared.rows(Part::Validation).iter().map(|row| row.1).collect();
     let unscored = fitted.validation.is_empty();
     let validation = if unscored {
@@ -274,44 +276,46 @@ async fn conclude<'m>(
         Some(found.evaluation)
     };
     let record = &mut run.record;
-    if record.zero_shot {
+    // for comparison with the test results only
+    if record.zero_shot && tested.is_some() {
         let mut plain = untrained(model, prepared, &record.spec)?;
-        let (measured, _) = measure(request, "zero-shot", &mut plain, &test).await?;
-        record.zero_shot_test = Some(measured.evaluation);
+        let measured = measure_unless_stopped(request, "zero-shot", &mut plain, &test).await?;
+        record.zero_shot_test = measured.map(|(measured, _)| measured.evaluation);
     }
+    let evaluation = tested.as_ref().map(|(measured, _)| measured.evaluation.clone());
     record.history = fitted.history.clone();
-    record.test = Some(measured.evaluation.clone());
+    record.test = evaluation.clone();
     record.validation = validation;
     record.seconds = fitted.effort.seconds;
     record.tokens = fitted.effort.tokens;
     record.gpu_bytes = model.model.gpu.account().peak();
     record.state = RunState::Finished;
     let mut report =
-        report(request, model, prepared, &classifier, &run, &measured, fitted, rate).await?;
+        report(request, model, prepared, &classifier, &run, tested.as_ref(), fitted).await?;
     let record = &run.record;
-    let evaluation = Some(measured.evaluation.clone());
     let data = state.data()?;
     let mut origin = Origin::of(&data.table, &run.choices.roles.text, prepared);
     if unscored {
         origin.threshold = Some(ThresholdFrom::Default);
     }
     report.threshold_from = origin.threshold;
-    let test = evaluated(prepared, prepared.part(Part::Test), measured, rate);
+    let part = prepared.part(Part::Test);
+    let test = tested.map(|(measured, rate)| evaluated(prepared, part, measured, rate));
     let mut bundle =
         classifier.bundle(&record.name, &record.model, &record.recipe, evaluation.clone())?;
     bundle.classifier.origin = origin.clone();
     let blob = blob(&bundle.to_bytes()?, BINARY)?;
     // a full disk must not take a finished classifier away: it is in use, and can be downloaded
-    if let Err(problem) = keep_finished(state, &run, &blob, &test, &report).await {
+    if let Err(problem) = keep_finished(state, &run, &blob, test.as_ref(), &report).await {
         let Problem::Failed(failure) = problem else { return Err(problem) };
         move_to_memory(state, &mut run, MemoryStore::default(), failure.what).await?;
-        keep_finished(state, &run, &blob, &test, &report).await?;
+        keep_finished(state, &run, &blob, test.as_ref(), &report).await?;
     }
     if let Some(warning) = run.farewell() {
         request.warn(warning);
     }
     let record = run.record.clone();
-    Ok(ActiveClassifier {
+    let using = ActiveClassifier {
         id: state.next_id(),
         classifier,
         name: record.name.clone(),
@@ -322,10 +326,11 @@ async fn conclude<'m>(
         note: None,
         report: Some(report),
         origin,
-        own: Some(test),
+        own: test,
         measured: None,
         run: Some(run),
-    })
+    };
+    Ok((using, record))
 }
 
 /// Keeps a finished run's classifier and record, and forgets its data.
@@ -333,7 +338,7 @@ async fn keep_finished(
     state: &EngineState,
     run: &KeptRun,
     classifier: &Blob,
-    test: &Evaluated,
+    test: Option<&Evaluated>,
     report: &Report,
 ) -> Result<(), Problem> {
     run.store(state).put(&run.record.key, CLASSIFIER, classifier).await?;
@@ -355,30 +360,32 @@ fn stopped(fitted: &Fitted) -> String {
     }
 }
 
-#[allow(clippy::too_many_arguments)] // a report shows everything there is
+/// `tested` is what was measured on the test rows, and rows a second.
 async fn report(
     request: &Request,
     model: &Loaded,
     prepared: &Prepared,
     classifier: &TextClassifier<'_>,
     run: &KeptRun,
-    measured: &Measured,
+    tested: Option<&(Measured, f64)>,
     fitted: &Fitted,
-    rate: f64,
 ) -> Result<Report, Problem> {
     let record = &run.record;
     let test = prepared.part(Part::Test);
     let truth: Vec<usize> = test.iter().map(|&i| prepared.data.examples[i].label).collect();
     let classes = classifier.classes();
-    let scored = Scored {
-        classes: classes.len(),
-        truth: &truth,
-        probabilities: &measured.probabilities,
-        positive: classifier.positive(),
-        threshold: fitted.choice.threshold,
-    };
-    let shown = test.iter().map(|&i| &prepared.data.examples[i]).map(|e| (e.row, e.text.as_str()));
-    let mistakes = worst_mistakes(&scored, classes, shown, MISTAKES);
+    let mistakes = tested.map_or_else(Vec::new, |(measured, _)| {
+        let scored = Scored {
+            classes: classes.len(),
+            truth: &truth,
+            probabilities: &measured.probabilities,
+            positive: classifier.positive(),
+            threshold: fitted.choice.threshold,
+        };
+        let shown =
+            test.iter().map(|&i| &prepared.data.examples[i]).map(|e| (e.row, e.text.as_str()));
+        worst_mistakes(&scored, classes, shown, MISTAKES)
+    });
     let mut data = prepared.summary.clone();
     let (lengths, cut) = lengths_of(request, classifier.prompter(), prepared).await?;
     (data.tokens, data.cut) = (TokenHistogram::new(&lengths), cut);
@@ -392,16 +399,16 @@ async fn report(
         prompt: record.spec.clone(),
         filled_prompt: classifier.prompter().fill("…"),
         history: fitted.history.clone(),
-        test: Some(measured.evaluation.clone()),
+        test: record.test.clone(),
         validation: record.validation.clone(),
         zero_shot: record.zero_shot_test.clone(),
-        calibration_before: Some(measured.calibration_before.clone()),
+        calibration_before: tested.map(|(measured, _)| measured.calibration_before.clone()),
         temperature: Some(fitted.choice.temperature),
         mistakes,
         speed: Speed {
             train_seconds: fitted.effort.seconds,
             train_tokens_per_second: fitted.effort.tokens as f64 / fitted.effort.seconds.max(1e-9),
-            score_rows_per_second: rate,
+            score_rows_per_second: tested.map_or(0.0, |(_, rate)| *rate),
             gpu_bytes: record.gpu_bytes,
             host_bytes: None,
         },

@@ -279,12 +279,12 @@ pub enum FromEngine {
     Training(TrainProgress),
     /// An epoch ended.
     EpochEnded(Epoch),
-    /// Trained and measured. The classifier is in use.
+    /// Trained, and measured unless that was stopped. The classifier is in use.
     Trained {
         /// The run as it is kept.
         run: RunRecord,
         /// On the test rows.
-        test: Evaluated,
+        test: Option<Evaluated>,
         /// As it is in use.
         classifier: ClassifierSummary,
     },

@@ -122,15 +122,21 @@ fn follow(app: App, body: ToEngine) {
             training.epochs.retain(|old| old.epoch != epoch.epoch);
             training.epochs.push(epoch);
         }),
-        FromEngine::Scoring { what, done, of } => {
-            app.training.update(|training| training.scoring = Some((what, done, of)));
-        }
+        FromEngine::Scoring { what, done, of } => app.training.update(|training| {
+            // the training was stopped; the evaluation was not
+            if training.scoring.is_none() {
+                training.asked = None;
+            }
+            training.scoring = Some((what, done, of));
+        }),
         FromEngine::Trained { run, test, classifier } => {
             ended(app);
-            app.shown.set(Some(Shown { classifier: classifier.id, run: Some(run), test }));
+            let done = if test.is_some() { "Trained and evaluated." } else { "Trained." };
+            let id = classifier.id;
+            app.shown.set(test.map(|test| Shown { classifier: id, run: Some(run), test }));
             app.classifier.set(Some(classifier));
             app.screen.set(Screen::Results);
-            tell(app, NoticeKind::Good, "Trained and evaluated.", "");
+            tell(app, NoticeKind::Good, done, "");
             list_runs(app);
             list_models(app);
         }
@@ -163,9 +169,12 @@ pub fn pause(app: App) {
     ask(app, ToEngine::Pause, &[], |_, _| ());
 }
 
-/// Ends the training now and keeps the best so far.
+/// Ends the training now and keeps the best so far; once it is trained, does without the rest of the evaluation.
 pub fn stop(app: App) {
-    app.training.update(|training| training.asked = Some("Stopping…"));
+    app.training.update(|training| {
+        training.asked =
+            Some(if training.scoring.is_some() { "Skipping…" } else { "Stopping…" });
+    });
     ask(app, ToEngine::Stop, &[], |_, _| ());
 }
 

@@ -160,18 +160,34 @@ fn Buttons() -> impl IntoView {
     let asked = Memo::new(move |_| app.training.with(|now| now.asked));
     // while rows are scored there is nothing to pause
     let learning = Memo::new(move |_| app.training.with(|now| now.scoring.is_none()));
-    let off = move || asked.get().is_some() || !learning.get();
+    let off = move || asked.get().is_some();
+    let stop = move || {
+        app.training.with(|now| match &now.scoring {
+            Some((what, _, _)) => skips(what),
+            None => stops(chooses_epoch(app), now.epochs.is_empty()),
+        })
+    };
     view! {
-        <button type="button" data-test="pause" disabled=off on:click=move |_| actions::pause(app)>
+        <button
+            type="button"
+            data-test="pause"
+            disabled=move || off() || !learning.get()
+            on:click=move |_| actions::pause(app)
+        >
             "Pause"
         </button>
         <button type="button" data-test="stop" disabled=off on:click=move |_| actions::stop(app)>
-            {move || app.training.with(|now| stops(chooses_epoch(app), now.epochs.is_empty()))}
+            {stop}
         </button>
         <span class="quiet" role="status" data-test="asked">
             {move || asked.get().unwrap_or_default()}
         </span>
     }
+}
+
+/// What is left out where the evaluation after training is stopped.
+fn skips(what: &str) -> &'static str {
+    if what == "zero-shot" { "Skip this comparison" } else { "Skip the evaluation" }
 }
 
 /// What stopping keeps: what was validated last is the most that is known soon.
