@@ -8,7 +8,10 @@ mod fingerprint;
 use std::path::Path;
 
 fn main() -> Result<(), String> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    // as it is run: clones that share a build folder share this program too
+    let package =
+        std::env::var_os("CARGO_MANIFEST_DIR").ok_or("cargo names no CARGO_MANIFEST_DIR")?;
+    let root = Path::new(&package).join("../..");
     for source in fingerprint::SOURCES {
         println!("cargo::rerun-if-changed={}", root.join(source).display());
     }
