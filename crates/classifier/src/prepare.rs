@@ -138,10 +138,10 @@ impl Prepared {
         if let Some(limit) = how.limit {
             limit_rows(&mut split, &data.labels(), limit, in_order)?;
         }
-        let text = |&i: &usize| data.examples[i].text.as_str();
+        let group = |&i: &usize| groups[i];
         let duplicates = duplicates(
-            split.train.iter().chain(&split.validation).map(text),
-            split.test.iter().map(text),
+            split.train.iter().chain(&split.validation).map(group),
+            split.test.iter().map(group),
         );
         let summary = DataSummary {
             file: file.to_owned(),

@@ -54,10 +54,20 @@ fn is_invisible(c: char) -> bool {
 /// A text without what the eye does not tell apart: width and normal form (NFKC), letter case,
 /// invisible characters, kinds and numbers of blanks.
 pub fn plain_form(text: &str) -> String {
+    let lower = if text.is_ascii() {
+        // the same, and most texts are
+        text.to_ascii_lowercase()
+    } else {
+        composed_form(text)
+    };
+    lower.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// A text in normal form and lower case, without invisible characters.
+fn composed_form(text: &str) -> String {
     let seen: String = text.nfkc().filter(|c| !is_invisible(*c)).collect();
     // lower case may need composing again
-    let lower: String = seen.to_lowercase().nfkc().collect();
-    lower.split_whitespace().collect::<Vec<_>>().join(" ")
+    seen.to_lowercase().nfkc().collect()
 }
 
 /// Letters of other scripts that look like Latin ones, small ones first.
@@ -334,9 +344,17 @@ impl LabelChoices {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn names(groups: &[Vec<ClassCount>]) -> Vec<Vec<&str>> {
         groups.iter().map(|g| g.iter().map(|c| c.class.as_str()).collect()).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn plain_ascii_is_in_normal_form(text in "[\\x00-\\x7F]{0,40}") {
+            prop_assert_eq!(text.to_ascii_lowercase(), composed_form(&text));
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{labels::shell_word, plain_form};
+use super::labels::shell_word;
 
 /// Rows of one class.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -125,16 +125,17 @@ pub struct Duplicate {
     pub test: usize,
 }
 
-/// Test texts that also train, whatever their letter case, spacing and normal form; each with its first training twin.
-pub fn duplicates<'a>(
-    train: impl IntoIterator<Item = &'a str>,
-    test: impl IntoIterator<Item = &'a str>,
+/// Test texts that also train, by the groups of equal texts ([`Repeats::among`](super::Repeats::among)); each with its
+/// first training twin.
+pub fn duplicates(
+    train: impl IntoIterator<Item = usize>,
+    test: impl IntoIterator<Item = usize>,
 ) -> Vec<Duplicate> {
     let mut first = HashMap::new();
-    for (i, text) in train.into_iter().enumerate() {
-        first.entry(plain_form(text)).or_insert(i);
+    for (i, group) in train.into_iter().enumerate() {
+        first.entry(group).or_insert(i);
     }
-    let twin = |(test, text)| first.get(&plain_form(text)).map(|&train| Duplicate { train, test });
+    let twin = |(test, group)| first.get(&group).map(|&train| Duplicate { train, test });
     test.into_iter().enumerate().filter_map(twin).collect()
 }
 

@@ -112,9 +112,15 @@ fn templates() {
 }
 
 #[test]
-fn duplicates_ignore_case_and_spacing() {
-    let found = duplicates(["Hello  there", "b"], ["c", "hello there\n", "B"]);
-    assert_eq!(found, [Duplicate { train: 0, test: 1 }, Duplicate { train: 1, test: 2 }]);
+fn duplicates_ignore_case_spacing_and_normal_form() {
+    let csv = "text,label\nHello  there,a\nb,b\nStra\u{DF}e cafe\u{301},a\nc,b\nhello there\t,a\nB,b\n\
+               STRA\u{DF}E caf\u{E9},a\n";
+    let data = dataset(csv, positive("a")).unwrap();
+    let (_, groups) = Repeats::among(&data.examples, &data.classes);
+    let (train, test) = groups.split_at(3);
+    let found = duplicates(train.iter().copied(), test.iter().copied());
+    let pairs: Vec<(usize, usize)> = found.iter().map(|d| (d.train, d.test)).collect();
+    assert_eq!(pairs, [(0, 1), (1, 2), (2, 3)]);
 }
 
 #[test]
