@@ -298,6 +298,15 @@ impl Evaluation {
         self.intervals.iter().find(|i| i.figure == figure)
     }
 
+    /// What has to be said of scores that may be chance.
+    pub fn caution(&self) -> Option<&'static str> {
+        let may_be_chance = self.interval("roc_auc").is_some_and(|auc| auc.low <= 0.5);
+        may_be_chance.then_some(
+            "The confidence interval of ROC-AUC includes 0.5: these rows do not show that the classifier is better than \
+             guessing. More labeled rows, a clearer question or a larger model may help.",
+        )
+    }
+
     /// Keeps about `points` points of each curve, ends included, so that a file does not grow with the rows.
     pub fn thin_curves(&mut self, points: usize) {
         fn thin<T>(curve: &mut Vec<T>, points: usize) {

@@ -151,6 +151,7 @@ pub async fn run(options: &Options, args: &Eval) -> Result<Outcome> {
     let evaluation = measured.evaluation;
     if !options.json {
         output::line(&measure::words(&evaluation))?;
+        evaluation.caution().into_iter().for_each(output::note);
         if let Some(check) = &prefix_check {
             output::line(&check.words())?;
         }

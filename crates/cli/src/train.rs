@@ -237,6 +237,7 @@ pub async fn run(options: &Options, args: &Train) -> Result<Outcome> {
         output::line(&format!("untrained  {}", measure::words(zero_shot)))?;
     }
     output::line(&format!("trained    {}", measure::words(&measured.evaluation)))?;
+    measured.evaluation.caution().into_iter().for_each(output::note);
     output::line(&format!(
         "written to {}: {CLASSIFIER}, adapter, report.html, metrics.json, predictions.csv",
         args.out.display()

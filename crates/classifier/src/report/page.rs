@@ -129,6 +129,7 @@ fn quality(test: &Evaluation, report: &Report) -> Result<Markup, PlotError> {
                 @if let (Some(_), Some(from)) = (threshold, report.threshold_from) {
                     " The threshold was " (from.words()) "."
                 } }
+            @if let Some(caution) = test.caution() { p { strong { (caution) } } }
             div.table { table {
                 thead { tr { th scope="col" { "Figure" } th.n scope="col" { "Test" } th.n scope="col" { "95% confidence interval" }
                     @for (name, _) in &others { th.n scope="col" { (name) } } } }

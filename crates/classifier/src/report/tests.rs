@@ -140,6 +140,12 @@ fn it_shows_what_was_measured() {
     }
     let f1 = test.interval("f1").unwrap();
     assert!(html.contains(&format!("{:.3} to {:.3}", f1.low, f1.high)));
+    // as likely as not by chance
+    assert!(html.contains(test.caution().unwrap()));
+    let mut sure = report.clone();
+    let intervals = sure.test.as_mut().unwrap().intervals.iter_mut();
+    intervals.filter(|i| i.figure == "roc_auc").for_each(|auc| auc.low = 0.51);
+    assert!(!sure.to_html().unwrap().contains("better than guessing"));
     // a missing figure says why
     assert!(html.contains("<abbr title=\"x\">–</abbr>"));
     assert_eq!(html.matches("<svg").count(), 9);

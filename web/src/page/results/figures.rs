@@ -50,6 +50,7 @@ pub fn Headline(page: Page) -> impl IntoView {
     });
     let zero = shown.run.as_ref().and_then(|run| run.zero_shot_test.clone());
     let constant = constant_answer(test);
+    let caution = test.caution();
     view! {
         <section aria-label="Figures">
             {about.map(|about| view! { <p class="quiet">{about}</p> })}
@@ -58,6 +59,7 @@ pub fn Headline(page: Page) -> impl IntoView {
                 "Small print: the 95% confidence interval. Measured on "
                 {of(test.rows, "row", "rows")} ". " {constant}
             </p>
+            {caution.map(|caution| view! { <p data-test="caution"><strong>{caution}</strong></p> })}
             {zero.map(|zero| view! { <Compared zero=zero trained=test.clone() /> })}
         </section>
     }
