@@ -131,7 +131,7 @@ fn table(mut all: Vec<ClassRow>) -> impl IntoView {
 }
 
 /// Everything worth knowing before training, in words.
-fn remarks(report: &DataReport) -> Vec<String> {
+pub fn remarks(report: &DataReport) -> Vec<String> {
     let mut all: Vec<String> = report.warnings.iter().map(|warning| sentence(warning)).collect();
     let dropped = |what: &str, rows: &[usize]| {
         (!rows.is_empty()).then(|| {

@@ -6,10 +6,11 @@ use hearth_classifier::{
 };
 use leptos::prelude::*;
 
-use super::Settings;
+use super::{Settings, figures::remarks};
 use crate::{
     page::{
         actions,
+        address::focus,
         format::{bytes, of, sentence},
         state::App,
         widgets::{Field, More, Select, value_of},
@@ -46,7 +47,10 @@ pub fn Reading(data: StoredValue<DataPreview>) -> impl IntoView {
                 <h2 id="data-name" data-test="data-name">
                     {data.with_value(|data| data.name.clone())}
                 </h2>
-                <p class="quiet number" data-test="data-facts">{facts}</p>
+                <div class="actions">
+                    <p class="quiet number" data-test="data-facts">{facts}</p>
+                    <ToWarnings />
+                </div>
                 <Read data=data />
                 <Preview data=data />
                 <Settings>
@@ -54,6 +58,27 @@ pub fn Reading(data: StoredValue<DataPreview>) -> impl IntoView {
     </Settings>
             </section>
         }
+}
+
+/// The warnings stand below everything that can change them: out of sight at first.
+#[component]
+fn ToWarnings() -> impl IntoView {
+    let app = App::here();
+    let found = Memo::new(move |_| {
+        app.report.with(|report| report.as_ref().map_or(0, |r| remarks(r).len()))
+    });
+    let words = move || of(found.get(), "warning", "warnings");
+    view! {
+        <Show when=move || found.get() != 0>
+            <button
+                type="button"
+                data-test="to-warnings"
+                on:click=|_| focus("#warnings-title")
+            >
+                {words}
+            </button>
+        </Show>
+    }
 }
 
 #[component]
