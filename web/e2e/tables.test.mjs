@@ -104,6 +104,11 @@ test("labels that look alike are united and left out by buttons only", async () 
   const classes = (count) => bars.locator("tbody tr").nth(count - 1).waitFor();
   await part(page, "labels").filter({ hasText: "fine (8 rows)" }).waitFor();
   await classes(4);
+  // the warnings stand below, and name no option of the command line
+  await part(page, "to-warnings").click();
+  await page.locator("#warnings-title:focus").waitFor();
+  assert.match(await part(page, "warnings").textContent(), /merge them if they mean the same\./);
+  assert.doesNotMatch(await page.locator("main").textContent(), /--[a-z]/);
   await part(page, "leave-out-labels").click();
   await part(page, "class-n/a").waitFor({ state: "detached" });
   await part(page, "merge-labels").click();

@@ -7,6 +7,7 @@
 mod data;
 mod engine;
 mod loader;
+mod on_page;
 mod results;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -19,6 +20,7 @@ pub use data::{
 pub use engine::{BadPiece, Failure, FromEngine, ToEngine, Writing};
 pub use hearth_classifier::prepare::SplitChoice;
 pub use loader::{FromLoader, KeptModel, RemoteFile, RemoteModel, Space, ToLoader, WEIGHT_HOSTS};
+pub use on_page::on_page;
 pub use results::{
     Classified, Evaluated, RunRecord, RunState, ScoredRow, SelfTestRow, StoredRun, TrainProgress,
 };

@@ -1,7 +1,7 @@
 //! What users read when something fails says what to do about it.
 
 use crate::source_rules::files;
-use crate::word_rules::{joined, quoted};
+use crate::word_rules::{joined, literals, quoted};
 use std::path::Path;
 
 /// Crates whose error types reach users.
@@ -129,6 +129,42 @@ fn errors_say_what_to_do() {
         found.extend(texts.into_iter().map(|text| format!("{}: {text}", path.display())));
     }
     assert!(found.is_empty(), "\n{}", found.join("\n"));
+}
+
+/// Options that other programs have.
+const OPTIONS_OF_OTHERS: [&str; 1] = ["--bigendian"];
+
+/// Whether a text names an option of the command line other than in parentheses that begin with one, which the page
+/// leaves out (`web/src/protocol/on_page.rs`).
+fn has_open_option(text: &str) -> bool {
+    text.match_indices("--").any(|(at, _)| {
+        let (before, option) = text.split_at(at);
+        let is_option = option[2..].starts_with(|c: char| c.is_ascii_lowercase());
+        let inside = before.rfind('(').filter(|open| before[*open..].find(')').is_none());
+        let grouped = inside.is_some_and(|open| text[open + 1..].starts_with("--"));
+        is_option && !grouped && !OPTIONS_OF_OTHERS.iter().any(|other| option.starts_with(other))
+    })
+}
+
+#[test]
+fn what_the_page_shows_too_has_options_in_parentheses_only() {
+    let mut found = Vec::new();
+    for (path, text) in files(&["rs"]) {
+        let shown = CRATES.iter().any(|folder| path.starts_with(Path::new(folder)));
+        if shown && !path.ends_with("tests.rs") {
+            let open = literals(&text).into_iter().filter(|(_, text)| has_open_option(text));
+            found.extend(open.map(|(line, text)| format!("{}:{line}: {text}", path.display())));
+        }
+    }
+    assert!(found.is_empty(), "\n{}", found.join("\n"));
+}
+
+#[test]
+fn open_options_are_found() {
+    assert!(has_open_option("x; --label sets it") && has_open_option("x (a) --label (b)"));
+    assert!(
+        !has_open_option("x (--label or --text) -- y") && !has_open_option("without --bigendian")
+    );
 }
 
 #[test]

@@ -25,10 +25,10 @@ const PLACES: [(&str, &[&str]); 8] = [
 ];
 
 /// A text that users may read, and the line where it begins.
-type Text = (usize, String);
+pub(crate) type Text = (usize, String);
 
 /// The string literals of a Rust source, up to its tests.
-fn literals(source: &str) -> Vec<Text> {
+pub(crate) fn literals(source: &str) -> Vec<Text> {
     let end = source.find("#[cfg(test)]").unwrap_or(source.len());
     let source = &source[..end];
     let (mut texts, mut at) = (Vec::new(), 0);

@@ -111,10 +111,10 @@ fn nothing_is_read_in_silence() {
         &ran,
         &[
             "\"Good\" (4 rows), \"good\" (8 rows)",
-            "--merge-labels merges them",
+            "merge them if they mean the same (--merge-labels)",
             "class \"rare\" has only 1 row in the file: 1 for training, 0 for validation, 0 for testing",
             "(3 are needed for one in each part)",
-            "--drop-class rare leaves it out",
+            "leave the class out (--drop-class rare)",
             "text       column \"text\" (by its name)",
         ],
     );

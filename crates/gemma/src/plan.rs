@@ -136,7 +136,7 @@ pub fn check_fits(
     let mb = |bytes: u64| bytes as f64 / 1e6;
     Err(ModelError::Memory(format!(
         "{}: the weights take {:.1} MB on the device (embedding {:.1} MB, layers {:.1} MB), and {:.1} MB are \
-         available. Take a smaller model or one in fewer bits (`hearth quantize`, or --weights q4 for floats).",
+         available. Take a smaller model or one in fewer bits (--weights q4 for floats, or `hearth quantize`).",
         checkpoint.name(),
         mb(bytes),
         mb(bytes - layers),

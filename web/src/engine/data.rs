@@ -18,7 +18,7 @@ use super::{
     request::Request,
 };
 use crate::{
-    protocol::{DataChoices, DataPreview, DataReport, FilledPrompt, FromEngine},
+    protocol::{DataChoices, DataPreview, DataReport, FilledPrompt, FromEngine, on_page},
     storage::read_blob,
 };
 
@@ -149,11 +149,10 @@ impl Data {
         if let Some(label) = guessed.roles.label {
             reading.push(("label".to_owned(), said(column(label), guessed.label)));
         }
-        let mut warnings = table.warnings.clone();
-        warnings.extend(guessed.warnings);
+        let warnings = table.warnings.iter().chain(&guessed.warnings);
         Ok(DataPreview {
             reading,
-            warnings,
+            warnings: warnings.map(|warning| on_page(warning)).collect(),
             name: self.name.clone(),
             bytes: self.blob.size() as u64,
             dialect: table.dialect.clone(),
@@ -236,7 +235,8 @@ impl Data {
     ) -> Result<DataReport, Problem> {
         let prepared = self.prepared()?;
         let (data, summary) = (&prepared.data, &prepared.summary);
-        let mut warnings = summary.warnings.clone();
+        let mut warnings: Vec<String> =
+            summary.warnings.iter().map(|warning| on_page(warning)).collect();
         let (mut tokens, mut cut, mut max_tokens) = (None, 0, None);
         if let Some(model) = model {
             let usual = PromptSpec::default().max_tokens;

@@ -14,7 +14,9 @@ use web_time::Instant;
 
 use super::{blob_source::BlobSource, problem::Problem, request::Request};
 use crate::{
-    protocol::{BadPiece, FromEngine, GpuSummary, ModelFile, ModelSummary, ToEngine, WeightsAs},
+    protocol::{
+        BadPiece, FromEngine, GpuSummary, ModelFile, ModelSummary, ToEngine, WeightsAs, on_page,
+    },
     weights::precision,
 };
 
@@ -135,7 +137,7 @@ async fn load_files(
         tab_bytes: core::arch::wasm32::memory_size(0) as u64 * WASM_PAGE,
         identity: model.identity.clone(),
         instruct: lower.contains("-it") || lower.contains("instruct"),
-        notes: [model.notes.as_slice(), tokenizer.notes()].concat(),
+        notes: model.notes.iter().chain(tokenizer.notes()).map(|note| on_page(note)).collect(),
         seconds: start.elapsed().as_secs_f64(),
         name,
     };

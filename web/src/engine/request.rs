@@ -8,7 +8,7 @@ use web_sys::MessageChannel;
 use web_time::{Duration, Instant};
 
 use super::{inbox::Inbox, outbox::post, problem::Problem};
-use crate::protocol::FromEngine;
+use crate::protocol::{FromEngine, on_page};
 
 /// Longest time without listening to messages.
 const YIELD_AFTER: Duration = Duration::from_millis(50);
@@ -51,7 +51,7 @@ impl Request {
 
     /// Tells the user something.
     pub fn warn(&self, what: impl Into<String>) {
-        self.tell(&FromEngine::Warning { what: what.into() });
+        self.tell(&FromEngine::Warning { what: on_page(&what.into()) });
     }
 
     /// Whether the page gave it up.

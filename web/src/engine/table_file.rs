@@ -18,7 +18,7 @@ use super::{
     request::Request,
 };
 use crate::{
-    protocol::{FilePreview, FromEngine},
+    protocol::{FilePreview, FromEngine, on_page},
     storage::join,
     wire::blob,
 };
@@ -89,7 +89,7 @@ pub async fn preview_file(
         guessed: trained.is_none(),
         trained,
         missing,
-        warnings,
+        warnings: warnings.iter().map(|warning| on_page(warning)).collect(),
     })
 }
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Classified, ClassifierSummary, DataChoices, DataPreview, DataReport, Evaluated, FilePreview,
     FilledPrompt, GpuSummary, InUse, ModelFile, ModelSummary, PlanReport, RunRecord, SelfTestRow,
-    StoredRun, Traffic, TrainProgress, WeightsAs,
+    StoredRun, Traffic, TrainProgress, WeightsAs, on_page,
 };
 
 /// From the page to the engine. Everything but `Cancel`, `Pause` and `Stop` is done in order, one after the
@@ -378,7 +378,8 @@ pub struct Failure {
 impl Failure {
     /// A failure after which the engine goes on.
     pub fn new(what: impl Into<String>, advice: impl Into<String>) -> Self {
-        Self { what: what.into(), advice: advice.into(), fatal: false, piece: None }
+        let (what, advice) = (on_page(&what.into()), on_page(&advice.into()));
+        Self { what, advice, fatal: false, piece: None }
     }
 }
 

@@ -104,7 +104,7 @@ pub enum ColumnsError {
     #[error(
         "line {line}: the label {found:?} is none of the classifier's classes {}{}; correct the label, or leave the row out",
         list(.classes),
-        like.as_ref().map(|c| format!(", though it resembles {c:?} (--merge-labels takes it for that)")).unwrap_or_default()
+        like.as_ref().map(|c| format!(", though it resembles {c:?}: merge similar labels (--merge-labels)")).unwrap_or_default()
     )]
     UnknownClass {
         /// Line in the file, from 1.

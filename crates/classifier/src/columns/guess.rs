@@ -130,7 +130,7 @@ pub fn guess_roles_told(table: &Table) -> Guessed {
             .collect();
         if !others.is_empty() {
             warnings.push(format!(
-                "the label column is guessed to be {} ({} values); it could also be {}; set it with --label",
+                "the label column is guessed to be {} ({} values); it could also be {}; choose it if that is wrong (--label)",
                 name(chosen),
                 values(chosen),
                 others.join(", ")
@@ -144,7 +144,7 @@ pub fn guess_roles_told(table: &Table) -> Guessed {
         let others: Vec<String> = all.clone().filter(long).map(name).collect();
         if !others.is_empty() {
             warnings.push(format!(
-                "the text column is guessed to be {}; it could also be {}; set it with --text",
+                "the text column is guessed to be {}; it could also be {}; choose it if that is wrong (--text)",
                 name(text),
                 others.join(", ")
             ));

@@ -108,7 +108,10 @@ mod tests {
     fn labels_that_resemble_a_class() {
         let csv = "text,label\nhello,Polite\nno,rude\n";
         let error = labels(csv, false).unwrap_err().to_string();
-        assert!(error.contains("resembles \"polite\" (--merge-labels"), "{error}");
+        assert!(
+            error.contains("resembles \"polite\": merge similar labels (--merge-labels)"),
+            "{error}"
+        );
         let table = table::read(csv.as_bytes(), Default::default(), &mut |_| {}).unwrap();
         let united = super::super::LabelChoices { merge: true, ..Default::default() };
         let options = DatasetOptions { labels: united, ..DatasetOptions::default() };

@@ -190,7 +190,7 @@ impl LabelFindings {
                 all.push(format!("merged labels that {what}: {}{more}", shown.join("; ")));
             } else {
                 all.push(format!(
-                    "labels {what}, but each is a separate class: {}{more}; --merge-labels merges them",
+                    "labels {what}, but each is a separate class: {}{more}; merge them if they mean the same (--merge-labels)",
                     shown.join("; ")
                 ));
             }
@@ -203,7 +203,7 @@ impl LabelFindings {
         if !self.missing.is_empty() {
             let names: Vec<&str> = self.missing.iter().map(|c| c.class.as_str()).collect();
             all.push(format!(
-                "labels that usually mean a missing value count as classes: {}; --missing {} leaves these rows out",
+                "labels that usually mean a missing value count as classes: {}; leave their rows out (--missing {})",
                 shown(&self.missing),
                 shell_word(&names.join(","))
             ));
@@ -216,7 +216,7 @@ impl LabelFindings {
         }
         if let Some(numbers) = self.numbers {
             all.push(format!(
-                "the labels are {numbers} different numbers, each a separate class; --median or --cut makes two classes of them"
+                "the labels are {numbers} different numbers, each a separate class; make two classes of them by their median or a threshold (--median, --cut)"
             ));
         }
         all

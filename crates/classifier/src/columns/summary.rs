@@ -91,7 +91,7 @@ pub fn part_warnings(
         };
         found.push(format!(
             "class {:?} has only {all} {only} in the file: {} for training, {} for validation, {} for testing{lacks}; \
-             --drop-class {} leaves it out",
+             add rows, or leave the class out (--drop-class {})",
             class.class,
             parts[0],
             parts[1],

@@ -37,7 +37,7 @@ impl PromptSpec {
             if !found.is_empty() {
                 notes.push(format!(
                     "{part} has {}, which the model reads as letters there, not as a control token; the turns of a chat \
-                     are put around the whole prompt by --chat (on the page \"Chat template\")",
+                     are put around the whole prompt by a chat template (--chat, or \"Chat template\" on the page)",
                     found.join(" and ")
                 ));
             }

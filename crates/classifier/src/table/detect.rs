@@ -201,7 +201,7 @@ fn delimited_text(
                     let name = delimiter_name(Some(&reading.rules.delimiter));
                     warnings.push(format!(
                         "the first line has one cell ({:?}), so the file is read as one column and every {name} as text; \
-                         --delimiter '{}' splits the lines",
+                         choose the delimiter to split the lines (--delimiter '{}')",
                         reading.rows[0][0],
                         reading.rules.delimiter.escape_default()
                     ));
@@ -212,7 +212,7 @@ fn delimited_text(
                     if unquoted && looks_like_sentences(&quoted.0) {
                         warnings.push(format!(
                             "every {} is followed by a space, as in sentences, and splits the lines into {} columns; \
-                             --delimiter none reads every line as one text",
+                             if they are sentences, read every line as one text (--delimiter none)",
                             delimiter_name(Some(&quoted.0.rules.delimiter)),
                             quoted.0.width
                         ));
@@ -234,7 +234,7 @@ fn delimited_text(
             let line = sample.lines().next().unwrap_or_default();
             let shown: String = line.chars().take(60).collect();
             warnings.push(format!(
-                "{} before the table skipped, the first is {shown:?}; --skip-lines 0 reads it as a row",
+                "{} before the table skipped, the first is {shown:?}; skip none if it is a row (--skip-lines 0)",
                 if before == 1 { "a line is".to_owned() } else { format!("{before} lines are") }
             ));
             skipped = before;
@@ -244,7 +244,7 @@ fn delimited_text(
     if let Some(line) = reading.single_quotes().filter(|_| options.quote.is_none()) {
         let line = line + skipped as u64;
         warnings.push(format!(
-            "line {line}: single quotes around a cell are kept as text; --quote \"'\" reads them as quotes"
+            "line {line}: single quotes around a cell are kept as text; set the quote character if they enclose it (--quote \"'\")"
         ));
     }
     let guess = guess_header(&reading.rows);
@@ -286,11 +286,11 @@ fn header_warning(all: &[Vec<String>], header: bool, complete: bool) -> String {
     let [with, without] = counts;
     if header {
         format!(
-            "the first line is read as column names{with}: {cells:?}; --header no reads it as a row{without}"
+            "the first line is read as column names{with}: {cells:?}; if it is a row{without}, say so (--header no)"
         )
     } else {
         format!(
-            "the first line is read as a row{without}: {cells:?}; --header yes reads it as column names{with}"
+            "the first line is read as a row{without}: {cells:?}; if it has column names{with}, say so (--header yes)"
         )
     }
 }

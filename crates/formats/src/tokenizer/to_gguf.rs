@@ -116,8 +116,7 @@ fn scores(
 ) -> Result<HashMap<String, f32>, TokenizerError> {
     let merges = file["model"]["merges"].as_array().map_or(&[][..], Vec::as_slice);
     let not_by_score = |found: String| {
-        let expected =
-            "merges that follow from scores; give a GGUF file of this model with --tokenizer";
+        let expected = "merges that follow from scores; give a GGUF file of this model as the tokenizer (--tokenizer)";
         unsupported("'merges'", expected, found)
     };
     let (mut spans, mut lengths) = (HashMap::<String, Span>::new(), Vec::new());

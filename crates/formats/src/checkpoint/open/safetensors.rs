@@ -22,7 +22,7 @@ pub(super) fn wrong(header: &Header) -> Option<WrongFile> {
     if header.metadata().contains_key("hearth-classifier") {
         return wrong(
             "a classifier made by Hearth",
-            "give it with --classifier (in the page: open it under \"Use\"), and the model that it was trained on here",
+            "give it as a classifier (--classifier, or \"Use\" on the page), and the model that it was trained on here",
         );
     }
     let names = || header.tensors().iter().map(|tensor| tensor.name.as_str());
