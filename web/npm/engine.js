@@ -152,7 +152,8 @@ export class Engine {
     if (!request) return unasked(name, inner);
     if (ON_THE_WAY.has(name)) return request.told?.(name, inner);
     this.#waiting.delete(id);
-    return request.resolve({ name, body: inner, blobs });
+    // they come as objects of the frame, which are no `Blob`s to the page
+    return request.resolve({ name, body: inner, blobs: blobs.map((blob) => new Blob([blob], { type: blob.type })) });
   }
 
   /** The engine is of no more use: all who wait are told. @param {Error} error */
@@ -205,7 +206,8 @@ function policedFrame(script) {
   // what a worker's first module imports is checked as a worker, too
   const policy = `default-src 'none'; script-src blob: ${source} 'wasm-unsafe-eval'; worker-src blob: ${source}`;
   const frame = document.createElement("iframe");
-  frame.hidden = true;
+  // the page's own style may show what is only `hidden`
+  frame.style.display = "none";
   frame.title = "Hearth's engine";
   frame.srcdoc = `<meta http-equiv="Content-Security-Policy" content="${policy.replaceAll("&", "&amp;").replaceAll('"', "%22")}">`;
   return new Promise((resolve) => {
