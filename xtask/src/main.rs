@@ -1,6 +1,9 @@
 //! The two commands of the README, `serve` and `test`, and what they need.
 #![allow(clippy::print_stdout, reason = "a command for people")]
 
+mod archive;
+#[cfg(test)]
+mod container_rules;
 mod dist;
 #[cfg(test)]
 mod document_rules;
