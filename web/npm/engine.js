@@ -93,7 +93,7 @@ export class Engine {
         worker.onerror = (event) => {
           event.preventDefault?.();
           const what = event.message ?? `${script.href} cannot be loaded as a module`;
-          const error = new HearthError(`The engine did not start or crashed: ${what}`,
+          const error = new HearthError(`The engine did not start or crashed: ${what}.`,
             `Check that ${script.href} and ${module.href} are served and come from the same release, and that the ` +
             "page's own Content Security Policy, if it has one, allows them.");
           this.#end(error);
@@ -145,8 +145,11 @@ export class Engine {
     const [name, inner] = /** @type {[NameOf<FromEngine>, any]} */ (
       typeof body === "string" ? [body, undefined] : Object.entries(body)[0]);
     if (name === "Failed" && inner.fatal) {
-      const error = new HearthError(inner.what, "Load the classifier again.");
-      return this.#end(error);
+      return this.#end(new HearthError(inner.what, "Load the classifier again."));
+    }
+    // a request that the engine cannot read has no number to it, such as a recipe with a field that there is not
+    if (name === "Failed" && id === 0) {
+      return this.#end(new HearthError(`The engine cannot read the call: ${inner.what}.`, "Correct the options."));
     }
     const request = this.#waiting.get(id);
     if (!request) return unasked(name, inner);
