@@ -36,6 +36,7 @@ pub const PIECE: u64 = 8 << 20;
 
 /// What a window or worker asked the network for, as its browser records it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct Traffic {
     /// Requests that were made.
     pub requests: u32,

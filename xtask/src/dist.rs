@@ -1,6 +1,6 @@
 //! `cargo xtask dist`: the program `hearth` with the page inside.
 
-use crate::{cargo, page, run, tools};
+use crate::{archive, cargo, page, run, tools};
 use anyhow::{Result, ensure};
 use std::path::PathBuf;
 
@@ -16,8 +16,11 @@ pub struct Options {
     #[arg(long, default_value = "release")]
     profile: String,
     /// Install the program where `cargo install` puts programs
-    #[arg(long)]
+    #[arg(long, conflicts_with = "archive")]
     install: bool,
+    /// Write the archive of a release into this folder: the program, completions, manual pages, and a checksum
+    #[arg(long, value_name = "DIR")]
+    archive: Option<PathBuf>,
 }
 
 /// Builds page and program, and says where the program is.
@@ -32,9 +35,16 @@ pub fn dist(options: &Options) -> Result<()> {
     } else {
         program.args(["build", "--locked", "--package", "hearth-cli"]);
     }
+    if options.archive.is_some() {
+        // whoever downloads it has no use for names in backtraces
+        program.env("CARGO_PROFILE_RELEASE_STRIP", "symbols");
+    }
     run(program.args(["--profile", &options.profile]).env(PAGE, page))?;
-    if !options.install {
-        println!("{}", program_of(&options.profile).display());
+    let program = program_of(&options.profile);
+    if let Some(out) = &options.archive {
+        println!("{}", archive::write(&program, out)?.display());
+    } else if !options.install {
+        println!("{}", program.display());
     }
     Ok(())
 }

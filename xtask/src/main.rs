@@ -1,6 +1,9 @@
 //! The two commands of the README, `serve` and `test`, and what they need.
 #![allow(clippy::print_stdout, reason = "a command for people")]
 
+mod archive;
+#[cfg(test)]
+mod container_rules;
 mod dist;
 #[cfg(test)]
 mod document_rules;
@@ -10,6 +13,7 @@ mod lavapipe;
 mod model;
 #[cfg(test)]
 mod module_circles;
+mod npm;
 mod offline;
 mod page;
 mod pictures;
@@ -33,7 +37,7 @@ use std::sync::OnceLock;
 #[derive(Parser)]
 #[command(
     name = "cargo xtask",
-    about = "Hearth's own commands: serve, test, site, dist, bench, golden, pictures"
+    about = "Hearth's own commands: serve, test, site, npm, dist, bench, golden, pictures"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -48,6 +52,8 @@ enum Task {
     Test(test::Options),
     /// Build the page into a folder for any static host, or for a stick
     Site(site::Options),
+    /// Build the npm package, with which any page opens and trains classifiers
+    Npm(npm::Options),
     /// Build the program `hearth` with the page inside, for `hearth serve`
     Dist(dist::Options),
     /// Build in release and run `hearth bench`; everything after `bench` goes to it
@@ -72,6 +78,7 @@ fn main() -> Result<ExitCode> {
         Task::Serve(options) => serve::serve(&options).map(|()| ExitCode::SUCCESS),
         Task::Test(options) => test::test(&options),
         Task::Site(options) => site::site(&options).map(|()| ExitCode::SUCCESS),
+        Task::Npm(options) => npm::npm(&options).map(|()| ExitCode::SUCCESS),
         Task::Dist(options) => dist::dist(&options).map(|()| ExitCode::SUCCESS),
         Task::Offline(options) => offline::offline(&options).map(|()| ExitCode::SUCCESS),
         Task::Pictures(options) => pictures::pictures(&options).map(|()| ExitCode::SUCCESS),

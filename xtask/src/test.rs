@@ -1,7 +1,7 @@
 //! `cargo xtask test`: from a fresh clone to every test passed, the browser's included.
 
 use crate::steps::Steps;
-use crate::{cargo, dist, lavapipe, model, page, root, serve, site, tools};
+use crate::{cargo, dist, lavapipe, model, npm, page, root, serve, site, tools};
 use anyhow::{Context, Result, bail};
 use hearth_serve::{Plan, Served};
 use serde_json::Value;
@@ -235,6 +235,8 @@ fn browser_test(program: &Path, path: &OsStr) -> Command {
 fn page(steps: &mut Steps, native_packages: &[String], options: &Options) {
     let requests = std::env::temp_dir().join(format!("hearth-requests-{}", std::process::id()));
     let folder = std::env::temp_dir().join(format!("hearth-site-{}", std::process::id()));
+    let package = std::env::temp_dir().join(format!("hearth-npm-{}", std::process::id()));
+    let mut archive = PathBuf::new();
     let mut servers: Vec<Served> = Vec::new();
     let ready = steps.attempt("the page, built and served", || {
         tools::for_browser_tests()?;
@@ -257,7 +259,9 @@ fn page(steps: &mut Steps, native_packages: &[String], options: &Options) {
             servers.push(serve::start(&page, plan, "127.0.0.1", 0)?);
         }
         // and one that is a folder
-        site::write(&page, &folder, SITE_BASE, &[serve::fixture_model()?])
+        site::write(&page, &folder, SITE_BASE, &[serve::fixture_model()?])?;
+        archive = npm::write(&page, &package)?;
+        Ok(())
     });
     let addresses: Vec<String> = servers.iter().map(serve::address).collect();
     let mut firefox = None;
@@ -285,6 +289,7 @@ fn page(steps: &mut Steps, native_packages: &[String], options: &Options) {
             .env("HEARTH_REQUESTS", &requests)
             .env("HEARTH_SITE", &folder)
             .env("HEARTH_SITE_BASE", SITE_BASE)
+            .env("HEARTH_NPM", &archive)
             .env("HEARTH_REAL", if options.real { "1" } else { "0" })
             .env("HEARTH_BIN", dist::program_of("dev"))
             .envs(hearth_testing::find_real_model().map(|model| ("HEARTH_MODEL", model)))
@@ -304,6 +309,7 @@ fn page(steps: &mut Steps, native_packages: &[String], options: &Options) {
     // gone or not, the tests have been run
     let _ = std::fs::remove_file(&requests);
     let _ = std::fs::remove_dir_all(&folder);
+    let _ = std::fs::remove_dir_all(&package);
 }
 
 /// Named one by one: what `node --test` finds by itself differs between its versions.

@@ -13,14 +13,17 @@ const WASM: &str = "wasm32-unknown-unknown";
 /// 0.22 wants a newer Rust than the pinned one.
 const TRUNK: &str = "0.21.14";
 
+/// The program of npm.
+pub const NPM: &str = if cfg!(windows) { "npm.cmd" } else { "npm" };
+
 /// Something of the system that has to be there.
-struct Need {
+pub struct Need {
     what: &'static str,
-    packages: &'static [&'static str],
+    pub packages: &'static [&'static str],
     present: fn() -> bool,
 }
 
-const VULKAN: Need = Need {
+pub const VULKAN: Need = Need {
     what: "a Vulkan driver",
     packages: &["mesa-vulkan-drivers", "libvulkan1"],
     present: || !cfg!(target_os = "linux") || has_vulkan(),
@@ -248,9 +251,8 @@ pub fn node_packages() -> Result<PathBuf> {
     let changed = |path: PathBuf| fs::metadata(path).and_then(|meta| meta.modified()).ok();
     let installed = changed(modules.join(".package-lock.json"));
     if installed.is_none() || installed < changed(folder.join("package-lock.json")) {
-        let npm = if cfg!(windows) { "npm.cmd" } else { "npm" };
         let options = ["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"];
-        run(Command::new(npm).args(options).current_dir(&folder))?;
+        run(Command::new(NPM).args(options).current_dir(&folder))?;
     }
     Ok(modules)
 }

@@ -28,6 +28,7 @@ pub(crate) fn brier_of(row: &[f64], label: usize) -> f64 {
 
 /// Rows whose score falls into one interval.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct CalibrationBin {
     /// Scores above this (the first bin includes it) …
     pub from: f64,

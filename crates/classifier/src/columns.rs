@@ -29,6 +29,7 @@ use crate::table::{Format, Table};
 
 /// Data rows (from 1) that cannot be used.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct BadRows {
     /// Rows with an empty text.
     pub empty_text: Vec<usize>,
@@ -66,6 +67,7 @@ impl BadLines {
 
 /// How a label cell becomes a class.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 #[serde(rename_all = "kebab-case")]
 pub enum LabelRule {
     /// The cell is the class.

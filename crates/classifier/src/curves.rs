@@ -28,6 +28,7 @@ struct Counts {
 
 /// A point of the ROC curve: everything with at least this score is called positive.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct RocPoint {
     /// The score; none for the first point, where nothing is called positive.
     pub threshold: Option<f64>,
@@ -39,6 +40,7 @@ pub struct RocPoint {
 
 /// A point of the precision-recall curve.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct PrPoint {
     /// The score; none for the first point, precision 1 at recall 0.
     pub threshold: Option<f64>,

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// One optimizer step.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct Step {
     /// From 1.
     pub step: usize,
@@ -23,6 +24,7 @@ pub struct Step {
 
 /// The end of an epoch, measured on the validation rows; figures are none without them.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct Epoch {
     /// From 1.
     pub epoch: usize,
@@ -40,6 +42,7 @@ pub struct Epoch {
 
 /// A whole run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct History {
     /// The steps.
     pub steps: Vec<Step>,

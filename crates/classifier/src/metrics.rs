@@ -10,6 +10,7 @@ use crate::curves::{PrPoint, Ranking, RocPoint};
 
 /// A number, or the reason why it is undefined.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct Figure {
     /// The number.
     pub value: Option<f64>,
@@ -36,6 +37,7 @@ impl Figure {
 
 /// A confidence interval of 95 %.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct Interval {
     /// The figure, by its name in [`Evaluation`].
     pub figure: String,
@@ -215,6 +217,7 @@ pub fn confusions(counts: &[Vec<usize>]) -> Vec<Confusion> {
 
 /// Figures of one class against the others.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct ClassFigures {
     /// The class.
     pub class: String,
@@ -238,6 +241,7 @@ pub struct ClassFigures {
 
 /// Means over the classes that have the figure.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct Averages {
     /// Of the precisions.
     pub precision: Figure,
@@ -249,6 +253,7 @@ pub struct Averages {
 
 /// Everything measured on one set of rows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct Evaluation {
     /// Rows.
     pub rows: usize,

@@ -66,6 +66,7 @@ const MAX_NAME: usize = 20_000;
 
 /// Which rows chose the threshold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 #[serde(rename_all = "kebab-case")]
 pub enum ThresholdFrom {
     /// None: it is one half.
@@ -94,6 +95,7 @@ impl ThresholdFrom {
 
 /// A column that a text is made of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 #[serde(deny_unknown_fields)]
 pub struct UsedColumn {
     /// Its name.
@@ -104,6 +106,7 @@ pub struct UsedColumn {
 
 /// How the texts of a table were made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 #[serde(deny_unknown_fields)]
 pub struct TextReading {
     /// A column or a template; its columns are indices into [`Self::columns`].

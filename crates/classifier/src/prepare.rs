@@ -18,6 +18,7 @@ use crate::{
 
 /// Which rows are for training and which for testing.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 #[serde(rename_all = "lowercase")]
 pub enum SplitChoice {
     /// The file's split column where the roles name one, else a fifth of the rows at random.

@@ -33,6 +33,7 @@ const USUAL_TEXT: usize = 160;
 
 /// What is asked, and how.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 #[serde(default)]
 pub struct PromptSpec {
     /// The question before the list of words.
@@ -117,6 +118,7 @@ impl PromptSpec {
 
 /// A word for a class.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct ClassWord {
     /// The class.
     pub class: String,
@@ -126,6 +128,7 @@ pub struct ClassWord {
 
 /// A solved example.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct FewShot {
     /// Its text.
     pub text: String,

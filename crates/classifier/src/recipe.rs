@@ -11,6 +11,7 @@ pub const CHOOSING_ROWS: usize = 100;
 
 /// A training recipe. An unknown field in a file is an error; a missing field takes the default.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 #[serde(default, deny_unknown_fields)]
 pub struct Recipe {
     /// Which tokens the loss covers.

@@ -40,6 +40,7 @@ use records::{Record, Records, Rules};
 
 /// What the caller knows better than the guess.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 #[serde(default)]
 pub struct TableOptions {
     /// What the file consists of.

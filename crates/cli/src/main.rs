@@ -16,6 +16,7 @@ mod heap;
 mod inspect;
 mod inspect_table;
 mod interrupt;
+mod manual;
 mod measure;
 mod merge_predictions;
 mod options;
@@ -38,7 +39,7 @@ mod verify;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use options::Options;
 
 /// Fine-tune Gemma into text classifiers, and run it, on any GPU.
@@ -70,6 +71,8 @@ enum Command {
     Synth(synth::Synth),
     /// List this machine's GPU adapters, best first.
     Adapters,
+    Completions(manual::Completions),
+    Man(manual::Man),
 }
 
 /// How a command that ran to its end came out.
@@ -110,6 +113,8 @@ fn main() -> ExitCode {
             Command::Quantize(args) => quantize::run(&options, &args).await,
             Command::Synth(args) => synth::run(&options, &args).await,
             Command::Adapters => adapters::run(&options).await,
+            Command::Completions(args) => manual::completions(&args, Cli::command()),
+            Command::Man(args) => manual::man(&args, Cli::command()),
         }
     });
     match outcome {

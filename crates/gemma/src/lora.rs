@@ -26,6 +26,7 @@ pub const MAX_RANK: u32 = 256;
 
 /// A projection that an adapter may change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 #[serde(rename_all = "lowercase")]
 pub enum Projection {
     /// Queries.

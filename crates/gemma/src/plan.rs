@@ -23,6 +23,7 @@ use crate::{
 
 /// Bytes on the device, part by part.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct MemoryPlan {
     /// Name and bytes of every part.
     pub parts: Vec<(String, u64)>,

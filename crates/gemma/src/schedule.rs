@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// How the learning rate decays after the warm-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 #[serde(rename_all = "lowercase")]
 pub enum Decay {
     /// No decay.

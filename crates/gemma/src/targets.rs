@@ -7,6 +7,7 @@ use crate::{ModelError, Packed, Row};
 
 /// Which predictions the loss covers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 #[serde(rename_all = "lowercase")]
 pub enum Loss {
     /// The class token at the label position, softmax over the class tokens only.

@@ -13,6 +13,7 @@ use crate::{
 
 /// What training keeps of the forward pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 #[serde(rename_all = "lowercase")]
 pub enum Activations {
     /// Everything that the backward pass reads, for every layer.

@@ -18,6 +18,7 @@ use super::{Evaluated, RunRecord};
 
 /// The GPU in use.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct GpuSummary {
     /// The browser's name for it; may be empty.
     pub name: String,
@@ -31,6 +32,7 @@ pub struct GpuSummary {
 
 /// How weights are held on the GPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 #[serde(rename_all = "lowercase")]
 pub enum WeightsAs {
     /// Floats of a large model become 4 bits: see [`crate::weights`].
@@ -46,6 +48,7 @@ pub enum WeightsAs {
 
 /// A file of a model; its bytes ride along.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct ModelFile {
     /// Its name, without a path.
     pub name: String,
@@ -55,6 +58,7 @@ pub struct ModelFile {
 
 /// A sha256 for every piece of a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct PieceHashes {
     /// Bytes of a piece; the last may be shorter.
     pub size: u64,
@@ -64,6 +68,7 @@ pub struct PieceHashes {
 
 /// A loaded model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct ModelSummary {
     /// Its name for people.
     pub name: String,
@@ -93,6 +98,7 @@ pub struct ModelSummary {
 
 /// A table that was read.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct DataPreview {
     /// The file's name.
     pub name: String,
@@ -126,6 +132,7 @@ pub struct DataPreview {
 
 /// What the user says about a table.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct DataChoices {
     /// What the columns are.
     pub roles: Roles,
@@ -155,6 +162,7 @@ pub struct DataChoices {
 
 /// What came out of the choices.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct DataReport {
     /// Class names; of two the positive one is last.
     pub classes: Vec<String>,
@@ -190,6 +198,7 @@ pub struct DataReport {
 
 /// A prompt filled with a row.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct FilledPrompt {
     /// The data row in the file, from 1.
     pub row: usize,
@@ -209,6 +218,7 @@ pub struct FilledPrompt {
 
 /// What training would take.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct PlanReport {
     /// Memory, part by part.
     pub memory: MemoryPlan,
@@ -224,6 +234,7 @@ pub struct PlanReport {
 
 /// How long a run takes, in minutes.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct TimePlan {
     /// Training, and validation after each epoch: in proportion to the rows.
     pub training: f64,
@@ -245,6 +256,7 @@ impl TimePlan {
 
 /// The classifier in use.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct ClassifierSummary {
     /// Tells the classifiers apart that were in use since the engine started.
     pub id: u64,
@@ -278,6 +290,7 @@ pub struct ClassifierSummary {
 
 /// The classifier in use, and the results that belong to it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct InUse {
     /// The classifier.
     pub classifier: ClassifierSummary,
@@ -289,6 +302,7 @@ pub struct InUse {
 
 /// A table to be classified, as it would be read.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct FilePreview {
     /// The file's name.
     pub name: String,

@@ -14,6 +14,7 @@ use super::{
 /// From the page to the engine. Everything but `Cancel`, `Pause` and `Stop` is done in order, one after the
 /// other; of several `Classify` that wait only the newest is answered in full.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub enum ToEngine {
     /// Open the GPU and say which it is: [`FromEngine::Gpu`].
     OpenGpu,
@@ -191,6 +192,7 @@ impl ToEngine {
 
 /// How the base model writes.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct Writing {
     /// Most tokens.
     pub max_tokens: usize,
@@ -214,6 +216,7 @@ impl Default for Writing {
 
 /// From the engine to the page.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 #[allow(clippy::large_enum_variant)] // each is made once and read once
 pub enum FromEngine {
     /// The engine listens now, under a policy that keeps it from foreign hosts. Unasked.
@@ -364,6 +367,7 @@ impl FromEngine {
 
 /// What went wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct Failure {
     /// What, with names and numbers.
     pub what: String,
@@ -385,6 +389,7 @@ impl Failure {
 
 /// A damaged piece.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct BadPiece {
     /// The file's name.
     pub file: String,

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 /// How training comes along.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct TrainProgress {
     /// The run's key.
     pub key: String,
@@ -40,6 +41,7 @@ pub struct TrainProgress {
 
 /// A test row and its scores.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct ScoredRow {
     /// Data row in the file, from 1.
     pub row: usize,
@@ -53,6 +55,7 @@ pub struct ScoredRow {
 
 /// Figures on the test rows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct Evaluated {
     /// Figures, with intervals.
     pub evaluation: Evaluation,
@@ -72,6 +75,7 @@ pub struct Evaluated {
 
 /// A text's probabilities.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct Classified {
     /// The classes, in the order of the probabilities.
     pub classes: Vec<String>,
@@ -87,6 +91,7 @@ pub struct Classified {
 
 /// Where a run stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 #[serde(rename_all = "lowercase")]
 pub enum RunState {
     /// It trains, or the tab was closed while it did.
@@ -101,6 +106,7 @@ pub enum RunState {
 
 /// A run as it is kept: for the list, the comparison and for going on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct RunRecord {
     /// Names the run's files.
     pub key: String,
@@ -148,6 +154,7 @@ pub struct RunRecord {
 
 /// What a run takes in the browser's storage.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct StoredRun {
     /// [`RunRecord::key`].
     pub key: String,
@@ -163,6 +170,7 @@ pub struct StoredRun {
 
 /// A sum of the self-test.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct SelfTestRow {
     /// What was computed.
     pub name: String,

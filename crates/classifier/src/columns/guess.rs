@@ -10,6 +10,7 @@ use crate::table::Table;
 
 /// What each column is for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct Roles {
     /// The text to classify.
     pub text: TextSource,

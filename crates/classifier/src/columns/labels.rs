@@ -10,6 +10,7 @@ use super::{ClassCount, ColumnsError};
 
 /// What to do with labels beside taking them as they are.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 #[serde(default)]
 pub struct LabelChoices {
     /// Unite labels that look alike or are the same number.
@@ -22,6 +23,7 @@ pub struct LabelChoices {
 
 /// What stands out among the labels.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 #[serde(default)]
 pub struct LabelFindings {
     /// Labels that differ by letter case, width, invisible characters, normal form or blanks only.

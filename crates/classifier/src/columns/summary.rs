@@ -8,6 +8,7 @@ use super::labels::shell_word;
 
 /// Rows of one class.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct ClassCount {
     /// The class.
     pub class: String,
@@ -141,6 +142,7 @@ pub fn duplicates(
 
 /// How long the prompts are, in tokens.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct TokenHistogram {
     /// Tokens a bar covers; bar i holds lengths from `i * width` to `(i + 1) * width - 1`.
     pub width: usize,

@@ -7,6 +7,7 @@ use crate::table::{Row, Table};
 
 /// Where a row's text comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 #[serde(rename_all = "kebab-case")]
 pub enum TextSource {
     /// One column.
@@ -17,6 +18,7 @@ pub enum TextSource {
 
 /// A piece of a template.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 #[serde(rename_all = "kebab-case")]
 pub enum Piece {
     /// Fixed text.

@@ -12,6 +12,7 @@ use super::{EncodingChoice, TableError, TableOptions};
 
 /// What a file consists of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 #[serde(rename_all = "kebab-case")]
 pub enum Format {
     /// Fields separated by a delimiter.
@@ -38,6 +39,7 @@ impl Format {
 
 /// How the file was read; shown to the user, who can override each part.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct Dialect {
     /// What the file consists of.
     pub format: Format,
@@ -61,6 +63,7 @@ pub struct Dialect {
 
 /// How the parts of a dialect are known, in words.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct Why {
     /// The delimiter.
     pub delimiter: String,

@@ -5,6 +5,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// How a file writes its characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS), ts(type = "string"))]
 pub struct TextEncoding(&'static Encoding);
 
 /// Every encoding that can be named: the Encoding Standard's, but for those that are no text.
@@ -137,6 +138,7 @@ impl<'de> Deserialize<'de> for TextEncoding {
 
 /// The encoding in use, and how it is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct EncodingChoice {
     /// The encoding.
     pub encoding: TextEncoding,
@@ -146,6 +148,7 @@ pub struct EncodingChoice {
 
 /// How an encoding is known, surest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 #[serde(rename_all = "kebab-case")]
 pub enum EncodingKnown {
     /// The caller named it.
