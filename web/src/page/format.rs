@@ -16,7 +16,8 @@ pub fn bytes(count: u64) -> String {
 pub fn duration(seconds: f64) -> String {
     let whole = seconds.max(0.0).round() as u64;
     match whole {
-        0..90 => format!("{whole} s"),
+        0 => "under 1 s".to_owned(),
+        1..90 => format!("{whole} s"),
         90..5_400 => format!("{} min", (whole + 30) / 60),
         _ => format!("{} h {:02} min", whole / 3_600, whole % 3_600 / 60),
     }
@@ -90,7 +91,7 @@ mod tests {
         assert_eq!(duration(89.4), "89 s");
         assert_eq!(duration(600.0), "10 min");
         assert_eq!(duration(11_100.0), "3 h 05 min");
-        assert_eq!(duration(-1.0), "0 s");
+        assert_eq!(duration(-1.0), "under 1 s");
         assert_eq!(count(1_234_567), "1,234,567");
         assert_eq!(count(999), "999");
         assert_eq!(of(1, "row", "rows"), "1 row");

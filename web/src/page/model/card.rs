@@ -35,8 +35,9 @@ pub struct Card {
     pub bytes: u64,
     /// Whether they are these bytes exactly.
     pub exact: bool,
-    /// Device memory that training takes at least.
+    /// Device memory that training takes: at least, where its shape is known, or about.
     pub need: u64,
+    pub planned: bool,
     pub origin: Origin,
     /// How to fetch it; none where it can only be opened from storage.
     pub remote: Option<RemoteModel>,
@@ -61,6 +62,7 @@ impl Card {
             bytes,
             exact: true,
             need: same.and_then(planned).unwrap_or(need(bytes)),
+            planned: same.and_then(planned).is_some(),
             origin: Origin::Here,
             remote: Some(model.clone()),
             gate: None,
@@ -81,6 +83,7 @@ impl Card {
             bytes: model.bytes,
             exact: model.verified,
             need: planned(model).unwrap_or(need(model.bytes)),
+            planned: planned(model).is_some(),
             origin: Origin::Hub,
             gate: page.filter(|_| model.gated).map(|(page, _)| page.to_owned()),
             remote: Some(remote).filter(|_| !model.gated),
@@ -100,6 +103,7 @@ impl Card {
             bytes,
             exact: true,
             need: need(bytes),
+            planned: false,
             origin: Origin::Kept,
             remote: model.remote.clone(),
             gate: None,
@@ -149,8 +153,9 @@ impl Card {
     fn facts(&self) -> Option<String> {
         let about = if self.exact { "" } else { "about " };
         let (size, need) = (bytes(self.bytes), bytes(self.need));
+        let least = if self.planned { "at least" } else { "about" };
         (self.bytes > 0)
-            .then(|| format!("{about}{size} · training needs at least {need} of GPU memory"))
+            .then(|| format!("{about}{size} · training needs {least} {need} of GPU memory"))
     }
 }
 

@@ -40,7 +40,7 @@ impl Machine {
 /// About what a file of so many bytes needs while it is trained: its weights, and what a step keeps beside
 /// them. Gemma 3 270M takes 0.5 GB, Gemma 2B in 4 bits under 2.5 GB (docs/bench.md, docs/gemma-2b.md).
 pub fn need(file: u64) -> u64 {
-    file + file * 2 / 5 + 300_000_000
+    file + file * 2 / 5 + file.min(300_000_000)
 }
 
 /// How a model that needs so many bytes suits a machine.
