@@ -346,17 +346,15 @@ impl LabelChoices {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
     fn names(groups: &[Vec<ClassCount>]) -> Vec<Vec<&str>> {
         groups.iter().map(|g| g.iter().map(|c| c.class.as_str()).collect()).collect()
     }
 
-    proptest! {
-        #[test]
-        fn plain_ascii_is_in_normal_form(text in "[\\x00-\\x7F]{0,40}") {
-            prop_assert_eq!(text.to_ascii_lowercase(), composed_form(&text));
-        }
+    #[test]
+    fn ascii_is_in_normal_form() {
+        let all: String = (0..128_u8).map(char::from).collect();
+        assert_eq!(all.to_ascii_lowercase(), composed_form(&all));
     }
 
     #[test]
