@@ -441,5 +441,7 @@ async fn what_waits_or_prepares_is_cancelled_at_once() {
     page.post(ToEngine::Cancel { request: running }, Vec::new());
     let (answer, _) = page.hear_of(running, FromEngine::ends).await;
     assert_eq!(answer, FromEngine::Cancelled);
-    assert!(!told(running, |m| matches!(m, FromEngine::Scoring { .. })));
+    // it was told that scoring begins, and no row was scored
+    assert!(told(running, |m| matches!(m, FromEngine::Scoring { done: 0, .. })));
+    assert!(!told(running, |m| matches!(m, FromEngine::Scoring { done: 1.., .. })));
 }
